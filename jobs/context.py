@@ -1,0 +1,100 @@
+"""What a handler is given besides its arguments."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+from jobs.outcomes import CancelRequested, Json
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+    from structlog.typing import FilteringBoundLogger
+
+    from jobs.outbound import Outbound
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is, as its handler last said; `percent` in [0, 100]."""
+
+    percent: float
+    message: str | None
+
+
+class Desk(Protocol):
+    """Where a context's requests go: the worker's executor, or a test."""
+
+    def save_checkpoint(self, value: Json) -> None:
+        """Keep `value` for the next attempt, durably, before returning."""
+
+    def open_session(self) -> "Session":
+        """The session whose writes commit together with the job's success."""
+
+
+@dataclass
+class Context:
+    """One attempt at one job, as its handler sees it.
+
+    `tenant` is the tenant's id, `attempt` counts from 1, `last_checkpoint` is what an earlier attempt
+    saved (None when none did), `http` is the only way a handler should call out: it refuses addresses
+    inside our own network.
+    """
+
+    job_id: UUID
+    job_type: str
+    tenant: UUID
+    attempt: int
+    max_attempts: int
+    tags: Mapping[str, str]
+    timeout: timedelta
+    last_checkpoint: Json
+    log: "FilteringBoundLogger"
+    http: "Outbound"
+    desk: Desk = field(repr=False)
+    cancellation: threading.Event = field(default_factory=threading.Event, repr=False)
+    latest_progress: Progress | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether someone asked to cancel this job; a handler that sees it should clean up and stop."""
+        return self.cancellation.is_set()
+
+    def raise_if_cancelled(self) -> None:
+        """Stop here if cancellation was asked for. Raises CancelRequested, which a handler lets pass."""
+        if self.cancelled:
+            raise CancelRequested
+
+    def wait(self, seconds: float) -> None:
+        """Sleep that a cancellation ends at once, by raising CancelRequested."""
+        deadline = time.monotonic() + seconds
+        # Short naps, since a thread inside one long wait cannot be interrupted from outside.
+        while (left := deadline - time.monotonic()) > 0:
+            self.cancellation.wait(min(left, 0.5))
+            self.raise_if_cancelled()
+
+    def progress(self, percent: float, message: str | None = None) -> None:
+        """Tell how far the job is. Cheap: kept in memory and written about once a second."""
+        if not 0 <= percent <= 100:  # noqa: PLR2004 - percents
+            raise ValueError(f"progress: percent must be between 0 and 100, not {percent}")
+        self.latest_progress = Progress(float(percent), message)
+
+    def checkpoint(self, value: Json) -> None:
+        """Keep a JSON value (64 KiB at most) that the next attempt finds in `last_checkpoint`.
+
+        It is committed when this returns. Raises ValueError if the value is no JSON or too large.
+        """
+        self.desk.save_checkpoint(value)
+        self.last_checkpoint = value
+
+    @property
+    def session(self) -> "Session":
+        """The job's database session: what is written here commits with the job's success, or not at all.
+
+        Opened at first use. Never commit it. On SQLite it holds the only write lock, so open it late
+        and after the last `checkpoint`.
+        """
+        return self.desk.open_session()

@@ -1,0 +1,188 @@
+"""The job types this installation knows, and the decorator that adds one."""
+
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter
+
+from jobs.context import Context
+from jobs.retry import Exponential, RetryPolicy
+
+TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
+QUEUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+MOST_ATTEMPTS = 100
+LONGEST_TIMEOUT = timedelta(days=7)
+
+Handler = Callable[..., Any]
+Bound = TypeVar("Bound", int, timedelta)
+
+
+class BadJobType(Exception):  # noqa: N818 - reads as the sentence it is
+    """A job type was declared in a way that cannot work; the message says what to change."""
+
+
+class UnknownJobType(LookupError):  # noqa: N818
+    """No module that this process imported declares the type."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No job type {name!r} here; is its module named in JOBMILL_JOBS?")
+        self.name = name
+
+
+@dataclass(frozen=True)
+class JobType:
+    """A declared job type.
+
+    `max_attempts` and `timeout` are what a job gets when it does not ask; the `..._limit` twins are the
+    most that a job may ask for.
+    """
+
+    name: str
+    description: str
+    handler: Handler
+    args_model: type[BaseModel]
+    result_type: Any
+    takes_context: bool
+    queue: str
+    max_attempts: int
+    max_attempts_limit: int
+    timeout: timedelta
+    timeout_limit: timedelta
+    retry: RetryPolicy
+
+    def parse(self, args: object) -> BaseModel:
+        """The arguments as the handler's model; raises pydantic.ValidationError with every fault."""
+        return self.args_model.model_validate(args)
+
+    def call(self, args: BaseModel, context: Context) -> object:
+        """Run the handler and give back its result as plain Python values, not yet checked to be JSON."""
+        answer = self.handler(args, context) if self.takes_context else self.handler(args)
+        return self._result.dump_python(self._result.validate_python(answer), mode="json")
+
+    @cached_property
+    def _result(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.result_type)
+
+    @cached_property
+    def args_schema(self) -> dict[str, Any]:
+        """JSON Schema 2020-12 of the arguments."""
+        return self.args_model.model_json_schema()
+
+    @cached_property
+    def result_schema(self) -> dict[str, Any]:
+        """JSON Schema 2020-12 of the result."""
+        return self._result.json_schema(mode="serialization")
+
+
+class Registry:
+    """Job types by name. The process's own is `registry`; a test can make another."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, JobType] = {}
+
+    def add(self, job_type: JobType) -> None:
+        """Add a type; raises BadJobType when another handler has the name."""
+        known = self._types.get(job_type.name)
+        if known and known.handler is not job_type.handler:
+            raise BadJobType(f"Two handlers are called {job_type.name!r}: {known.handler}, {job_type.handler}")
+        self._types[job_type.name] = job_type
+
+    def get(self, name: str) -> JobType:
+        """The type of that name, or UnknownJobType."""
+        try:
+            return self._types[name]
+        except KeyError:
+            raise UnknownJobType(name) from None
+
+    def all(self) -> list[JobType]:
+        """Every type, by name."""
+        return [self._types[name] for name in sorted(self._types)]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._types
+
+
+registry = Registry()
+
+
+def job(  # noqa: PLR0913 - a declaration has many optional parts
+    name: str,
+    *,
+    queue: str = "default",
+    max_attempts: int = 5,
+    max_attempts_limit: int | None = None,
+    timeout: timedelta = timedelta(minutes=5),
+    timeout_limit: timedelta | None = None,
+    retry: RetryPolicy | None = None,
+    into: Registry = registry,
+) -> Callable[[Handler], Handler]:
+    """Declare a handler: `@job("acme.greet")` on `def greet(args: Greet, context: Context) -> Greeting`.
+
+    The first parameter's annotation is a pydantic model, the context is optional, the return annotation
+    is anything that pydantic can turn into JSON. Raises BadJobType at import when the declaration is wrong.
+    """
+
+    def declare(handler: Handler) -> Handler:
+        into.add(
+            JobType(
+                name=_named(name, TYPE_NAME, "job type"),
+                description=inspect.getdoc(handler) or "",
+                handler=handler,
+                **_signature(name, handler),
+                queue=_named(queue, QUEUE_NAME, "queue"),
+                max_attempts=max_attempts,
+                max_attempts_limit=_limit(
+                    name, "max_attempts", 1, max_attempts, max_attempts_limit or max(max_attempts, 25), MOST_ATTEMPTS
+                ),
+                timeout=timeout,
+                timeout_limit=_limit(
+                    name,
+                    "timeout",
+                    timedelta(seconds=1),
+                    timeout,
+                    timeout_limit or max(timeout, timedelta(days=1)),
+                    LONGEST_TIMEOUT,
+                ),
+                retry=retry or Exponential(),
+            )
+        )
+        return handler
+
+    return declare
+
+
+def load(modules: Iterable[str]) -> Registry:
+    """Import the shipped types and then the user's modules (`JOBMILL_JOBS`); returns the registry."""
+    for module in ("jobs.builtin", *modules):
+        importlib.import_module(module)
+    return registry
+
+
+def _named(name: str, pattern: re.Pattern[str], what: str) -> str:
+    if not pattern.fullmatch(name) or len(name) > 100:  # noqa: PLR2004
+        raise BadJobType(f"{name!r} is no {what} name: it must match {pattern.pattern} (e.g. 'acme.greet')")
+    return name
+
+
+def _limit(name: str, what: str, least: Bound, default: Bound, limit: Bound, most: Bound) -> Bound:
+    if not least <= default <= limit <= most:
+        raise BadJobType(f"{name}: {what} needs {least} <= {default} <= its limit {limit} <= {most}")
+    return limit
+
+
+def _signature(name: str, handler: Handler) -> Mapping[str, Any]:
+    hints = typing.get_type_hints(handler)
+    parameters = list(inspect.signature(handler).parameters)
+    args_model = hints.get(parameters[0]) if parameters else None
+    if len(parameters) not in {1, 2} or not (isinstance(args_model, type) and issubclass(args_model, BaseModel)):
+        raise BadJobType(f"{name}: write it as `def handler(args: AModel, context: Context) -> AResult`")
+    if "return" not in hints:
+        raise BadJobType(f"{name}: annotate what it returns; `-> None` if nothing")
+    return {"args_model": args_model, "result_type": hints["return"], "takes_context": len(parameters) > 1}
