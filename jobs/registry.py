@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from jobs.context import Context
 from jobs.retry import Exponential, RetryPolicy
@@ -67,11 +67,17 @@ class JobType:
 
     def plain(self, answer: object) -> object:
         """A handler's answer as plain Python values; raises pydantic's errors if it is not what was declared."""
-        return self._result.dump_python(self._result.validate_python(answer), mode="json")
+        return self._one_result.dump_python((self._result.validate_python(answer),), mode="json")[0]
 
     @cached_property
     def _result(self) -> TypeAdapter[Any]:
         return TypeAdapter(self.result_type)
+
+    @cached_property
+    def _one_result(self) -> TypeAdapter[Any]:
+        # Within a tuple of one, since a model's adapter takes no configuration of ours; without it a NaN
+        # in an `Any` would become null in silence.
+        return TypeAdapter(tuple[self.result_type], config=ConfigDict(ser_json_inf_nan="constants"))  # type: ignore[name-defined]
 
     @cached_property
     def args_schema(self) -> dict[str, Any]:
