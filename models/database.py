@@ -1,0 +1,179 @@
+"""The connection to the truth: an engine per dialect, and the one place where transactions begin and end."""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import orjson
+import psycopg
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.orm import Session
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from models.errors import Unavailable, is_transient
+
+Answer = TypeVar("Answer")
+
+# On PostgreSQL, seconds: a request must fail fast, and nothing of ours legitimately holds a lock for long.
+CONNECT_TIMEOUT = 3
+SESSION_SETTINGS = {
+    "statement_timeout": "15s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "60s",
+    "timezone": "UTC",
+}
+RETRIED_FOR = timedelta(seconds=5)
+
+
+class Database:
+    """One process's way to the database. `path` is set on SQLite only."""
+
+    def __init__(self, engine: Engine, path: Path | None = None) -> None:
+        self.engine = engine
+        self.path = path
+        self._reader = engine.execution_options(jobmill_reads_only=True)
+
+    @property
+    def dialect(self) -> str:
+        """`postgresql` or `sqlite`."""
+        return self.engine.dialect.name
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that only reads: on SQLite it waits for no writer. Raises Unavailable like `transaction`."""
+        with self._session(self._reader) as session:
+            yield session
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session in one transaction: committed when the block ends, rolled back when it raises.
+
+        This is the only place that commits. Driver errors that may pass by themselves come out as
+        Unavailable; a COMMIT among them may have succeeded, so look again before acting.
+        """
+        with self._session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def _session(self, engine: Engine) -> Iterator[Session]:
+        try:
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except Exception as error:
+            if is_transient(error):
+                raise Unavailable(f"The database did not serve this: {type(error).__name__}") from error
+            raise
+
+    def run(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
+        """Do a whole step in one transaction, and again from its beginning while the database is unavailable.
+
+        The step must bear being done twice, since a lost answer may hide a commit.
+        """
+        attempts = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, Unavailable)),
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            stop=stop_after_delay(patience.total_seconds()),
+            reraise=True,
+        )
+        answer: Answer = attempts(self._once, step)
+        return answer
+
+    def _once(self, step: Callable[[Session], Answer]) -> Answer:
+        with self.transaction() as session:
+            return step(session)
+
+    def ping(self) -> None:
+        """Ask the database anything; raises Unavailable."""
+        with self.reading() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def connect_postgresql(url: str, application_name: str, pool_size: int) -> Database:
+    """A PostgreSQL database; `url` as platforms give it, several hosts allowed, read by libpq itself."""
+    conninfo = "postgresql://" + url.split("://", 1)[1]
+
+    def connect() -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            conninfo,
+            application_name=application_name,
+            connect_timeout=CONNECT_TIMEOUT,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=15000,
+            options=" ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items()),
+        )
+
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=connect,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=2,
+        pool_pre_ping=True,
+        json_serializer=_dumps,
+        json_deserializer=orjson.loads,
+    )
+    return Database(engine)
+
+
+def connect_sqlite(path: Path, pool_size: int) -> Database:
+    """A SQLite database. Without these settings SQLAlchemy's transactions begin too late and lose updates."""
+    engine = create_engine(
+        f"sqlite:///{path}",
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 5},
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        json_serializer=_dumps,
+        json_deserializer=orjson.loads,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.create_function("jobmill_now", 0, _microseconds)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # IMMEDIATE takes the write lock at once: a transaction that read first and wrote later would fail
+        # with SQLITE_BUSY, or write what it read before another's commit.
+        reads_only = connection.get_execution_options().get("jobmill_reads_only")
+        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+    return Database(engine, path)
+
+
+class AlreadyOpen(Exception):  # noqa: N818
+    """Another process runs on this data directory; two would each dispatch the same jobs."""
+
+
+def lock_directory(directory: Path) -> IO[str]:
+    """Keep the data directory for this process until the returned file is closed; raises AlreadyOpen."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = (directory / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise AlreadyOpen(
+            f"Another jobmill runs on {directory}. Stop it, or set JOBMILL_DATA_DIR to another directory."
+        ) from None
+    return lock
+
+
+def _microseconds() -> int:
+    return time.time_ns() // 1000
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()

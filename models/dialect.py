@@ -1,0 +1,157 @@
+"""What truly differs between PostgreSQL and SQLite, all in this one file.
+
+SQLAlchemy hides most differences, and hides too much: it drops FOR UPDATE SKIP LOCKED on SQLite without
+a word. So the two are told apart here, on purpose and in sight.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Float,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    select,
+    type_coerce,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import JSON as PG_JSON
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import FromClause, FunctionElement, column
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+POSTGRESQL = "postgresql"
+SQLITE = "sqlite"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment: timestamptz on PostgreSQL, microseconds since 1970 on SQLite, an aware datetime in Python."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """An integer on SQLite, which compares and adds without parsing."""
+        return dialect.type_descriptor(BigInteger() if dialect.name == SQLITE else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """To the database; a naive datetime is a bug and raises TypeError."""
+        if value is None or dialect.name != SQLITE:
+            return value
+        return (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """From the database, always in UTC."""
+        if value is None:
+            return None
+        moment: datetime = _EPOCH + value * _MICROSECOND if dialect.name == SQLITE else value.astimezone(UTC)
+        return moment
+
+
+class now(FunctionElement[datetime]):  # noqa: N801 - it reads as the SQL function it is
+    """The database's clock; within a statement it stands still, so that indexes can be searched with it."""
+
+    type = UtcTime()
+    inherit_cache = True
+
+
+@compiles(now, POSTGRESQL)
+def _now_postgresql(_element: now, _compiler: SQLCompiler, **_kw: Any) -> str:
+    return "statement_timestamp()"
+
+
+@compiles(now, SQLITE)
+def _now_sqlite(_element: now, _compiler: SQLCompiler, **_kw: Any) -> str:
+    return "jobmill_now()"  # models.database adds this function to each connection
+
+
+class later(FunctionElement[datetime]):  # noqa: N801
+    """The moment so many seconds (an expression; negative for earlier) from `now()`."""
+
+    type = UtcTime()
+    inherit_cache = True
+
+
+@compiles(later, POSTGRESQL)
+def _later_postgresql(element: later, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **kw)}))"
+
+
+@compiles(later, SQLITE)
+def _later_sqlite(element: later, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(jobmill_now() + CAST(1000000 * {compiler.process(element.clauses, **kw)} AS INTEGER))"
+
+
+def seconds_from_now(seconds: float | ColumnElement[float]) -> ColumnElement[datetime]:
+    """The moment `seconds` from now by the database's clock."""
+    return later(cast(seconds, Float(53)))
+
+
+def given(dialect: str, **columns: type) -> FromClause:
+    """A set of rows passed as the one parameter `rows`, to join with; make it with `rows_parameter`.
+
+    One JSON document instead of a VALUES list keeps the statement's text the same whatever the size of the
+    set, so SQLAlchemy's compiled form and PostgreSQL's prepared plan are reused.
+    """
+    document: Any = bindparam("rows", type_=Text())
+    types = {name: _SQL_TYPES[kind] for name, kind in columns.items()}
+    if dialect == POSTGRESQL:
+        function = func.json_to_recordset(cast(document, PG_JSON))
+        return function.table_valued(*(column(name, kind) for name, kind in types.items())).render_derived(
+            name="given", with_types=True
+        )
+    item = func.json_each(document).table_valued("value", name="item")
+    extracted = (cast(func.json_extract(item.c.value, f"$.{name}"), kind).label(name) for name, kind in types.items())
+    return select(*extracted).subquery("given")
+
+
+_SQL_TYPES: dict[type, TypeEngine[Any]] = {UUID: Uuid(), int: BigInteger(), float: Float(53), str: Text()}
+
+
+def rows_parameter(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The parameter for `given`: values are UUID, int, float, str or None."""
+    return {"rows": json.dumps(rows, default=_plain)}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, UUID):
+        return value.hex
+    raise TypeError(f"rows_parameter takes UUID, int, float, str and None, not {type(value).__name__}")
+
+
+def insert_or_ignore(session: Session, table: Table) -> Any:
+    """An INSERT that leaves rows alone that some unique rule refuses; the dialects spell it alike, apart."""
+    insert = postgresql.insert if dialect_of(session) == POSTGRESQL else sqlite.insert
+    return insert(table).on_conflict_do_nothing()
+
+
+def dialect_of(session: Session) -> str:
+    """`postgresql` or `sqlite`."""
+    return session.get_bind().dialect.name
+
+
+def locked(query: Select[Any], dialect: str) -> Select[Any]:
+    """The query with its rows locked, those that others hold left out; SQLite has one writer and needs none."""
+    return query.with_for_update(skip_locked=True) if dialect == POSTGRESQL else query
+
+
+def document(text: ColumnElement[str], dialect: str) -> ColumnElement[Any]:
+    """A JSON text as a value for a document column; on SQLite documents are texts."""
+    return cast(text, PG_JSON) if dialect == POSTGRESQL else type_coerce(text, Text)

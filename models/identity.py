@@ -1,0 +1,139 @@
+"""Tenants, their API keys, and the installation's own secret: tables and every statement over them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import JSON, Column, ForeignKey, LargeBinary, Table, Text, Uuid, select, update
+from sqlalchemy.orm import Session
+
+from models.dialect import UtcTime, insert_or_ignore, now
+from models.ids import new_id
+from models.schema import metadata
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # A platform key has no tenant: it is for operators of the whole installation.
+    Column("tenant_id", Uuid, ForeignKey("tenants.id")),
+    Column("name", Text, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+)
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """Whom jobs and keys belong to; nothing of one is visible to another."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """An API key as it is kept: the secret only as its hash."""
+
+    id: str
+    tenant_id: UUID | None
+    name: str
+    scopes: tuple[str, ...]
+    secret_hash: bytes
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def ensure_tenant(session: Session, name: str) -> tuple[Tenant, bool]:
+    """The tenant of that name, and whether it was made just now."""
+    made = session.execute(insert_or_ignore(session, tenants).values(id=new_id(), name=name, created_at=now()))
+    found = find_tenant(session, name)
+    if found is None:
+        raise LookupError(f"tenant {name!r} was neither made nor found")
+    return found, bool(made.rowcount)  # type: ignore[attr-defined]
+
+
+def find_tenant(session: Session, name: str) -> Tenant | None:
+    """The tenant of that name, if there is one."""
+    row = session.execute(select(tenants).where(tenants.c.name == name)).mappings().one_or_none()
+    return Tenant(**row) if row else None
+
+
+def list_tenants(session: Session, limit: int = 1000) -> list[Tenant]:
+    """The first `limit` tenants by name."""
+    return [Tenant(**row) for row in session.execute(select(tenants).order_by(tenants.c.name).limit(limit)).mappings()]
+
+
+def add_key(session: Session, key: ApiKey) -> bool:
+    """Keep a key; False if its id is taken, in which case nothing changed."""
+    values = {**vars(key), "scopes": list(key.scopes), "created_at": now()}
+    made = session.execute(insert_or_ignore(session, api_keys).values(values))
+    return bool(made.rowcount)  # type: ignore[attr-defined]
+
+
+def replace_key_secret(session: Session, key_id: str, secret_hash: bytes, scopes: Sequence[str]) -> None:
+    """Give an unrevoked key another hash and scopes: the bootstrap key follows its setting."""
+    session.execute(
+        update(api_keys)
+        .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+        .values(secret_hash=secret_hash, scopes=list(scopes))
+    )
+
+
+def find_key(session: Session, key_id: str) -> ApiKey | None:
+    """The unrevoked, unexpired key of that id."""
+    usable = (
+        api_keys.c.id == key_id,
+        api_keys.c.revoked_at.is_(None),
+        api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > now()),
+    )
+    row = session.execute(select(api_keys).where(*usable)).mappings().one_or_none()
+    return _key(row) if row else None
+
+
+def list_keys(session: Session, tenant_id: UUID | None = None, limit: int = 1000) -> list[ApiKey]:
+    """The newest `limit` keys, of one tenant or of all."""
+    query = select(api_keys).order_by(api_keys.c.created_at.desc(), api_keys.c.id).limit(limit)
+    if tenant_id is not None:
+        query = query.where(api_keys.c.tenant_id == tenant_id)
+    return [_key(row) for row in session.execute(query).mappings()]
+
+
+def revoke_key(session: Session, key_id: str) -> bool:
+    """Make a key worthless from now on; False if there is no such unrevoked key."""
+    revoked = session.execute(
+        update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None)).values(revoked_at=now())
+    )
+    return bool(revoked.rowcount)  # type: ignore[attr-defined]
+
+
+def installation_secret(session: Session) -> bytes:
+    """The 32 random bytes that were made with the database."""
+    secret: bytes = session.execute(select(installation.c.value).where(installation.c.name == "secret")).scalar_one()
+    return secret
+
+
+def _key(row: Any) -> ApiKey:
+    return ApiKey(**{**row, "scopes": tuple(row["scopes"])})

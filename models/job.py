@@ -1,0 +1,228 @@
+"""The tables of jobs and of what happened to them, and the frozen records that leave this folder."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from models.dialect import UtcTime
+from models.schema import metadata
+from models.states import FINAL, LIVE, SHAPES, State
+
+
+def _words(states: tuple[State, ...]) -> str:
+    return ", ".join(f"'{state}'" for state in states)
+
+
+def _shape_checks() -> list[CheckConstraint]:
+    """One constraint a state, so that a refused row names the state whose shape it broke."""
+    return [
+        CheckConstraint(
+            " AND ".join(
+                [f"{name} IS NOT NULL" for name in shape.present] + [f"{name} IS NULL" for name in shape.absent]
+            ).join((f"state <> '{state}' OR (", ")")),
+            name=f"shape_{state}",
+        )
+        for state, shape in SHAPES.items()
+    ]
+
+
+# Documents are `json`, not `jsonb`: jsonb would turn 1e22 into a 23-digit integer and reorder members, and
+# a job must get back what was submitted. They are never searched; tags are, and are jsonb.
+_DOCUMENT = JSON(none_as_null=True)
+_TAGS = JSON().with_variant(JSONB(), "postgresql")
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, ForeignKey("tenants.id"), nullable=False),
+    Column("type", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("args", _DOCUMENT, nullable=False),
+    Column("result", _DOCUMENT),
+    Column("error", _DOCUMENT),
+    Column("progress_percent", Float(53)),
+    Column("progress_message", Text),
+    Column("checkpoint", _DOCUMENT),
+    Column("attempt", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("lost", Integer, nullable=False),
+    Column("timeout_seconds", Integer, nullable=False),
+    Column("lease", BigInteger, nullable=False),
+    Column("lease_expires_at", UtcTime),
+    Column("created_at", UtcTime, nullable=False),
+    Column("due_at", UtcTime, nullable=False),
+    Column("dispatched_at", UtcTime),
+    Column("started_at", UtcTime),
+    Column("finished_at", UtcTime),
+    Column("cancel_requested_at", UtcTime),
+    # No foreign key: a finished job remembers its worker after the worker's row is pruned.
+    Column("worker_id", Uuid),
+    Column("schedule_id", Uuid),
+    Column("tags", _TAGS, nullable=False),
+    Column("unique_key", Text),
+    Column("idempotency_key", Text),
+    Column("request_hash", LargeBinary),
+    Column("request_id", Text),
+    Column("traceparent", Text),
+    CheckConstraint(f"state IN ({_words((*LIVE, *FINAL))})", name="state"),
+    CheckConstraint("priority BETWEEN -100 AND 100", name="priority"),
+    CheckConstraint("attempt >= 0 AND lost >= 0 AND lease >= 0", name="counters"),
+    CheckConstraint("max_attempts >= 1 AND timeout_seconds >= 1", name="bounds"),
+    CheckConstraint("state IN ('queued', 'cancelled') OR lease > 0", name="leased"),
+    *_shape_checks(),
+    Index(
+        "jobs_idempotency_key",
+        "tenant_id",
+        "idempotency_key",
+        unique=True,
+        sqlite_where=text("idempotency_key IS NOT NULL"),
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+    postgresql_with={"fillfactor": "80"},
+)
+
+
+def _partial(name: str, where: str, *columns: Any, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
+_c = jobs.c
+_partial(
+    "jobs_unique_key",
+    f"unique_key IS NOT NULL AND state IN ({_words(LIVE)})",
+    _c.tenant_id,
+    _c.type,
+    _c.unique_key,
+    unique=True,
+)
+_partial("jobs_claim", "state = 'queued'", _c.queue, _c.priority, _c.due_at, _c.id)
+_partial("jobs_dispatched", "state = 'dispatched'", _c.queue, _c.dispatched_at)
+_partial("jobs_claim_expiry", "state = 'dispatched'", _c.lease_expires_at)
+_partial("jobs_running", "state = 'running'", _c.worker_id)
+_partial("jobs_dead", "state = 'dead'", _c.tenant_id, _c.finished_at, _c.id)
+_partial("jobs_finished", "finished_at IS NOT NULL", _c.state, _c.finished_at)
+Index("jobs_list", _c.tenant_id, _c.id)
+Index("jobs_list_by_state", _c.tenant_id, _c.state, _c.id)
+Index("jobs_list_by_type", _c.tenant_id, _c.type, _c.id)
+Index("jobs_list_by_queue", _c.tenant_id, _c.queue, _c.id)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("move", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("lease", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text),
+    Column("error", _DOCUMENT),
+    Index("job_events_of_job", "job_id", "id"),
+)
+
+
+class Ref(NamedTuple):
+    """A job under one lease. What a message carries, and what fences every move of a worker."""
+
+    id: UUID
+    lease: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as it is read: the row, less what only the moves need."""
+
+    id: UUID
+    tenant_id: UUID
+    type: str
+    queue: str
+    state: State
+    priority: int
+    args: Any
+    result: Any
+    error: Any
+    progress_percent: float | None
+    progress_message: str | None
+    attempt: int
+    max_attempts: int
+    lost: int
+    timeout_seconds: int
+    lease: int
+    created_at: datetime
+    due_at: datetime
+    dispatched_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested_at: datetime | None
+    tags: dict[str, str]
+    unique_key: str | None
+    idempotency_key: str | None
+    worker_id: UUID | None
+    schedule_id: UUID | None
+
+    @property
+    def final(self) -> bool:
+        """Whether no worker will touch this job again."""
+        return self.state in FINAL
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to record. `id` is a UUIDv7; `delay_seconds` counts from the database's clock unless `due_at` is given."""
+
+    id: UUID
+    tenant_id: UUID
+    type: str
+    queue: str
+    args: Any
+    priority: int
+    max_attempts: int
+    timeout_seconds: int
+    tags: dict[str, str]
+    due_at: datetime | None = None
+    delay_seconds: float = 0
+    unique_key: str | None = None
+    idempotency_key: str | None = None
+    request_hash: bytes | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """One entry of a job's history: a move off the straight path."""
+
+    id: UUID
+    at: datetime
+    move: str
+    state: State
+    attempt: int
+    lease: int
+    actor: str
+    reason: str | None
+    error: Any

@@ -1,0 +1,75 @@
+"""Bringing a database's tables to this release, and saying whether they are.
+
+Alembic is imported inside the functions: it is slow to import, and most processes never migrate.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect, text
+
+from models.database import Database
+from models.dialect import POSTGRESQL
+from models.errors import SchemaMismatch
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_SCRIPTS = Path(__file__).parent / "migrations"
+# Any fixed number will do; it only keeps two migrations from running at once.
+_MIGRATION_LOCK = 5_646_455_711
+
+
+def upgrade(database: Database) -> str:
+    """Bring the tables to this release in one transaction; gives the revision. Safe to run twice or at once."""
+    from alembic import command
+
+    with database.engine.begin() as connection:
+        if database.dialect == POSTGRESQL:
+            connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+        command.upgrade(_config(connection), "head")
+    return head()
+
+
+def head() -> str:
+    """The revision of this release."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def current(database: Database) -> str | None:
+    """The revision of the database's tables; None if there are none."""
+    with database.engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        return found
+
+
+def check(database: Database) -> None:
+    """Raises SchemaMismatch unless the tables are exactly those of this release."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from models.tables import metadata
+
+    revision = current(database)
+    if revision != head():
+        raise SchemaMismatch(
+            f"The database is at revision {revision or 'none'}, this release needs {head()}. Run: jobmill db upgrade"
+        )
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        if differences := compare_metadata(context, metadata):
+            raise SchemaMismatch(f"The tables differ from revision {revision}: {differences[:5]}")
+
+
+def _config(connection: Connection | None = None) -> "Config":
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    return config

@@ -1,0 +1,186 @@
+"""Every read: one function a question. What a request or a loop asks never grows with finished jobs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
+from sqlalchemy.orm import Session
+
+from models.dialect import now, seconds_from_now
+from models.job import Job, JobEvent, Ref, job_events, jobs
+from models.states import LIVE, State
+
+_c = jobs.c
+_JOB = tuple(_c[field.name] for field in fields(Job))
+_EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs a list shows; empty means all. A `tenant_id` of None is the whole installation."""
+
+    tenant_id: UUID | None
+    states: tuple[State, ...] = ()
+    types: tuple[str, ...] = ()
+    queue: str | None = None
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Waiting jobs of one queue and priority, and when the first of them is due."""
+
+    queue: str
+    priority: int
+    due_at: datetime
+    due: bool
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What the database has to say to a running attempt."""
+
+    lease: int
+    cancel_requested: bool
+
+
+def find_job(session: Session, job_id: UUID, tenant_id: UUID | None) -> Job | None:
+    """The job, if it is there and of that tenant (None: any)."""
+    query = select(*_JOB).where(_c.id == job_id)
+    return _first_job(session, query if tenant_id is None else query.where(_c.tenant_id == tenant_id))
+
+
+def find_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> tuple[Job, bytes | None] | None:
+    """The job that was recorded under that key, with the hash of the request that made it."""
+    query = select(*_JOB, _c.request_hash).where(_c.tenant_id == tenant_id, _c.idempotency_key == key)
+    row = session.execute(query).mappings().one_or_none()
+    if row is None:
+        return None
+    values = dict(row)
+    request_hash = values.pop("request_hash")
+    return _job(values), request_hash
+
+
+def find_unique_holder(session: Session, tenant_id: UUID, job_type: str, unique_key: str) -> Job | None:
+    """The unfinished job that holds a unique key."""
+    query = select(*_JOB).where(
+        _c.tenant_id == tenant_id, _c.type == job_type, _c.unique_key == unique_key, _c.state.in_(LIVE)
+    )
+    return _first_job(session, query)
+
+
+def list_jobs(session: Session, wanted: JobFilter, before: UUID | None, limit: int) -> list[Job]:
+    """Jobs newest first, those older than `before`."""
+    return [_job(row) for row in session.execute(jobs_page(wanted, before, limit)).mappings()]
+
+
+def jobs_page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:
+    """The statement of `list_jobs`."""
+    query = select(*_JOB).order_by(_c.id.desc()).limit(limit)
+    for condition in _conditions(wanted, before):
+        query = query.where(condition)
+    return query
+
+
+def list_events(session: Session, job_id: UUID, before: UUID | None, limit: int) -> list[JobEvent]:
+    """A job's history, newest first, entries older than `before`."""
+    query = select(*_EVENT).where(job_events.c.job_id == job_id).order_by(job_events.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(job_events.c.id < before)
+    rows = session.execute(query).mappings()
+    return [JobEvent(**{**row, "state": State(row["state"])}) for row in rows]
+
+
+def lanes(session: Session, queue: str) -> list[Lane]:
+    """The priorities at which jobs of a queue wait, highest first, each with its first due time.
+
+    One index probe per priority that is in use: a `SELECT DISTINCT` would read every waiting job.
+    """
+    mine = [_is(State.QUEUED), _c.queue == queue]
+    top = select(func.max(_c.priority).label("priority")).where(*mine).cte("used", recursive=True)
+    following = select(func.max(_c.priority)).where(*mine, _c.priority < top.c.priority).scalar_subquery()
+    used = top.union_all(select(following).where(top.c.priority.is_not(None)))
+    first_due = select(func.min(_c.due_at)).where(*mine, _c.priority == used.c.priority).scalar_subquery()
+    heads = select(used.c.priority, first_due.label("due_at")).where(used.c.priority.is_not(None)).subquery()
+    query = select(heads.c.priority, heads.c.due_at, (heads.c.due_at <= now()).label("due")).where(
+        heads.c.due_at.is_not(None)
+    )
+    found = [Lane(queue, row.priority, row.due_at, bool(row.due)) for row in session.execute(query)]
+    return sorted(found, key=lambda lane: -lane.priority)
+
+
+def dispatched_counts(session: Session) -> dict[str, int]:
+    """How many jobs of each queue are on the broker and not begun."""
+    query = select(_c.queue, func.count()).where(_is(State.DISPATCHED)).group_by(_c.queue)
+    return {row.queue: row[1] for row in session.execute(query)}
+
+
+def expired_claims(session: Session, limit: int) -> list[Ref]:
+    """Claims whose time is over."""
+    query = select(_c.id, _c.lease).where(_is(State.DISPATCHED), _c.lease_expires_at < now())
+    return _refs(session, query.order_by(_c.lease_expires_at).limit(limit))
+
+
+def settled_claims(session: Session, queue: str, older_than: timedelta, limit: int) -> list[Ref]:
+    """Claims of a queue whose message must have reached the broker by now, oldest first."""
+    moment = seconds_from_now(-older_than.total_seconds())
+    query = select(_c.id, _c.lease).where(_is(State.DISPATCHED), _c.queue == queue, _c.dispatched_at < moment)
+    return _refs(session, query.order_by(_c.dispatched_at).limit(limit))
+
+
+def all_dispatched(session: Session, limit: int) -> list[Ref]:
+    """Jobs that are on the broker and not begun."""
+    return _refs(session, select(_c.id, _c.lease).where(_is(State.DISPATCHED)).limit(limit))
+
+
+def running_of(session: Session, worker_ids: Sequence[UUID], limit: int) -> list[Ref]:
+    """The jobs those workers run."""
+    query = select(_c.id, _c.lease).where(_is(State.RUNNING), _c.worker_id.in_(worker_ids))
+    return _refs(session, query.limit(limit))
+
+
+def signals(session: Session, worker_id: UUID) -> dict[UUID, Signal]:
+    """For each job that worker runs: its lease and whether its cancellation was asked for."""
+    query = select(_c.id, _c.lease, _c.cancel_requested_at).where(_is(State.RUNNING), _c.worker_id == worker_id)
+    return {row.id: Signal(row.lease, row.cancel_requested_at is not None) for row in session.execute(query)}
+
+
+def states_of(session: Session, refs: Sequence[Ref]) -> dict[Ref, State]:
+    """The present state of those jobs that are still under the same lease."""
+    query = select(_c.id, _c.lease, _c.state).where(tuple_(_c.id, _c.lease).in_([tuple(ref) for ref in refs]))
+    return {Ref(row.id, row.lease): State(row.state) for row in session.execute(query)}
+
+
+def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.tenant_id is not None:
+        conditions.append(_c.tenant_id == wanted.tenant_id)
+    if wanted.states:
+        conditions.append(_c.state.in_(wanted.states))
+    if wanted.types:
+        conditions.append(_c.type.in_(wanted.types))
+    if wanted.queue is not None:
+        conditions.append(_c.queue == wanted.queue)
+    if before is not None:
+        conditions.append(_c.id < before)
+    return conditions
+
+
+def _is(state: State) -> ColumnElement[bool]:
+    # Written into the statement, not bound: a prepared plan can use a partial index only for a state it knows.
+    return _c.state == literal(state, literal_execute=True)
+
+
+def _refs(session: Session, query: Select[Any]) -> list[Ref]:
+    return [Ref(row.id, row.lease) for row in session.execute(query)]
+
+
+def _first_job(session: Session, query: Select[Any]) -> Job | None:
+    row = session.execute(query).mappings().one_or_none()
+    return _job(row) if row else None
+
+
+def _job(row: Any) -> Job:
+    return Job(**{**row, "state": State(row["state"])})

@@ -1,0 +1,193 @@
+"""Workers and the leader's lease: who is alive, and who may dispatch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Integer,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from models.dialect import UtcTime, insert_or_ignore, now, seconds_from_now
+from models.job import jobs
+from models.schema import metadata
+from models.states import State
+
+HEARTBEAT_EVERY = timedelta(seconds=5)
+DEAD_AFTER = timedelta(seconds=20)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("queues", JSON, nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    # No index on what every heartbeat writes: the table is small, and updates stay in place.
+    Column("heartbeat_at", UtcTime, nullable=False),
+    Column("draining_at", UtcTime),
+    Column("stopped_at", UtcTime),
+    postgresql_with={"fillfactor": "50"},
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Uuid, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker process; `busy` is the number of jobs it runs now."""
+
+    id: UUID
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    threads: int
+    busy: int
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    state: str
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What the live workers of one queue could take: their threads, and how many of those are free."""
+
+    threads: int
+    free: int
+
+
+def register(
+    session: Session, worker_id: UUID, *, host: str, pid: int, queues: Sequence[str], threads: int, version: str
+) -> None:
+    """Say that a worker is alive and takes jobs."""
+    session.execute(
+        insert(workers).values(
+            id=worker_id,
+            host=host,
+            pid=pid,
+            queues=list(queues),
+            threads=threads,
+            version=version,
+            started_at=now(),
+            heartbeat_at=now(),
+        )
+    )
+
+
+def beat(session: Session, worker_id: UUID) -> bool:
+    """Say that a worker is still alive; False if it was given up or pruned and must register anew."""
+    beaten = session.execute(
+        update(workers).where(workers.c.id == worker_id, workers.c.stopped_at.is_(None)).values(heartbeat_at=now())
+    )
+    return bool(beaten.rowcount)  # type: ignore[attr-defined]
+
+
+def mark_draining(session: Session, worker_id: UUID) -> None:
+    """Say that a worker takes nothing new."""
+    session.execute(update(workers).where(workers.c.id == worker_id).values(draining_at=now()))
+
+
+def mark_stopped(session: Session, worker_ids: Sequence[UUID]) -> None:
+    """Say that workers are gone."""
+    session.execute(
+        update(workers).where(workers.c.id.in_(worker_ids), workers.c.stopped_at.is_(None)).values(stopped_at=now())
+    )
+
+
+def silent(session: Session, limit: int) -> list[UUID]:
+    """Workers whose heartbeat stopped without a word."""
+    gone = and_(workers.c.stopped_at.is_(None), workers.c.heartbeat_at < seconds_from_now(-DEAD_AFTER.total_seconds()))
+    return list(session.scalars(select(workers.c.id).where(gone).limit(limit)))
+
+
+def list_workers(session: Session, limit: int = 1000) -> list[Worker]:
+    """Workers that live, or were alive within the last hour, newest first."""
+    c = workers.c
+    busy = select(func.count()).where(jobs.c.worker_id == c.id, jobs.c.state == State.RUNNING).scalar_subquery()
+    state = case(
+        (c.stopped_at.is_not(None), "stopped"),
+        (c.heartbeat_at < seconds_from_now(-DEAD_AFTER.total_seconds()), "silent"),
+        (c.draining_at.is_not(None), "draining"),
+        else_="live",
+    )
+    query = (
+        select(
+            c.id,
+            c.host,
+            c.pid,
+            c.queues,
+            c.threads,
+            busy.label("busy"),
+            c.version,
+            c.started_at,
+            c.heartbeat_at,
+            state.label("state"),
+        )
+        .where(or_(c.stopped_at.is_(None), c.heartbeat_at > seconds_from_now(-3600)))
+        .order_by(c.id.desc())
+        .limit(limit)
+    )
+    return [Worker(**{**row, "queues": tuple(row["queues"])}) for row in session.execute(query).mappings()]
+
+
+def capacities(session: Session) -> dict[str, Capacity]:
+    """For each queue with a live worker, what its workers could take."""
+    totals: dict[str, Capacity] = {}
+    for worker in list_workers(session):
+        if worker.state != "live":
+            continue
+        for queue in worker.queues:
+            known = totals.get(queue, Capacity(0, 0))
+            totals[queue] = Capacity(known.threads + worker.threads, known.free + max(0, worker.threads - worker.busy))
+    return totals
+
+
+def forget(session: Session, older_than: timedelta, limit: int) -> int:
+    """Delete rows of workers that stopped long ago and run nothing; gives how many."""
+    c = workers.c
+    running = exists().where(jobs.c.worker_id == c.id, jobs.c.state == State.RUNNING)
+    old = select(c.id).where(c.stopped_at < seconds_from_now(-older_than.total_seconds()), ~running).limit(limit)
+    return session.execute(delete(workers).where(c.id.in_(old))).rowcount  # type: ignore[attr-defined,no-any-return]
+
+
+def lead(session: Session, name: str, holder: UUID, term: timedelta) -> bool:
+    """Take or keep the lease of that name for `term`; False while another holds it."""
+    session.execute(insert_or_ignore(session, leases).values(name=name, holder=holder, expires_at=seconds_from_now(-1)))
+    free = or_(leases.c.holder == holder, leases.c.expires_at < now())
+    taken = session.execute(
+        update(leases)
+        .where(leases.c.name == name, free)
+        .values(holder=holder, expires_at=seconds_from_now(term.total_seconds()))
+    )
+    return bool(taken.rowcount)  # type: ignore[attr-defined]
+
+
+def resign(session: Session, name: str, holder: UUID) -> None:
+    """Give the lease up, so that a standby need not wait for its end."""
+    session.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))

@@ -1,0 +1,225 @@
+"""Every setting of Jobmill, read once at the edge of a process and passed down; nothing else reads the environment.
+
+Sources, first wins: the command's flags, the environment, `.env` in the working directory, files in the
+secrets directory (`JOBMILL_SECRETS_DIR`, default /run/secrets). `docs/configuration.md` is made from this file.
+"""
+
+import os
+import re
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+API_KEY_FORM = re.compile(r"jm_([A-Za-z0-9]{1,32})_([A-Za-z0-9_-]{16,128})")
+QUEUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+DEFAULT_SECRETS_DIR = Path("/run/secrets")
+
+Names = Annotated[tuple[str, ...], NoDecode]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
+
+
+class BadSetting(Exception):  # noqa: N818 - reads as the sentence it is
+    """A setting is wrong; the message names it, where it came from and a right example, never its value."""
+
+
+def _setting(default: Any, env: str, description: str, example: str, **limits: Any) -> Any:
+    return Field(default, validation_alias=env, description=description, examples=[example], **limits)
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Unset differs from empty: an unset DATABASE_URL chooses the embedded mode."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_file=".env", env_ignore_empty=True, populate_by_name=True
+    )
+
+    database_url: SecretStr | None = _setting(
+        None,
+        "DATABASE_URL",
+        "PostgreSQL, where jobs are kept; several hosts allowed. Unset: the embedded mode on SQLite.",
+        "postgresql://jobmill:secret@db1,db2/jobmill?target_session_attrs=read-write",
+    )
+    rabbitmq_url: SecretStr | None = _setting(
+        None,
+        "RABBITMQ_URL",
+        "RabbitMQ, which hands jobs to workers; several comma-separated. Needed by dispatcher and worker.",
+        "amqp://jobmill:secret@mq1:5672/%2F,amqp://jobmill:secret@mq2:5672/%2F",
+    )
+    redis_url: SecretStr | None = _setting(
+        None, "REDIS_URL", "Redis, where limits are counted for all processes together.", "redis://cache:6379/0"
+    )
+    host: str = _setting("127.0.0.1", "JOBMILL_HOST", "The address the API listens on.", "0.0.0.0")  # noqa: S104
+    port: int = _setting(8000, "PORT", "The port the API listens on.", "8000", ge=0, le=65535)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
+        "INFO", "LOG_LEVEL", "The least severe log line that is written.", "INFO"
+    )
+    log_format: Literal["json", "console"] = _setting(
+        "json", "JOBMILL_LOG_FORMAT", "One JSON object a line for machines, or text for people.", "console"
+    )
+    data_dir: Path = _setting(
+        Path(".jobmill"), "JOBMILL_DATA_DIR", "Where the embedded mode keeps its database and key.", "/var/lib/jobmill"
+    )
+    job_modules: Names = _setting(
+        (), "JOBMILL_JOBS", "Modules with job types of your own, comma-separated.", "acme.jobs,acme.reports"
+    )
+    bootstrap_api_key: SecretStr | None = _setting(
+        None,
+        "JOBMILL_BOOTSTRAP_API_KEY",
+        "An API key that is made an admin of tenant `default` when a process starts.",
+        "jm_ops1_ followed by 43 random characters",
+    )
+    secret_key: SecretStr | None = _setting(
+        None,
+        "JOBMILL_SECRET_KEY",
+        "The pepper of API key hashes and the key of cursors, at least 32 characters, the same for all processes. "
+        "Unset: one that was made with the database and is kept in it.",
+        "the output of: openssl rand -hex 32",
+    )
+    require_idempotency_key: bool = _setting(
+        False, "JOBMILL_REQUIRE_IDEMPOTENCY_KEY", "Refuse submissions without an Idempotency-Key.", "true"
+    )
+    metrics_port: int | None = _setting(
+        None,
+        "JOBMILL_METRICS_PORT",
+        "Serve Prometheus metrics on this port; unset: not at all.",
+        "9100",
+        ge=0,
+        le=65535,
+    )
+    queue_prefix: str = _setting(
+        "jobmill",
+        "JOBMILL_QUEUE_PREFIX",
+        "Prefix of the queues' names in RabbitMQ, so that installations can share one.",
+        "jobmill-staging",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,62}$",
+    )
+    queues: Names = _setting(
+        ("default", "webhooks"),
+        "JOBMILL_QUEUES",
+        "The queues a worker takes jobs from, comma-separated.",
+        "media,default",
+    )
+    threads: int = _setting(8, "JOBMILL_THREADS", "Jobs a worker process runs at once.", "8", ge=1, le=256)
+    grace_seconds: float = _setting(
+        30.0, "JOBMILL_GRACE_SECONDS", "How long a stopping process waits for what it has begun.", "30", ge=0, le=3600
+    )
+    api_processes: int = _setting(1, "JOBMILL_API_PROCESSES", "Processes of the API server.", "2", ge=1, le=64)
+    api_threads: int = _setting(
+        16, "JOBMILL_API_THREADS", "Requests one API process serves at once.", "16", ge=1, le=256
+    )
+    webhook_allowed_networks: Networks = _setting(
+        (),
+        "JOBMILL_WEBHOOK_ALLOWED_NETWORKS",
+        "Networks that outgoing calls may reach although they are private, comma-separated.",
+        "10.20.0.0/16,fd00:12::/32",
+    )
+    webhook_allow_http: bool = _setting(
+        False, "JOBMILL_WEBHOOK_ALLOW_HTTP", "Let outgoing calls use http besides https.", "true"
+    )
+    retain_succeeded_days: float = _setting(
+        30, "JOBMILL_RETAIN_SUCCEEDED_DAYS", "Days until a succeeded job is pruned; 0: never.", "7", ge=0
+    )
+    retain_cancelled_days: float = _setting(
+        30, "JOBMILL_RETAIN_CANCELLED_DAYS", "Days until a cancelled job is pruned; 0: never.", "7", ge=0
+    )
+    retain_dead_days: float = _setting(
+        0, "JOBMILL_RETAIN_DEAD_DAYS", "Days until a dead job is pruned; 0: never.", "365", ge=0
+    )
+    retain_discarded_days: float = _setting(
+        90, "JOBMILL_RETAIN_DISCARDED_DAYS", "Days until a discarded job is pruned; 0: never.", "30", ge=0
+    )
+
+    @field_validator("job_modules", "queues", "webhook_allowed_networks", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("queues")
+    @classmethod
+    def _queue_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [name for name in value if not QUEUE_NAME.fullmatch(name)]
+        if wrong or not value:
+            raise ValueError(f"queue names match {QUEUE_NAME.pattern}; wrong: {wrong}")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        return _of_scheme(value, "postgresql", "postgres")
+
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _amqp(cls, value: SecretStr | None) -> SecretStr | None:
+        for url in value.get_secret_value().split(",") if value else ():
+            _of_scheme(SecretStr(url), "amqp", "amqps")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        return _of_scheme(value, "redis", "rediss", "unix")
+
+    @field_validator("bootstrap_api_key")
+    @classmethod
+    def _key_form(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not API_KEY_FORM.fullmatch(value.get_secret_value()):
+            raise ValueError("the form is jm_<key id>_<secret>: key id 1 to 32 letters and digits, secret 16 to 128")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value()) < 32:  # noqa: PLR2004 - 128 bits in hex
+            raise ValueError("it needs at least 32 characters")
+        return value
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this installation runs in one process on SQLite."""
+        return self.database_url is None
+
+    @property
+    def rabbitmq_urls(self) -> tuple[str, ...]:
+        """The brokers' addresses in the order they are tried; empty in the embedded mode."""
+        return tuple(self.rabbitmq_url.get_secret_value().split(",")) if self.rabbitmq_url else ()
+
+
+def load(**flags: object) -> Settings:
+    """The settings of this process; `flags` that are None are unset. Raises BadSetting."""
+    secrets = Path(os.environ.get("JOBMILL_SECRETS_DIR", DEFAULT_SECRETS_DIR))
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(_secrets_dir=secrets if secrets.is_dir() else None, **given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise BadSetting("\n".join(_explain(fault, given) for fault in error.errors())) from None
+
+
+def _of_scheme(value: SecretStr | None, *schemes: str) -> SecretStr | None:
+    if value and urlsplit(value.get_secret_value()).scheme not in schemes:
+        raise ValueError(f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    return value
+
+
+def _explain(fault: Any, flags: dict[str, object]) -> str:
+    wanted = str(fault["loc"][0])
+    for name, field in Settings.model_fields.items():
+        if wanted in {name, field.validation_alias}:
+            env = str(field.validation_alias)
+            source = _source(name, env, flags)
+            example = field.examples[0] if field.examples else ""
+            return f"{env} (from {source}) is wrong: {fault['msg']}. A right one: {example}"
+    return f"{wanted}: {fault['msg']}"
+
+
+def _source(name: str, env: str, flags: dict[str, object]) -> str:
+    if name in flags:
+        return f"the flag --{name.replace('_', '-')}"
+    if any(known.upper() == env for known in os.environ):
+        return "the environment"
+    return ".env or the secrets directory"
