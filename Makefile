@@ -1,0 +1,54 @@
+# The project's commands. `make` alone lists them; what they run stands in bin/, their settings in pyproject.toml.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+BIN := .venv/bin
+# Finds, or installs and starts, the services; then gives a command their URLs. A plain eval would hide a failure.
+WITH_SERVICES := urls=$$(bin/services install) && eval "$$urls" && exec
+# Quick tiers first, then whatever else stands in tests/: nothing there is left out.
+FIRST := $(wildcard tests/unit/ tests/integration/ tests/acceptance/)
+TESTS := $(FIRST) $(filter-out $(FIRST) %/__pycache__/,$(wildcard tests/*/ tests/test_*.py))
+
+.PHONY: help setup run test check format services bench lock audit clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make the environment in .venv/ from the lock file (PYTHON=python3.12 chooses a Python)
+	@bin/setup
+
+run: setup ## Start Jobmill here, run a first job, serve until Ctrl-C (PORT, JOBMILL_DATA_DIR)
+	@$(BIN)/jobmill up --demo examples/iris.csv
+
+test: setup ## Run all tests, quick ones first (ARGS="-k name" goes to pytest)
+	@$(WITH_SERVICES) $(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+check: setup ## Check format, lint, types, import contracts, dead code, locks
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/mypy bin
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/python bin/lock.py --check
+	bin/no-registry
+
+format: setup ## Format the code and fix what the linter can fix
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+services: setup ## Find or start PostgreSQL, RabbitMQ and Redis, and print their URLs
+	@bin/services install
+
+bench: setup ## Measure throughput, latency and memory on this machine
+	@$(WITH_SERVICES) $(BIN)/python -m bench $(ARGS)
+
+lock: setup ## Remake the lock files (ARGS=--upgrade, or ARGS="--upgrade-package flask")
+	@$(BIN)/python bin/lock.py $(ARGS)
+
+audit: setup ## Look the locked packages up among known vulnerabilities
+	$(BIN)/pip-audit --requirement requirements/dev.lock --require-hashes --disable-pip
+
+clean: ## Remove the environment and all caches, never the data in .jobmill/
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find . -path ./.jobmill -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
