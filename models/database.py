@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -96,25 +97,26 @@ class Database:
         self.engine.dispose()
 
 
+def postgresql_connector(url: str, application_name: str) -> Callable[[], psycopg.Connection[Any]]:
+    """Opens single connections; `url` as platforms give it, several hosts allowed, read by libpq itself."""
+    return partial(
+        psycopg.connect,
+        "postgresql://" + url.split("://", 1)[1],
+        application_name=application_name,
+        connect_timeout=CONNECT_TIMEOUT,
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
+        tcp_user_timeout=15000,
+        options=" ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items()),
+    )
+
+
 def connect_postgresql(url: str, application_name: str, pool_size: int) -> Database:
-    """A PostgreSQL database; `url` as platforms give it, several hosts allowed, read by libpq itself."""
-    conninfo = "postgresql://" + url.split("://", 1)[1]
-
-    def connect() -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            conninfo,
-            application_name=application_name,
-            connect_timeout=CONNECT_TIMEOUT,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=15000,
-            options=" ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items()),
-        )
-
+    """A PostgreSQL database behind a pool."""
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=connect,
+        creator=postgresql_connector(url, application_name),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=2,

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     ColumnElement,
     DateTime,
@@ -63,6 +64,34 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         moment: datetime = _EPOCH + value * _MICROSECOND if dialect.name == SQLITE else value.astimezone(UTC)
         return moment
+
+
+class _TextualJson(sqlite.JSON):
+    """JSON in a column of type TEXT."""
+
+
+@compiles(_TextualJson, SQLITE)
+def _textual_json(_type: _TextualJson, _compiler: SQLCompiler, **_kw: Any) -> str:
+    # A column declared JSON has numeric affinity: a result of 1.0 would come back as 1, a long number rounded.
+    return "TEXT"
+
+
+class Document(TypeDecorator[Any]):
+    """A JSON document, read back as it was written; None is NULL.
+
+    `json`, not `jsonb`: jsonb would turn 1e22 into a 23-digit integer and reorder members.
+    """
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(none_as_null=True)
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The dialect's own JSON, but as text on SQLite."""
+        kind = _TextualJson if dialect.name == SQLITE else JSON
+        return dialect.type_descriptor(kind(none_as_null=True))
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - it reads as the SQL function it is

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from models.dialect import UtcTime
+from models.dialect import Document, UtcTime
 from models.schema import metadata
 from models.states import FINAL, LIVE, SHAPES, State
 
@@ -45,9 +45,7 @@ def _shape_checks() -> list[CheckConstraint]:
     ]
 
 
-# Documents are `json`, not `jsonb`: jsonb would turn 1e22 into a 23-digit integer and reorder members, and
-# a job must get back what was submitted. They are never searched; tags are, and are jsonb.
-_DOCUMENT = JSON(none_as_null=True)
+# Documents are kept as they were submitted and never searched; tags are, and are jsonb.
 _TAGS = JSON().with_variant(JSONB(), "postgresql")
 
 jobs = Table(
@@ -59,12 +57,12 @@ jobs = Table(
     Column("queue", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("priority", SmallInteger, nullable=False),
-    Column("args", _DOCUMENT, nullable=False),
-    Column("result", _DOCUMENT),
-    Column("error", _DOCUMENT),
+    Column("args", Document(), nullable=False),
+    Column("result", Document()),
+    Column("error", Document()),
     Column("progress_percent", Float(53)),
     Column("progress_message", Text),
-    Column("checkpoint", _DOCUMENT),
+    Column("checkpoint", Document()),
     Column("attempt", Integer, nullable=False),
     Column("max_attempts", Integer, nullable=False),
     Column("lost", Integer, nullable=False),
@@ -141,7 +139,7 @@ job_events = Table(
     Column("lease", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("reason", Text),
-    Column("error", _DOCUMENT),
+    Column("error", Document()),
     Index("job_events_of_job", "job_id", "id"),
 )
 

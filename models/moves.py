@@ -110,6 +110,8 @@ _ATTEMPT_GIVEN_BACK = _c.attempt - 1
 
 def record(session: Session, new: Sequence[NewJob]) -> set[UUID]:
     """Insert jobs as `queued`; gives the ids that were, less those whose id or keys were there already."""
+    if not new:
+        return set()  # an INSERT without rows would try one of defaults only
     values = {
         "state": State.QUEUED,
         "attempt": 0,

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
 from models.job import Job, JobEvent, Ref, job_events, jobs
+from models.moves import Started
 from models.states import LIVE, State
 
 _c = jobs.c
@@ -139,6 +140,14 @@ def running_of(session: Session, worker_ids: Sequence[UUID], limit: int) -> list
     """The jobs those workers run."""
     query = select(_c.id, _c.lease).where(_is(State.RUNNING), _c.worker_id.in_(worker_ids))
     return _refs(session, query.limit(limit))
+
+
+def started_by(session: Session, refs: Sequence[Ref], worker_id: UUID) -> list[Started]:
+    """Those of the jobs that this worker runs under exactly these leases."""
+    wanted = [_c[name] for name in Started.__dataclass_fields__]
+    query = select(*wanted).where(_is(State.RUNNING), _c.worker_id == worker_id, _c.id.in_([ref.id for ref in refs]))
+    found = [Started(**row) for row in session.execute(query).mappings()]
+    return [job for job in found if job.ref in set(refs)]
 
 
 def signals(session: Session, worker_id: UUID) -> dict[UUID, Signal]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    null,
     or_,
     select,
     update,
@@ -101,11 +102,9 @@ def register(
 
 
 def beat(session: Session, worker_id: UUID) -> bool:
-    """Say that a worker is still alive; False if it was given up or pruned and must register anew."""
-    beaten = session.execute(
-        update(workers).where(workers.c.id == worker_id, workers.c.stopped_at.is_(None)).values(heartbeat_at=now())
-    )
-    return bool(beaten.rowcount)  # type: ignore[attr-defined]
+    """Say that a worker is still alive, even if it was given up for dead; False if its row was pruned."""
+    alive = update(workers).where(workers.c.id == worker_id).values(heartbeat_at=now(), stopped_at=null())
+    return bool(session.execute(alive).rowcount)  # type: ignore[attr-defined]
 
 
 def mark_draining(session: Session, worker_id: UUID) -> None:
@@ -124,6 +123,11 @@ def silent(session: Session, limit: int) -> list[UUID]:
     """Workers whose heartbeat stopped without a word."""
     gone = and_(workers.c.stopped_at.is_(None), workers.c.heartbeat_at < seconds_from_now(-DEAD_AFTER.total_seconds()))
     return list(session.scalars(select(workers.c.id).where(gone).limit(limit)))
+
+
+def unstopped(session: Session, limit: int) -> list[UUID]:
+    """Workers that never said that they stopped."""
+    return list(session.scalars(select(workers.c.id).where(workers.c.stopped_at.is_(None)).limit(limit)))
 
 
 def list_workers(session: Session, limit: int = 1000) -> list[Worker]:

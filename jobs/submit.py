@@ -1,0 +1,208 @@
+"""Recording a job: what may be asked for, and what happens when it was asked for before.
+
+Pure checks first, then one INSERT that loses every race gracefully; whoever was first is found and answered.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from jobs.outcomes import Json
+from jobs.registry import JobType, Registry, UnknownJobType
+from models import moves, queries
+from models.ids import new_id
+from models.job import Job, NewJob
+
+MOST_ARGS_BYTES = 256 * 1024
+MOST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job as it was asked for; None leaves a choice to its type."""
+
+    type: str
+    args: Json
+    queue: str | None = None
+    priority: int = 0
+    due_at: datetime | None = None
+    delay_seconds: float = 0
+    max_attempts: int | None = None
+    timeout_seconds: int | None = None
+    unique_key: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who asks, under which idempotency key, and what is carried along for tracing."""
+
+    tenant_id: UUID
+    idempotency_key: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a submission; `pointer` is a JSON pointer into it (RFC 6901)."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Refused(Exception):  # noqa: N818
+    """Base of the reasons why a submission is not recorded; nothing was stored."""
+
+
+class Invalid(Refused):
+    """The submission cannot be a job; `faults` names everything that is wrong at once."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(fault.detail for fault in faults))
+        self.faults = faults
+
+
+class ArgsTooLarge(Refused):
+    """The arguments are larger than 256 KiB as JSON."""
+
+
+class KeyReused(Refused):
+    """The idempotency key was used before, with another body."""
+
+
+class NotUnique(Refused):
+    """An unfinished job holds the unique key."""
+
+    def __init__(self, holder: UUID) -> None:
+        super().__init__(f"Job {holder} holds this unique_key until it is finished.")
+        self.holder = holder
+
+
+class TooBusy(Refused):
+    """The keys kept changing hands while we looked; the same request may be sent again."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The job, and whether it was there before this request."""
+
+    job: Job
+    replayed: bool
+
+
+def prepare(asked: Submission, origin: Origin, registry: Registry) -> NewJob:
+    """Check a submission and complete it by its type's defaults. Raises Invalid or ArgsTooLarge; touches nothing."""
+    job_type = _type(asked, registry)
+    if len(orjson.dumps(asked.args)) > MOST_ARGS_BYTES:
+        raise ArgsTooLarge(f"args may have {MOST_ARGS_BYTES} bytes as JSON; put large data elsewhere and pass its URL.")
+    if faults := _faults(asked, job_type):
+        raise Invalid(faults)
+    return NewJob(
+        id=new_id(),
+        tenant_id=origin.tenant_id,
+        type=job_type.name,
+        queue=asked.queue or job_type.queue,
+        args=asked.args,
+        priority=asked.priority,
+        max_attempts=asked.max_attempts or job_type.max_attempts,
+        timeout_seconds=asked.timeout_seconds or _whole_seconds(job_type.timeout),
+        tags=asked.tags,
+        due_at=asked.due_at.astimezone(UTC) if asked.due_at else None,
+        delay_seconds=asked.delay_seconds,
+        unique_key=asked.unique_key,
+        idempotency_key=origin.idempotency_key,
+        request_hash=request_hash(asked) if origin.idempotency_key else None,
+        request_id=origin.request_id,
+        traceparent=origin.traceparent,
+    )
+
+
+def record(session: Session, new: NewJob) -> Recorded:
+    """Record a prepared job, or find the one that this request made before.
+
+    May be called again with the same `new` after an unknown outcome. Raises KeyReused, NotUnique, TooBusy.
+    """
+    # A holder of the unique key may finish between our INSERT and our look; then the next round inserts.
+    for _ in range(MOST_ROUNDS):
+        inserted = new.id in moves.record(session, [new])
+        if found := _found(session, new):
+            return Recorded(found, replayed=not inserted and found.id != new.id)
+    raise TooBusy("The job's unique_key changed hands while it was recorded. Send the same request again.")
+
+
+def request_hash(asked: Submission) -> bytes:
+    """SHA-256 of the submission as canonical JSON: sorted members, no spaces, defaults filled in."""
+    return hashlib.sha256(orjson.dumps(vars(asked), option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)).digest()
+
+
+def _found(session: Session, new: NewJob) -> Job | None:
+    job = queries.find_job(session, new.id, new.tenant_id)
+    return job or _by_idempotency_key(session, new) or _refuse_if_held(session, new)
+
+
+def _by_idempotency_key(session: Session, new: NewJob) -> Job | None:
+    if new.idempotency_key is None:
+        return None
+    known = queries.find_by_idempotency_key(session, new.tenant_id, new.idempotency_key)
+    if known is None:
+        return None
+    job, known_hash = known
+    if known_hash != new.request_hash:
+        raise KeyReused(
+            "This Idempotency-Key was used with another body. Use a new key for a new job; keys live as long as their job."
+        )
+    return job
+
+
+def _refuse_if_held(session: Session, new: NewJob) -> None:
+    if new.unique_key is not None:
+        holder = queries.find_unique_holder(session, new.tenant_id, new.type, new.unique_key)
+        if holder is not None:
+            raise NotUnique(holder.id)
+
+
+def _type(asked: Submission, registry: Registry) -> JobType:
+    try:
+        return registry.get(asked.type)
+    except UnknownJobType:
+        detail = f"There is no job type {asked.type!r}; GET /v1/job-types lists those there are."
+        raise Invalid([Fault("/type", "unknown-job-type", detail)]) from None
+
+
+def _faults(asked: Submission, job_type: JobType) -> list[Fault]:
+    faults = _args_faults(asked, job_type)
+    if asked.max_attempts is not None and asked.max_attempts > job_type.max_attempts_limit:
+        detail = f"{job_type.name} allows at most {job_type.max_attempts_limit} attempts."
+        faults.append(Fault("/max_attempts", "too-many-attempts", detail))
+    if asked.timeout_seconds is not None and timedelta(seconds=asked.timeout_seconds) > job_type.timeout_limit:
+        detail = f"{job_type.name} allows at most {_whole_seconds(job_type.timeout_limit)} seconds."
+        faults.append(Fault("/timeout_seconds", "timeout-too-long", detail))
+    return faults
+
+
+def _args_faults(asked: Submission, job_type: JobType) -> list[Fault]:
+    try:
+        job_type.parse(asked.args)
+    except ValidationError as error:
+        return [
+            Fault(pointer(("args", *fault["loc"])), fault["type"], fault["msg"])
+            for fault in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+    return []
+
+
+def pointer(place: tuple[Any, ...]) -> str:
+    """A JSON pointer to a place in a document (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
+
+
+def _whole_seconds(duration: timedelta) -> int:
+    return max(1, round(duration.total_seconds()))

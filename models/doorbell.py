@@ -1,0 +1,89 @@
+"""Telling the dispatcher that a job may have become due, so that it need not wait for its next poll.
+
+Never needed for correctness. NOTIFY takes a lock over all commits of the database, so it is sent outside
+the work's transaction, and once for many.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import sql
+
+CHANNEL = "jobmill_due"
+QUIET_SECONDS = 0.005
+"""After a ring the next one waits this long, and stands for all that came meanwhile."""
+RECONNECT_SECONDS = 2.0
+
+
+class Doorbell(Protocol):
+    """Something to ring after a commit that made work."""
+
+    def ring(self) -> None:
+        """Wake the dispatcher soon; returns at once and never fails."""
+
+
+class LocalDoorbell:
+    """Rings within the process."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self.event = event
+
+    def ring(self) -> None:
+        """Wake the dispatcher."""
+        self.event.set()
+
+
+class NotifyDoorbell:
+    """Rings through PostgreSQL, on a connection and a thread of its own, made at the first ring."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+        self._connect = connect
+        self._rung = threading.Event()
+        self._start = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def ring(self) -> None:
+        """Wake the dispatcher soon. The thread is started here, since a server forks after it loads the app."""
+        if self._thread is None:
+            self._begin()
+        self._rung.set()
+
+    def _begin(self) -> None:
+        with self._start:
+            if self._thread is None:
+                self._thread = threading.Thread(target=_forever, args=[self._notify], name="doorbell", daemon=True)
+                self._thread.start()
+
+    def _notify(self) -> None:
+        with self._connect() as connection:
+            connection.autocommit = True
+            while self._rung.wait():
+                self._rung.clear()
+                connection.execute(sql.SQL("NOTIFY {}").format(sql.Identifier(CHANNEL)))
+                time.sleep(QUIET_SECONDS)
+
+
+def listen(connect: Callable[[], psycopg.Connection[Any]], event: threading.Event) -> None:
+    """Set `event` at each ring, from a thread of its own, for as long as the process lives."""
+
+    def hear() -> None:
+        with connect() as connection:
+            connection.autocommit = True
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            event.set()  # what was rung before we listened
+            for _ in connection.notifies():
+                event.set()
+
+    threading.Thread(target=_forever, args=[hear], name="doorbell-listener", daemon=True).start()
+
+
+def _forever(body: Callable[[], None]) -> None:
+    """Run `body` again whenever the database drops it; polling serves meanwhile."""
+    while True:
+        try:
+            body()
+        except psycopg.Error:
+            time.sleep(RECONNECT_SECONDS)

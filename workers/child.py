@@ -1,0 +1,135 @@
+"""One worker process: Dramatiq's worker on our broker, the executor behind its one actor, and the way it stops."""
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import dramatiq
+import structlog
+from sqlalchemy.orm import Session
+
+from jobs.outbound import Outbound
+from jobs.outcomes import Draining, LeaseLost
+from jobs.registry import Registry
+from models import moves, worker
+from models.database import Database
+from models.errors import Unavailable
+from models.ids import new_id
+from models.moves import Ending
+from workers import metrics
+from workers.executor import Executor
+from workers.messages import ACTOR
+from workers.watchdog import Watchdog
+
+log = structlog.get_logger(__name__)
+
+IDLE_MILLISECONDS = 1000
+LAST_WORDS = timedelta(seconds=5)
+"""How long an interrupted handler gets to let go before its job is taken from it."""
+UNTIL_CANCELLED = timedelta(seconds=3)
+"""How long the consumers get to tell the broker that they take nothing more; they look once a second."""
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """What a worker process shall do; `queues` are names in the broker, `names` those of the jobs' queues."""
+
+    names: tuple[str, ...]
+    queues: tuple[str, ...]
+    threads: int
+    version: str
+
+
+class WorkerProcess:
+    """Takes messages from start() until stop()."""
+
+    def __init__(self, database: Database, broker: Any, registry: Registry, http: Outbound, plan: WorkerPlan) -> None:
+        self.database = database
+        self.broker = broker
+        self.plan = plan
+        self.id: UUID = new_id()
+        self.executor = Executor(database, registry, self.id, http)
+        self.watchdog = Watchdog(database, self.id, self.executor.in_hand, self._register)
+        self.dramatiq = dramatiq.Worker(
+            broker, queues=set(plan.queues), worker_threads=plan.threads, worker_timeout=IDLE_MILLISECONDS
+        )
+        # Dramatiq would take twice as many, and hoard what it cannot run.
+        self.dramatiq.queue_prefetch = plan.threads
+
+    def start(self) -> None:
+        """Say that this worker is here, and begin to take messages. Raises Unavailable."""
+        with self.database.transaction() as session:
+            self._register(session)
+        dramatiq.actor(broker=self.broker, actor_name=ACTOR, queue_name=self.plan.queues[0])(self.executor.run)
+        for queue in self.plan.queues[1:]:
+            self.broker.declare_queue(queue)
+        self.dramatiq.start()
+        self.watchdog.start()
+        log.info("worker_started", worker_id=str(self.id), queues=self.plan.names, threads=self.plan.threads)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Take nothing new, give back what was not begun, finish what was; interrupt what takes too long."""
+        log.info("worker_draining", worker_id=str(self.id), in_hand=len(self.executor.in_hand.runs()))
+        self.broker.draining = True
+        self._tell(worker.mark_draining, self.id)
+        self._give_back_prefetched()
+        if not self.executor.in_hand.wait_until_empty(grace_seconds):
+            self._interrupt_the_rest()
+        self.watchdog.stop()
+        self.dramatiq.stop(timeout=int(LAST_WORDS.total_seconds() * 1000))
+        self._tell(worker.mark_stopped, [self.id])
+        log.info("worker_stopped", worker_id=str(self.id))
+
+    def _register(self, session: Session) -> None:
+        worker.register(
+            session,
+            self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self.plan.names,
+            threads=self.plan.threads,
+            version=self.plan.version,
+        )
+
+    def _give_back_prefetched(self) -> None:
+        """Return messages that wait for a thread to the broker, once it sends no more of them."""
+        for thread in self.dramatiq.workers:
+            thread.stop()
+        consumers = [thread.consumer for thread in self.dramatiq.consumers.values()]
+        deadline = time.monotonic() + UNTIL_CANCELLED.total_seconds()
+        while not all(getattr(consumer, "cancelled", True) for consumer in consumers) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        waiting = self.dramatiq.work_queue
+        while not waiting.empty():
+            message = waiting.get_nowait().message
+            consumer = self.dramatiq.consumers[message.queue_name].consumer
+            if consumer is not None:
+                consumer.requeue([message])
+            waiting.task_done()
+
+    def _interrupt_the_rest(self) -> None:
+        in_hand = self.executor.in_hand
+        for run in in_hand.runs():
+            run.section.interrupt(Draining)
+            metrics.interrupts.labels(Draining.__name__).inc()
+        if in_hand.wait_until_empty(LAST_WORDS.total_seconds()):
+            return
+        # A handler inside a C call hears nothing. Its job goes back to the queue without it, and should it
+        # wake before the process ends, its lease is no longer good.
+        endings = [
+            Ending(run.ref, reason="the worker stopped and the handler did not let go") for run in in_hand.runs()
+        ]
+        self._tell(moves.interrupt, endings, f"worker:{self.id}")
+        for run in in_hand.runs():
+            run.section.interrupt(LeaseLost)
+
+    def _tell(self, statement: Any, *arguments: Any) -> None:
+        """One statement on the way out, best effort: what is not said here the dispatcher finds out."""
+        try:
+            self.database.run(lambda session: statement(session, *arguments), timedelta(seconds=3))
+        except Unavailable:
+            log.warning("worker_could_not_tell", worker_id=str(self.id))

@@ -1,0 +1,90 @@
+"""From what an attempt came to, the move its job makes: a pure function, and the table that applies it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import assert_never
+
+import orjson
+from sqlalchemy.orm import Session
+
+from jobs.outcomes import (
+    Abandoned,
+    Failed,
+    FailedForGood,
+    Failure,
+    GivenBack,
+    Outcome,
+    Snoozed,
+    Stopped,
+    Succeeded,
+)
+from jobs.retry import RetryPolicy
+from models import moves
+from models.moves import Ending, Moved, Started
+from models.states import Move
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A move, and what it needs to know."""
+
+    move: Move
+    ending: Ending
+
+
+def decide(outcome: Outcome, job: Started, policy: RetryPolicy, chance: float) -> Decision | None:
+    """The move that follows from an outcome; None when another worker holds the job.
+
+    `chance` in [0, 1) gives the jitter of a retry's delay.
+    """
+    decision: Decision | None = None
+    match outcome:
+        case Succeeded(result):
+            decision = Decision(Move.SUCCEED, Ending(job.ref, result=result.decode()))
+        case Failed(failure, after):
+            decision = _after_failure(failure, after, job, policy, chance)
+        case FailedForGood(failure):
+            decision = Decision(Move.BURY, Ending(job.ref, error=as_json(failure), reason="permanent error"))
+        case Snoozed(after, reason):
+            decision = Decision(Move.SNOOZE, Ending(job.ref, delay_seconds=after.total_seconds(), reason=reason))
+        case Stopped():
+            decision = Decision(Move.STOP, Ending(job.ref, reason="the handler stopped as asked"))
+        case GivenBack():
+            decision = Decision(Move.INTERRUPT, Ending(job.ref, reason="the worker stopped"))
+        case Abandoned():
+            pass
+        case _:
+            assert_never(outcome)
+    return decision
+
+
+def _after_failure(
+    failure: Failure, after: timedelta | None, job: Started, policy: RetryPolicy, chance: float
+) -> Decision:
+    if job.attempt >= job.max_attempts:
+        return Decision(Move.BURY, Ending(job.ref, error=as_json(failure), reason="attempts exhausted"))
+    wait = policy.delay(job.attempt, chance) if after is None else after
+    return Decision(Move.RETRY, Ending(job.ref, error=as_json(failure), delay_seconds=wait.total_seconds()))
+
+
+def as_json(failure: Failure) -> str:
+    """A failure as the rows and the API keep it."""
+    kept = {"type": failure.type, "message": failure.message, "code": failure.code}
+    return orjson.dumps(kept | ({"trace": failure.trace} if failure.trace else {})).decode()
+
+
+def apply(session: Session, decision: Decision, actor: str) -> list[Moved]:
+    """Make the move; empty when the job was no longer this worker's."""
+    if decision.move is Move.SUCCEED:
+        return moves.succeed(session, [decision.ending])
+    return _BY_WORKER[decision.move](session, [decision.ending], actor)
+
+
+_BY_WORKER: dict[Move, Callable[[Session, list[Ending], str], list[Moved]]] = {
+    Move.RETRY: moves.retry,
+    Move.SNOOZE: moves.snooze,
+    Move.INTERRUPT: moves.interrupt,
+    Move.BURY: moves.bury,
+    Move.STOP: moves.stop,
+}

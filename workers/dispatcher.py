@@ -1,0 +1,49 @@
+"""The dispatcher: its duties put together, run until it is stopped."""
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+
+from models.database import Database
+from models.errors import Unavailable
+from models.ids import new_id
+from models.states import State
+from workers.duties.dispatch import Dispatch
+from workers.duties.leadership import Leadership
+from workers.duties.prune import Prune
+from workers.duties.reconcile import Reconcile
+from workers.duties.rescue import Rescue
+from workers.loop import Duty, Loop
+from workers.transport import Transport
+
+
+class Dispatcher:
+    """Runs the duties. `wake` is set whenever a job may have become due; polling finds it anyway."""
+
+    def __init__(
+        self,
+        database: Database,
+        transport: Transport,
+        retention: Mapping[State, timedelta],
+        wake: threading.Event,
+    ) -> None:
+        self.leadership = Leadership(database, new_id())
+        duties: list[Duty] = [
+            self.leadership,
+            Dispatch(database, transport, self.leadership),
+            Rescue(database, self.leadership),
+            Reconcile(database, transport, self.leadership),
+            Prune(database, self.leadership, retention),
+        ]
+        self.loop = Loop(duties, {Dispatch.name: wake})
+
+    def start(self) -> None:
+        """Begin."""
+        self.loop.start()
+
+    def stop(self, timeout: float) -> None:
+        """Finish the steps begun, and let a standby take over."""
+        self.loop.stop(timeout)
+        with suppress(Unavailable):  # then the lease runs out by itself
+            self.leadership.resign()

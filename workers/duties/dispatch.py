@@ -1,0 +1,137 @@
+"""The duty that decides what runs next: claim due jobs, publish them, release what was not confirmed.
+
+The broker is kept shallow: the free threads' share and about one second of work. So a priority or a
+cancellation acts at once, whatever the backlog.
+"""
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from models import moves, queries, worker
+from models.database import Database
+from models.moves import Moved
+from models.queries import Lane
+from models.states import Move
+from models.worker import Capacity
+from workers import metrics
+from workers.duties.leadership import Leadership
+from workers.transport import Envelope, Transport
+
+CLAIM_EXPIRES_AFTER = timedelta(seconds=60)
+SECONDS_OF_WORK = 1.0
+MOST_ON_BROKER = 2000
+MOST_PER_STEP = 500
+LONGEST_SLEEP = 1.0
+NO_LEADER_SLEEP = 0.5
+
+
+class Rate:
+    """Jobs begun per second, smoothed over about a second, seen as what left the broker between two looks."""
+
+    def __init__(self) -> None:
+        self.per_second = 0.0
+        self._left: int | None = None
+        self._at = 0.0
+
+    def seen(self, on_broker: int, now: float) -> None:
+        """The queue holds `on_broker` jobs at `now` (monotonic seconds)."""
+        if self._left is not None and now > self._at:
+            elapsed = now - self._at
+            weight = 1 - math.exp(-elapsed)
+            self.per_second += weight * (max(0, self._left - on_broker) / elapsed - self.per_second)
+
+    def leaves(self, on_broker: int, now: float) -> None:
+        """This step left `on_broker` jobs there."""
+        self._left, self._at = on_broker, now
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one look at a queue found: jobs on the broker before, claimed now, and whether due ones are left."""
+
+    before: int
+    claimed: int
+    more_due: bool
+    rate: float
+
+
+def room(capacity: Capacity, per_second: float, on_broker: int) -> int:
+    """How many more jobs of a queue the broker should hold."""
+    wanted = max(1, capacity.free + math.ceil(per_second * SECONDS_OF_WORK))
+    return max(0, min(wanted, MOST_ON_BROKER) - on_broker)
+
+
+def pause(step: Step) -> float:
+    """Seconds until a queue with due jobs left needs another look: about when half of the broker's are begun."""
+    if not step.more_due:
+        return LONGEST_SLEEP
+    if step.before == 0:
+        return 0.01  # its workers had nothing to take: find out how fast they are
+    return min(max((step.before + step.claimed) / (2 * max(step.rate, 1.0)), 0.02), 0.25)
+
+
+class Dispatch:
+    """Hands due jobs to the broker, for every queue that a live worker serves."""
+
+    name = "dispatch"
+
+    def __init__(self, database: Database, transport: Transport, leadership: Leadership) -> None:
+        self.database = database
+        self.transport = transport
+        self.leadership = leadership
+        self.rates: dict[str, Rate] = {}
+
+    def run_once(self) -> float:
+        """Claim and publish once for each queue."""
+        if not self.leadership.held or not self.transport.connected:
+            return NO_LEADER_SLEEP
+        with self.database.reading() as session:
+            capacities = worker.capacities(session)
+            on_broker = queries.dispatched_counts(session)
+        pauses = [self._queue(queue, capacity, on_broker.get(queue, 0)) for queue, capacity in capacities.items()]
+        return min(pauses, default=NO_LEADER_SLEEP)
+
+    def _queue(self, queue: str, capacity: Capacity, on_broker: int) -> float:
+        rate = self.rates.setdefault(queue, Rate())
+        rate.seen(on_broker, time.monotonic())
+        wanted = min(room(capacity, rate.per_second, on_broker), MOST_PER_STEP)
+        with self.database.transaction() as session:
+            lanes = queries.lanes(session, queue)
+            claimed = self._claim(session, lanes, wanted) if wanted else []
+        sent = self._publish(claimed)
+        rate.leaves(on_broker + sent, time.monotonic())
+        due = any(lane.due for lane in lanes)
+        step = Step(on_broker, sent, more_due=due and (len(claimed) >= wanted), rate=rate.per_second)
+        return min(pause(step), _until_due(lanes))
+
+    def _claim(self, session: Session, lanes: Iterable[Lane], wanted: int) -> list[Moved]:
+        claimed: list[Moved] = []
+        for lane in lanes:
+            left = wanted - len(claimed)
+            if lane.due and left > 0:
+                claimed += moves.claim(session, lane.queue, lane.priority, left, CLAIM_EXPIRES_AFTER)
+        return claimed
+
+    def _publish(self, claimed: list[Moved]) -> int:
+        """Publish and give back what was not confirmed; gives how many were."""
+        if not claimed:
+            return 0
+        metrics.moves.labels(Move.CLAIM).inc(len(claimed))
+        confirmed = self.transport.publish([Envelope(job.queue, (job.ref,)) for job in claimed])
+        failed = [job.ref for job, arrived in zip(claimed, confirmed, strict=True) if not arrived]
+        if failed:
+            metrics.unconfirmed.inc(len(failed))
+            released = self.database.run(lambda session: moves.release(session, failed))
+            metrics.moves.labels(Move.RELEASE).inc(len(released))
+        return len(claimed) - len(failed)
+
+
+def _until_due(lanes: Iterable[Lane]) -> float:
+    """Seconds until the first job that waits for its time, by this machine's clock; polling mends a wrong one."""
+    waits = [(lane.due_at - datetime.now(UTC)).total_seconds() for lane in lanes if not lane.due]
+    return max(0.005, min(waits, default=LONGEST_SLEEP))

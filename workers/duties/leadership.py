@@ -1,0 +1,48 @@
+"""Who may dispatch: one leader, kept by a lease row. It saves work; what keeps jobs safe is the guard of each move."""
+
+import time
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from models import worker
+from models.database import Database
+
+log = structlog.get_logger(__name__)
+
+LEASE = "dispatcher"
+TERM = timedelta(seconds=10)
+RENEW_EVERY = timedelta(seconds=3)
+
+
+class Leadership:
+    """Takes the lease when it is free and renews it; `held` says whether this process may act."""
+
+    name = "leadership"
+
+    def __init__(self, database: Database, holder: UUID) -> None:
+        self.database = database
+        self.holder = holder
+        self._held_until = 0.0
+
+    @property
+    def held(self) -> bool:
+        """Whether the lease is surely still ours: counted from before it was asked for."""
+        return time.monotonic() < self._held_until
+
+    def run_once(self) -> float:
+        """Take or renew the lease."""
+        asked_at, was_held = time.monotonic(), self.held
+        with self.database.transaction() as session:
+            leads = worker.lead(session, LEASE, self.holder, TERM)
+        self._held_until = asked_at + TERM.total_seconds() if leads else 0.0
+        if leads != was_held:
+            log.info("leadership_changed", leads=leads)
+        return RENEW_EVERY.total_seconds()
+
+    def resign(self) -> None:
+        """Let a standby take over at once."""
+        self._held_until = 0.0
+        with self.database.transaction() as session:
+            worker.resign(session, LEASE, self.holder)

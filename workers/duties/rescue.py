@@ -1,0 +1,77 @@
+"""The duty that takes jobs back: from workers whose heartbeat stopped, and from claims whose time is over."""
+
+from uuid import UUID
+
+import orjson
+import structlog
+from sqlalchemy.orm import Session
+
+from models import moves, queries, worker
+from models.database import Database
+from models.moves import Ending, Moved
+from models.states import Move
+from workers import metrics
+from workers.duties.leadership import Leadership
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+EVERY_SECONDS = 2.0
+
+LOST = orjson.dumps(
+    {
+        "type": "WorkerLost",
+        "message": "The worker died three times while it ran this job.",
+        "code": "lost",
+    }
+).decode()
+
+
+class Rescue:
+    """Finds jobs that nobody holds any more."""
+
+    name = "rescue"
+
+    def __init__(self, database: Database, leadership: Leadership) -> None:
+        self.database = database
+        self.leadership = leadership
+
+    def run_once(self) -> float:
+        """Rescue one batch; again at once when there may be more."""
+        if not self.leadership.held:
+            return EVERY_SECONDS
+        rescued, released = self.database.run(self._step)
+        metrics.moves.labels(Move.RESCUE).inc(len(rescued))
+        metrics.moves.labels(Move.RELEASE).inc(len(released))
+        if rescued or released:
+            log.warning("jobs_taken_back", rescued=len(rescued), released=len(released))
+        return 0.0 if len(rescued) == BATCH or len(released) == BATCH else EVERY_SECONDS
+
+    def _step(self, session: Session) -> tuple[list[Moved], list[Moved]]:
+        actor = f"dispatcher:{self.leadership.holder}"
+        rescued = rescue_from(session, worker.silent(session, BATCH), actor, "its heartbeat stopped")
+        return rescued, moves.release(session, queries.expired_claims(session, BATCH))
+
+
+def take_over(database: Database, actor: str) -> int:
+    """Queue whatever an earlier process left in motion; gives how many jobs. Only for a process that is alone."""
+    count = 0
+    while taken := database.run(lambda session: _take_over_once(session, actor)):
+        count += taken
+    return count
+
+
+def _take_over_once(session: Session, actor: str) -> int:
+    rescued = rescue_from(session, worker.unstopped(session, BATCH), actor, "its process ended without a word")
+    return len(rescued) + len(moves.release(session, queries.all_dispatched(session, BATCH)))
+
+
+def rescue_from(session: Session, dead: list[UUID], actor: str, cause: str) -> list[Moved]:
+    """Take one batch of jobs from dead workers, and say of workers without any more that they are gone."""
+    if not dead:
+        return []
+    refs = queries.running_of(session, dead, BATCH)
+    rescued = moves.rescue(session, [Ending(ref, error=LOST, reason=cause) for ref in refs], actor)
+    if len(refs) < BATCH:
+        worker.mark_stopped(session, dead)
+    return rescued

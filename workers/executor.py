@@ -1,0 +1,141 @@
+"""Doing jobs: start them, run their handlers, and record what came of it, each under its lease.
+
+Dramatiq acknowledges whatever an actor leaves behind, exceptions included; so `run` raises nothing, and
+a job that could not be started or recorded stays a row that the dispatcher will find.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy.orm import Session
+
+from jobs.attempt import attempt, outcome_of
+from jobs.context import Context
+from jobs.outbound import Outbound
+from jobs.outcomes import Failed, Failure, Interrupt, Outcome, Stopped
+from jobs.registry import JobType, Registry, UnknownJobType
+from jobs.retry import Exponential
+from models import moves, queries
+from models.database import Database
+from models.job import Ref
+from models.moves import Started
+from models.states import Move
+from workers import metrics
+from workers.desk import DatabaseDesk
+from workers.recorder import Recorder
+from workers.running import InHand, Run
+
+log = structlog.get_logger(__name__)
+
+
+class Executor:
+    """Runs the jobs that messages name, for one worker process."""
+
+    def __init__(self, database: Database, registry: Registry, worker_id: UUID, http: Outbound) -> None:
+        self.database = database
+        self.registry = registry
+        self.worker_id = worker_id
+        self.http = http
+        self.in_hand = InHand()
+        self.recorder = Recorder(database, f"worker:{worker_id}")
+
+    def run(self, refs: Sequence[Ref]) -> None:
+        """Start and do the jobs of one message, in turn. Never raises."""
+        fresh = self.in_hand.take(refs)
+        metrics.duplicates.inc(len(refs) - len(fresh))
+        try:
+            for job in self._start(fresh):
+                self._do(job)
+        except Exception:
+            log.exception("message_failed", jobs=[str(ref.id) for ref in fresh])
+        finally:
+            self.in_hand.let_go(fresh)
+
+    def _start(self, refs: Sequence[Ref]) -> list[Started]:
+        started = self.database.run(lambda session: self._start_or_find(session, refs)) if refs else []
+        metrics.moves.labels(Move.START).inc(len(started))
+        metrics.stale.labels(Move.START).inc(len(refs) - len(started))
+        return started
+
+    def _start_or_find(self, session: Session, refs: Sequence[Ref]) -> list[Started]:
+        started = moves.start(session, refs, self.worker_id)
+        missing = set(refs) - {job.ref for job in started}
+        # A COMMIT whose answer was lost leaves jobs running that nobody runs: they are ours, and are done now.
+        return started + (queries.started_by(session, sorted(missing), self.worker_id) if missing else [])
+
+    def _do(self, job: Started) -> None:
+        with structlog.contextvars.bound_contextvars(
+            job_id=str(job.id), job_type=job.type, tenant_id=str(job.tenant_id), request_id=job.request_id
+        ):
+            job_type = self._type(job)
+            desk = DatabaseDesk(self.database, job.ref)
+            began = time.monotonic()
+            outcome = self._attempt(job_type, job, desk) if job_type else _unknown_type(job)
+            metrics.handler_seconds.labels(job.type).observe(time.monotonic() - began)
+            policy = job_type.retry if job_type else Exponential()
+            self._tell(job, self.recorder.record(job, outcome, policy, desk))
+
+    def _type(self, job: Started) -> JobType | None:
+        try:
+            return self.registry.get(job.type)
+        except UnknownJobType:
+            return None
+
+    def _attempt(self, job_type: JobType, job: Started, desk: DatabaseDesk) -> Outcome:
+        run = Run(job.ref, self._context(job, desk), deadline=time.monotonic() + job.timeout_seconds)
+        self.in_hand.began(run)
+        outcome: Outcome | None = None
+        try:
+            try:
+                run.section.enter()
+                outcome = attempt(job_type, job.args, run.context)
+            finally:
+                run.section.leave()
+        except Interrupt as interrupt:
+            run.section.leave()
+            # It struck after the handler was done: what the handler did counts.
+            outcome = outcome or outcome_of(interrupt)
+        finally:
+            self.in_hand.ended(run)
+        return _unasked(outcome, run)
+
+    def _context(self, job: Started, desk: DatabaseDesk) -> Context:
+        return Context(
+            job_id=job.id,
+            job_type=job.type,
+            tenant=job.tenant_id,
+            attempt=job.attempt,
+            max_attempts=job.max_attempts,
+            tags=job.tags,
+            timeout=timedelta(seconds=job.timeout_seconds),
+            last_checkpoint=job.checkpoint,
+            log=structlog.get_logger(f"jobs.{job.type}"),
+            http=self.http,
+            desk=desk,
+        )
+
+    def _tell(self, job: Started, move: Move | None) -> None:
+        if move is None:
+            metrics.stale.labels("finish").inc()
+            log.warning("job_was_stale", attempt=job.attempt, lease=job.lease)
+        else:
+            metrics.moves.labels(move).inc()
+            log.info("job_moved", move=move, attempt=job.attempt)
+
+
+def _unknown_type(job: Started) -> Outcome:
+    # Not for good: during a rolling deploy another worker may know the type already.
+    message = f"This worker knows no job type {job.type!r}; is its module in the worker's JOBMILL_JOBS?"
+    return Failed(Failure("UnknownJobType", message, "unknown-type"))
+
+
+def _unasked(outcome: Outcome, run: Run) -> Outcome:
+    """A handler may stop for a cancellation only when there was one."""
+    if isinstance(outcome, Stopped) and not run.context.cancelled:
+        return Failed(
+            Failure("CancelRequested", "The handler stopped as if cancelled, which nobody asked.", "exception")
+        )
+    return outcome

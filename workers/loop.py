@@ -1,0 +1,71 @@
+"""The one loop that runs the dispatcher's duties, each on a thread of its own."""
+
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from models.errors import Unavailable
+from workers import metrics
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 15.0
+
+
+class Duty(Protocol):
+    """Something that has to be done again and again, in steps that are safe to repeat and bounded in size."""
+
+    name: str
+
+    def run_once(self) -> float:
+        """Do one step; gives the seconds to sleep before the next."""
+
+
+class Loop:
+    """Runs duties until it is stopped. A duty that fails is tried again, ever later, and never ends the others."""
+
+    def __init__(self, duties: Sequence[Duty], wakes: dict[str, threading.Event] | None = None) -> None:
+        self.stopping = threading.Event()
+        self.wakes = {duty.name: (wakes or {}).get(duty.name, threading.Event()) for duty in duties}
+        self.threads = [
+            threading.Thread(target=self._run, args=[duty], name=f"duty-{duty.name}", daemon=True) for duty in duties
+        ]
+
+    def start(self) -> None:
+        """Begin every duty."""
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Let each duty finish its step, for at most `timeout` seconds in all."""
+        self.stopping.set()
+        for wake in self.wakes.values():
+            wake.set()
+        for thread in self.threads:
+            thread.join(timeout)
+
+    def _run(self, duty: Duty) -> None:
+        wake = self.wakes[duty.name]
+        failures = 0
+        while not self.stopping.is_set():
+            wake.clear()
+            try:
+                pause = duty.run_once()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - a duty must outlive whatever goes wrong in one step
+                failures += 1
+                pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), LONGEST_PAUSE)
+                _tell(duty, error, pause)
+            if not self.stopping.is_set():
+                wake.wait(pause)
+
+
+def _tell(duty: Duty, error: Exception, pause: float) -> None:
+    metrics.step_failures.labels(duty.name).inc()
+    if isinstance(error, Unavailable):
+        log.warning("duty_without_database", duty=duty.name, again_in_seconds=pause)
+    else:
+        log.error("duty_failed", duty=duty.name, again_in_seconds=pause, exc_info=error)

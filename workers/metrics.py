@@ -1,0 +1,24 @@
+"""The counters of the motion: everything that happens off the straight path counts on one of them."""
+
+from prometheus_client import Counter, Histogram, start_http_server
+
+moves = Counter("jobmill_moves_total", "Jobs moved, by move", ["move"])
+stale = Counter("jobmill_stale_total", "Moves that found their job gone on, by move", ["move"])
+duplicates = Counter("jobmill_duplicate_deliveries_total", "Messages for a job that this worker has in hand")
+bad_messages = Counter("jobmill_bad_messages_total", "Messages that were not ours, dead-lettered")
+stale_acknowledgements = Counter("jobmill_stale_acknowledgements_total", "Acknowledgements after a reconnect, dropped")
+unconfirmed = Counter("jobmill_unconfirmed_total", "Messages that the broker did not confirm; their jobs were released")
+step_failures = Counter("jobmill_step_failures_total", "Steps of a duty that failed, by duty", ["duty"])
+interrupts = Counter("jobmill_interrupts_total", "Handlers interrupted, by reason", ["reason"])
+handler_seconds = Histogram(
+    "jobmill_handler_seconds",
+    "Time inside handlers, by type",
+    ["type"],
+    buckets=(0.005, 0.05, 0.25, 1, 5, 30, 120, 600, 3600),
+)
+
+
+def serve(port: int | None) -> None:
+    """Serve this process's metrics on a port of their own; None: not at all."""
+    if port is not None:
+        start_http_server(port)

@@ -1,0 +1,235 @@
+"""The dispatcher's way to RabbitMQ: many messages in flight, each confirmed, refused or unknown.
+
+pika's blocking channel waits for every single confirm, about a thousand a second here; a SelectConnection
+on a thread of its own keeps a whole batch in flight and reaches ten times that.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
+from typing import Any
+
+import pika
+import structlog
+from pika.channel import Channel
+from pika.exceptions import AMQPError
+
+from workers import topology
+from workers.messages import encode
+from workers.transport import Envelope
+
+log = structlog.get_logger(__name__)
+
+RECONNECT_SECONDS = 1.0
+
+
+class _Batch:
+    """Messages sent together; `done` is set when nothing about them is open any more."""
+
+    def __init__(self, size: int) -> None:
+        self.confirmed = [False] * size
+        self.open = size
+        self.done = threading.Event()
+
+    def settle(self, index: int, *, confirmed: bool) -> None:
+        self.confirmed[index] = confirmed
+        self.open -= 1
+        if self.open == 0:
+            self.done.set()
+
+
+class Publisher:
+    """A Transport on RabbitMQ. Everything with an underscore runs on the connection's thread."""
+
+    def __init__(self, urls: tuple[str, ...], prefix: str, connection_name: str, timeout: float = 5.0) -> None:
+        self.urls = urls
+        self.prefix = prefix
+        self.connection_name = connection_name
+        self.timeout = timeout
+        self.stopping = threading.Event()
+        self.connection: pika.SelectConnection | None = None
+        self.channel: Channel | None = None
+        self.thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._forget()
+
+    def start(self) -> None:
+        """Connect, and connect again whenever that is needed, in the background."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Close the connection and end the thread."""
+        self.stopping.set()
+        self._call(self._close)
+        self.thread.join(self.timeout)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a channel to publish on."""
+        return self.channel is not None
+
+    def publish(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        """Send all and wait for the confirms; what is not confirmed in time counts as not confirmed."""
+        batch = _Batch(len(envelopes))
+        if envelopes and self._call(lambda: self._send(batch, envelopes)):
+            batch.done.wait(self.timeout)
+        return list(batch.confirmed)
+
+    def depths(self, queues: Iterable[str]) -> dict[str, int]:
+        """Messages waiting on each queue; declares those that are missing, which then hold none."""
+        names = list(queues)
+        found: dict[str, int] = {}
+        batch = _Batch(len(names))
+        if names and self._call(lambda: self._ask(batch, names, found)):
+            batch.done.wait(self.timeout)
+        return dict(found)
+
+    def _call(self, function: Callable[[], object]) -> bool:
+        connection = self.connection
+        if connection is None:
+            return False
+        connection.ioloop.add_callback_threadsafe(function)
+        return True
+
+    def _forget(self) -> None:
+        """Begin anew: confirms of an earlier channel say nothing about this one."""
+        self.sequence = 0
+        self.pending: dict[int, tuple[_Batch, int]] = {}
+        self.returned: set[int] = set()
+        self.declared: set[str] = set()
+
+    # The connection's life.
+
+    def _run(self) -> None:
+        turn = 0
+        while not self.stopping.is_set():
+            url = self.urls[turn % len(self.urls)]
+            turn += 1
+            try:
+                self._connect(url)
+            except Exception:
+                log.exception("publisher_failed")
+            self._lose_channel()
+            self.stopping.wait(RECONNECT_SECONDS)
+
+    def _connect(self, url: str) -> None:
+        self.connection = pika.SelectConnection(
+            topology.connection_parameters(url, self.connection_name),
+            on_open_callback=self._on_connected,
+            on_open_error_callback=self._on_connection_lost,
+            on_close_callback=self._on_connection_lost,
+        )
+        self.connection.ioloop.start()
+        self.connection = None
+
+    def _close(self) -> None:
+        if self.connection is not None and self.connection.is_open:
+            self.connection.close()
+
+    def _on_connected(self, connection: Any) -> None:
+        connection.channel(on_open_callback=self._on_channel)
+
+    def _on_connection_lost(self, connection: pika.SelectConnection, reason: BaseException) -> None:
+        if not self.stopping.is_set():
+            log.warning("publisher_disconnected", reason=type(reason).__name__)
+        self._lose_channel()
+        connection.ioloop.stop()
+
+    def _on_channel(self, channel: Channel) -> None:
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(self._on_confirm, callback=lambda _frame: self._on_ready(channel))
+
+    def _on_ready(self, channel: Channel) -> None:
+        self._forget()
+        self.channel = channel
+        log.info("publisher_connected")
+
+    def _on_channel_closed(self, channel: Channel, reason: BaseException) -> None:
+        if not self.stopping.is_set():
+            # 406: a queue exists with other arguments; the reason names it.
+            log.error("publisher_channel_closed", reason=str(reason))
+        self._lose_channel()
+        if channel.connection.is_open:
+            channel.connection.close()
+
+    def _lose_channel(self) -> None:
+        """What was in flight is unknown now; its jobs are released, and a second delivery is stale by lease."""
+        self.channel = None
+        pending, self.pending = self.pending, {}
+        for batch, index in pending.values():
+            batch.settle(index, confirmed=False)
+
+    # Sending, and what comes back.
+
+    def _send(self, batch: _Batch, envelopes: Sequence[Envelope]) -> None:
+        for index, envelope in enumerate(envelopes):
+            channel = self.channel
+            if channel is None or not channel.is_open:
+                batch.settle(index, confirmed=False)
+                continue
+            self._publish(channel, batch, index, envelope)
+
+    def _publish(self, channel: Channel, batch: _Batch, index: int, envelope: Envelope) -> None:
+        name = topology.queue_name(self.prefix, envelope.queue)
+        self._ensure(channel, name)
+        self.sequence += 1
+        self.pending[self.sequence] = (batch, index)
+        properties = pika.BasicProperties(delivery_mode=2, message_id=str(self.sequence))
+        try:
+            channel.basic_publish("", name, encode(envelope.refs), properties, mandatory=True)
+        except AMQPError:
+            self._settle(self.sequence, confirmed=False)
+
+    def _ensure(self, channel: Channel, name: str) -> None:
+        """Declare a queue once per channel; the channel's order puts it before the message that follows."""
+        if name not in self.declared:
+            self.declared.add(name)
+            _declare_dead_letters(channel, name)
+            channel.queue_declare(name, durable=True, arguments=topology.queue_arguments(name))
+
+    def _on_return(self, _channel: Channel, _method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
+        """No such queue: the return comes before its confirm, which must not count."""
+        self.returned.add(int(properties.message_id))
+        self.declared.clear()
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        acknowledged = isinstance(method, pika.spec.Basic.Ack)
+        for tag in self._tags_up_to(method.delivery_tag) if method.multiple else [method.delivery_tag]:
+            self._settle(tag, confirmed=acknowledged and tag not in self.returned)
+            self.returned.discard(tag)
+
+    def _tags_up_to(self, last: int) -> list[int]:
+        return list(takewhile(lambda tag: tag <= last, self.pending))  # tags were added in rising order
+
+    def _settle(self, tag: int, *, confirmed: bool) -> None:
+        if tag in self.pending:
+            batch, index = self.pending.pop(tag)
+            batch.settle(index, confirmed=confirmed)
+
+    def _ask(self, batch: _Batch, names: Sequence[str], found: dict[str, int]) -> None:
+        for index, queue in enumerate(names):
+            channel = self.channel
+            if channel is None or not channel.is_open:
+                batch.settle(index, confirmed=False)
+                continue
+            name = topology.queue_name(self.prefix, queue)
+            _declare_dead_letters(channel, name)
+            channel.queue_declare(
+                name,
+                durable=True,
+                arguments=topology.queue_arguments(name),
+                callback=_depth_taker(batch, index, queue, found),
+            )
+
+
+def _declare_dead_letters(channel: Channel, name: str) -> None:
+    channel.queue_declare(topology.dead_letter_name(name), durable=True, arguments=topology.dead_letter_arguments())
+
+
+def _depth_taker(batch: _Batch, index: int, queue: str, found: dict[str, int]) -> Callable[[Any], None]:
+    def take(frame: Any) -> None:
+        found[queue] = frame.method.message_count
+        batch.settle(index, confirmed=True)
+
+    return take

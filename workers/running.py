@@ -1,0 +1,71 @@
+"""The jobs that one worker process has in hand, shared by its threads, its watchdog and its drain."""
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from jobs.context import Context, Progress
+from models.job import Ref
+from workers.section import Section
+
+
+@dataclass
+class Run:
+    """One handler that is running. `deadline` and `cancel_seen_at` are moments of `time.monotonic`."""
+
+    ref: Ref
+    context: Context
+    deadline: float
+    section: Section = field(default_factory=Section)
+    cancel_seen_at: float | None = None
+    written_progress: Progress | None = None
+
+    def overdue(self, now: float) -> bool:
+        """Whether its time limit is over."""
+        return now >= self.deadline
+
+
+class InHand:
+    """Which jobs this process has taken, from before their start until after their end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: set[Ref] = set()
+        self._runs: dict[Ref, Run] = {}
+        self._emptied = threading.Condition(self._lock)
+
+    def take(self, refs: Iterable[Ref]) -> list[Ref]:
+        """Those of the refs that were not in hand already; a doubled message gets none."""
+        with self._lock:
+            fresh = [ref for ref in dict.fromkeys(refs) if ref not in self._taken]
+            self._taken.update(fresh)
+            return fresh
+
+    def let_go(self, refs: Iterable[Ref]) -> None:
+        """The jobs are ended, or were never started."""
+        with self._lock:
+            self._taken.difference_update(refs)
+            if not self._taken:
+                self._emptied.notify_all()
+
+    def began(self, run: Run) -> None:
+        """A handler is about to run."""
+        with self._lock:
+            self._runs[run.ref] = run
+
+    def ended(self, run: Run) -> None:
+        """A handler is done, one way or another."""
+        with self._lock:
+            self._runs.pop(run.ref, None)
+
+    def runs(self) -> list[Run]:
+        """The handlers running now."""
+        with self._lock:
+            return list(self._runs.values())
+
+    def wait_until_empty(self, timeout: float) -> bool:
+        """Wait for the last job to be let go; False if `timeout` seconds were not enough."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            return self._emptied.wait_for(lambda: not self._taken, max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,52 @@
+"""The queues in RabbitMQ: their names and arguments, the same for whoever declares them, and connections to it."""
+
+from typing import Any
+
+import pika
+from pika.exceptions import AMQPError
+
+# A crash counts against every message a worker had prefetched; losing a message is no harm, its job's row
+# waits. So the limit only stops what would circle for ever.
+DELIVERY_LIMIT = 100
+
+BROKER_ERRORS = (AMQPError, OSError)
+"""What pika raises when a broker is gone; a frozen one raises AMQPConnectorStackTimeout, also an AMQPError here."""
+
+
+def queue_name(prefix: str, queue: str) -> str:
+    """The name in RabbitMQ of a queue of jobs."""
+    return f"{prefix}.{queue}"
+
+
+def dead_letter_name(name: str) -> str:
+    """Where RabbitMQ puts messages of a queue that cannot be delivered; the suffix is Dramatiq's."""
+    return f"{name}.XQ"
+
+
+def queue_arguments(name: str) -> dict[str, Any]:
+    """Quorum queues, which survive the loss of a node; what they drop goes, at least once, to the dead letters."""
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-overflow": "reject-publish",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": dead_letter_name(name),
+    }
+
+
+def dead_letter_arguments() -> dict[str, Any]:
+    """Dead letters wait until someone reads them: no TTL."""
+    return {"x-queue-type": "quorum"}
+
+
+def connection_parameters(url: str, name: str) -> pika.URLParameters:
+    """How to reach a broker, with every wait bounded; `name` is shown by RabbitMQ's own tools."""
+    parameters = pika.URLParameters(url)
+    parameters.heartbeat = 30
+    parameters.blocked_connection_timeout = 10
+    parameters.socket_timeout = 5
+    parameters.stack_timeout = 8
+    parameters.connection_attempts = 1
+    parameters.client_properties = {"connection_name": name}
+    return parameters

@@ -1,0 +1,109 @@
+"""The thread that watches over a worker's handlers: time limits, cancellations, lost leases, progress, heartbeat."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy.orm import Session
+
+from jobs.outcomes import CancelRequested, Interrupt, LeaseLost, TimedOut
+from models import queries, reports, worker
+from models.database import Database
+from models.errors import Unavailable
+from models.queries import Signal
+from models.reports import Report
+from workers import metrics
+from workers.running import InHand, Run
+
+log = structlog.get_logger(__name__)
+
+TICK = timedelta(seconds=0.5)
+CANCEL_GRACE = timedelta(seconds=2)
+"""How long a handler may take to notice `context.cancelled` by itself before it is interrupted."""
+
+
+class Watchdog:
+    """Watches the handlers of one worker process; `register` makes the worker's row again should it be gone."""
+
+    def __init__(
+        self, database: Database, worker_id: UUID, in_hand: InHand, register: Callable[[Session], None]
+    ) -> None:
+        self.database = database
+        self.worker_id = worker_id
+        self.in_hand = in_hand
+        self.register = register
+        self.beat_due = time.monotonic() + worker.HEARTBEAT_EVERY.total_seconds()
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Stop watching; the worker must have nothing in hand."""
+        self.stopping.set()
+        self.thread.join(TICK.total_seconds() * 10)
+
+    def _run(self) -> None:
+        while not self.stopping.wait(TICK.total_seconds()):
+            try:
+                self.run_once(time.monotonic())
+            except Unavailable:
+                log.warning("watchdog_without_database")
+            except Exception:
+                log.exception("watchdog_failed")
+
+    def run_once(self, now: float) -> None:
+        """One look at every running handler. Time limits come first: they need no database."""
+        runs = self.in_hand.runs()
+        for run in runs:
+            if run.overdue(now):
+                _interrupt(run, TimedOut)
+        if runs:
+            self._exchange(runs, now)
+        if now >= self.beat_due:
+            self._beat()
+            self.beat_due = now + worker.HEARTBEAT_EVERY.total_seconds()
+
+    def _exchange(self, runs: list[Run], now: float) -> None:
+        """Write what the handlers said, read what they must know."""
+        told = [run for run in runs if run.context.latest_progress is not run.written_progress]
+        if told:
+            self._write_progress(told)
+        with self.database.reading() as session:
+            signals = queries.signals(session, self.worker_id)
+        for run in runs:
+            _heed(run, signals.get(run.ref.id), now)
+
+    def _write_progress(self, runs: list[Run]) -> None:
+        said = [(run, run.context.latest_progress) for run in runs]
+        lines = [Report(run.ref, progress.percent, progress.message) for run, progress in said if progress]
+        with self.database.transaction() as session:
+            reports.write_progress(session, lines)
+        for run, progress in said:
+            run.written_progress = progress
+
+    def _beat(self) -> None:
+        with self.database.transaction() as session:
+            if not worker.beat(session, self.worker_id):
+                self.register(session)
+
+
+def _heed(run: Run, signal: Signal | None, now: float) -> None:
+    if signal is None or signal.lease != run.ref.lease:
+        _interrupt(run, LeaseLost)
+    elif signal.cancel_requested:
+        run.context.cancellation.set()
+        run.cancel_seen_at = run.cancel_seen_at or now
+        if now - run.cancel_seen_at >= CANCEL_GRACE.total_seconds():
+            _interrupt(run, CancelRequested)
+
+
+def _interrupt(run: Run, kind: type[Interrupt]) -> None:
+    if run.section.interrupt(kind):
+        metrics.interrupts.labels(kind.__name__).inc()
+        log.warning("handler_interrupted", job_id=str(run.ref.id), reason=kind.__name__)
