@@ -140,7 +140,7 @@ def find(service: Service) -> tuple[str | None, str]:
             ValueError,
             UnusableError,
         ) as error:
-            reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            reason = (str(error) or repr(error)).splitlines()[0]  # pika's errors often have no text
         else:
             return url, ""
     return None, reason
@@ -163,7 +163,7 @@ def install(services: list[Service]) -> None:
     packages = [service.package for service in services if not service.installed]
     if packages:
         run("apt-get", "update", "-qq")
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages)
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", *packages)
 
 
 def start(services: list[Service]) -> None:
