@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -66,20 +67,11 @@ class UtcTime(TypeDecorator[datetime]):
         return moment
 
 
-class _TextualJson(sqlite.JSON):
-    """JSON in a column of type TEXT."""
-
-
-@compiles(_TextualJson, SQLITE)
-def _textual_json(_type: _TextualJson, _compiler: SQLCompiler, **_kw: Any) -> str:
-    # A column declared JSON has numeric affinity: a result of 1.0 would come back as 1, a long number rounded.
-    return "TEXT"
-
-
 class Document(TypeDecorator[Any]):
     """A JSON document, read back as it was written; None is NULL.
 
-    `json`, not `jsonb`: jsonb would turn 1e22 into a 23-digit integer and reorder members.
+    On PostgreSQL `json`, not `jsonb`: jsonb would turn 1e22 into a 23-digit integer and reorder members. On
+    SQLite text, not JSON: a column of that name has numeric affinity and would turn 1.0 into 1.
     """
 
     impl = JSON
@@ -89,9 +81,16 @@ class Document(TypeDecorator[Any]):
         super().__init__(none_as_null=True)
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The dialect's own JSON, but as text on SQLite."""
-        kind = _TextualJson if dialect.name == SQLITE else JSON
-        return dialect.type_descriptor(kind(none_as_null=True))
+        """Text on SQLite."""
+        return dialect.type_descriptor(Text() if dialect.name == SQLITE else JSON(none_as_null=True))
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """To the database."""
+        return value if value is None or dialect.name != SQLITE else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """From the database."""
+        return value if value is None or dialect.name != SQLITE else orjson.loads(value)
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - it reads as the SQL function it is
