@@ -175,10 +175,10 @@ def start(services: list[Service]) -> None:
 
 
 def explain(missing: dict[Service, str]) -> None:
-    """Say which service does not answer, why, and the exact command that provides it."""
+    """Say which service cannot be used, why, and the exact command that provides it."""
     for service, reason in missing.items():
         where = f"the URL in {service.variable}" if service.given_url else service.usual_urls[0].split("@")[-1]
-        say(f"{service.name} does not answer at {where}: {reason}")
+        say(f"{service.name} cannot be used at {where}: {reason}")
     if any(service.given_url for service in missing):
         say("Start what the variable names, or unset the variable to use a service of this machine.")
         return
