@@ -50,7 +50,7 @@ def attempt(job_type: JobType, args: Json, context: Context) -> Outcome:
     try:
         parsed = job_type.parse(args)
     except ValidationError as error:
-        return FailedForGood(Failure(_name(error), _faults(error), "invalid-args"))
+        return FailedForGood(Failure("ValidationError", _faults(error), "invalid-args"))
     except Exception as error:  # noqa: BLE001 - a model's own validator may raise anything
         return outcome_of(error)
     try:
@@ -73,15 +73,15 @@ def _succeeded(job_type: JobType, answer: object) -> Outcome:
     try:
         return Succeeded(to_json(job_type.plain(answer)))
     except ValidationError as error:
-        return _unusable(error, f"The result is not what the handler declares: {_faults(error)}")
+        return _unusable("ValidationError", f"The result is not what the handler declares: {_faults(error)}")
     except (NotSerialisable, PydanticSerializationError) as error:
-        return _unusable(error, str(error))
+        return _unusable(type(error).__name__, str(error))
     except Exception as error:  # noqa: BLE001 - a model's own serialiser may raise anything
-        return _unusable(error, f"Turning the result into JSON failed: {_message(error)}")
+        return _unusable(_name(error), f"Turning the result into JSON failed: {_message(error)}")
 
 
-def _unusable(error: Exception, message: str) -> FailedForGood:
-    return FailedForGood(Failure(_name(error), _head(message, MOST_MESSAGE_BYTES), "result-not-serialisable"))
+def _unusable(kind: str, message: str) -> FailedForGood:
+    return FailedForGood(Failure(kind, _head(message, MOST_MESSAGE_BYTES), "result-not-serialisable"))
 
 
 def _interrupted(error: Interrupt) -> Outcome:
