@@ -15,7 +15,8 @@ MOST_INTEGER = 2**63 - 1
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
-Place = tuple[str | int, ...]
+Place = tuple["Place", object] | None
+"""Where a part stands: its container's place and its key there. Linked, since a path of each part is costly."""
 
 
 class NotSerialisable(ValueError):  # noqa: N818 - reads as the sentence it is
@@ -24,7 +25,7 @@ class NotSerialisable(ValueError):  # noqa: N818 - reads as the sentence it is
 
 def to_json(value: Json, most_bytes: int = MOST_BYTES) -> bytes:
     """The value as JSON in UTF-8, its text cleaned as `clean_text` does. Raises NotSerialisable."""
-    body = orjson.dumps(_Walk(most_bytes).plain(value, ()))
+    body = orjson.dumps(_Walk(most_bytes).plain(value, None, 0))
     if len(body) > most_bytes:
         _too_large(most_bytes)
     return body
@@ -44,11 +45,11 @@ class _Walk:
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._parts_left = most_bytes  # each part takes a byte at least
+        self._parts_left = most_bytes // 2 + 1  # each part takes a byte at least, and a comma or brackets another
 
-    def plain(self, value: Json, place: Place) -> Json:
+    def plain(self, value: Json, place: Place, depth: int) -> Json:
         """The value as None, bool, int, float, str, list or dict."""
-        self._count(place)
+        self._count(place, depth)
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
@@ -57,20 +58,20 @@ class _Walk:
             return _integer(value, place)
         if isinstance(value, float):
             return _number(value, place)
-        return self._container(value, place)
+        return self._container(value, place, depth + 1)
 
-    def _count(self, place: Place) -> None:
+    def _count(self, place: Place, depth: int) -> None:
         self._parts_left -= 1
         if self._parts_left < 0:
             _too_large(self._most_bytes)
-        if len(place) > MOST_DEPTH:
-            _refuse(f"is nested deeper than {MOST_DEPTH} levels", place[:3])
+        if depth > MOST_DEPTH:
+            _refuse(f"is nested deeper than {MOST_DEPTH} levels", place)
 
-    def _container(self, value: Json, place: Place) -> Json:
-        if isinstance(value, list | tuple):
-            return [self.plain(part, (*place, number)) for number, part in enumerate(value)]
+    def _container(self, value: Json, place: Place, depth: int) -> Json:
+        if isinstance(value, (list, tuple)):
+            return [self.plain(part, (place, number), depth) for number, part in enumerate(value)]
         if isinstance(value, dict):
-            return {_key(key, place): self.plain(part, (*place, key)) for key, part in value.items()}
+            return {_key(key, place): self.plain(part, (place, key), depth) for key, part in value.items()}
         return _refuse(f"is a {type(value).__qualname__}, which JSON does not have", place)
 
 
@@ -93,8 +94,12 @@ def _key(key: object, place: Place) -> str:
 
 
 def _refuse(problem: str, place: Place) -> NoReturn:
-    where = "".join(f"/{part}" for part in place)[:200]
+    where = clean_text(_pointer(place)[:200])
     raise NotSerialisable(f"The value at {where!r} {problem}." if where else f"The value {problem}.")
+
+
+def _pointer(place: Place) -> str:
+    return f"{_pointer(place[0])}/{place[1]}" if place else ""
 
 
 def _too_large(most_bytes: int) -> NoReturn:

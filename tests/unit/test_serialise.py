@@ -55,6 +55,10 @@ def test_a_list_that_holds_itself_is_refused():
         to_json(ring)
 
 
+def test_a_list_of_very_many_small_parts_may_fill_the_limit():
+    assert len(to_json([1] * (2**19 - 1))) == MOST_BYTES - 1
+
+
 def test_shared_lists_that_unfold_without_end_are_refused_soon():
     bomb: list = []
     for _ in range(50):
