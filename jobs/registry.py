@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
+import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from jobs.context import Context
@@ -58,8 +59,11 @@ class JobType:
     retry: RetryPolicy
 
     def parse(self, args: object) -> BaseModel:
-        """The arguments as the handler's model; raises pydantic.ValidationError with every fault."""
-        return self.args_model.model_validate(args)
+        """The arguments as the handler's model; raises pydantic.ValidationError with every fault.
+
+        By the rules of JSON, strictly: "5" is no number, as the type's JSON Schema says too.
+        """
+        return self.args_model.model_validate_json(orjson.dumps(args), strict=True)
 
     def call(self, args: BaseModel, context: Context) -> object:
         """Run the handler; gives back what it returned, not yet checked."""

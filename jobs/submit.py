@@ -45,6 +45,7 @@ class Origin:
 
     tenant_id: UUID
     idempotency_key: str | None = None
+    request_hash: bytes | None = None
     request_id: str | None = None
     traceparent: str | None = None
 
@@ -119,7 +120,7 @@ def prepare(asked: Submission, origin: Origin, registry: Registry) -> NewJob:
         delay_seconds=asked.delay_seconds,
         unique_key=asked.unique_key,
         idempotency_key=origin.idempotency_key,
-        request_hash=request_hash(asked) if origin.idempotency_key else None,
+        request_hash=origin.request_hash,
         request_id=origin.request_id,
         traceparent=origin.traceparent,
     )
@@ -138,14 +139,17 @@ def record(session: Session, new: NewJob) -> Recorded:
     raise TooBusy("The job's unique_key changed hands while it was recorded. Send the same request again.")
 
 
-def request_hash(asked: Submission) -> bytes:
-    """SHA-256 of the submission as canonical JSON: sorted members, no spaces, defaults filled in."""
-    return hashlib.sha256(orjson.dumps(vars(asked), option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)).digest()
+def request_hash(body: Json) -> bytes:
+    """SHA-256 of a request's body as canonical JSON: members sorted, no spaces."""
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def _found(session: Session, new: NewJob) -> Job | None:
     job = queries.find_job(session, new.id, new.tenant_id)
-    return job or _by_idempotency_key(session, new) or _refuse_if_held(session, new)
+    job = job or _by_idempotency_key(session, new)
+    if job is None:
+        _refuse_if_held(session, new)
+    return job
 
 
 def _by_idempotency_key(session: Session, new: NewJob) -> Job | None:
@@ -157,7 +161,8 @@ def _by_idempotency_key(session: Session, new: NewJob) -> Job | None:
     job, known_hash = known
     if known_hash != new.request_hash:
         raise KeyReused(
-            "This Idempotency-Key was used with another body. Use a new key for a new job; keys live as long as their job."
+            "This Idempotency-Key was used with another body. Use a new key for a new job; "
+            "a key lives as long as its job."
         )
     return job
 

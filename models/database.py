@@ -3,7 +3,7 @@
 import fcntl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -74,17 +74,14 @@ class Database:
 
         The step must bear being done twice, since a lost answer may hide a commit.
         """
-        attempts = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, Unavailable)),
-            wait=wait_random_exponential(multiplier=0.05, max=2),
-            stop=stop_after_delay(patience.total_seconds()),
-            reraise=True,
-        )
-        answer: Answer = attempts(self._once, step)
-        return answer
+        return _patiently(patience, lambda: self._once(self.transaction, step))
 
-    def _once(self, step: Callable[[Session], Answer]) -> Answer:
-        with self.transaction() as session:
+    def read(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
+        """Like `run`, for a step that only reads."""
+        return _patiently(patience, lambda: self._once(self.reading, step))
+
+    def _once(self, opened: Callable[[], AbstractContextManager[Session]], step: Callable[[Session], Answer]) -> Answer:
+        with opened() as session:
             return step(session)
 
     def ping(self) -> None:
@@ -153,6 +150,17 @@ def connect_sqlite(path: Path, pool_size: int) -> Database:
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
     return Database(engine, path)
+
+
+def _patiently(patience: timedelta, step: Callable[[], Answer]) -> Answer:
+    attempts = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, Unavailable)),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        stop=stop_after_delay(patience.total_seconds()),
+        reraise=True,
+    )
+    answer: Answer = attempts(step)
+    return answer
 
 
 class AlreadyOpen(Exception):  # noqa: N818

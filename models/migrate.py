@@ -15,6 +15,9 @@ from models.errors import SchemaMismatch
 if TYPE_CHECKING:
     from alembic.config import Config
 
+HEAD = "0001"
+"""The revision of this release; a test holds it against the scripts. Revisions sort as text."""
+
 _SCRIPTS = Path(__file__).parent / "migrations"
 # Any fixed number will do; it only keeps two migrations from running at once.
 _MIGRATION_LOCK = 5_646_455_711
@@ -30,23 +33,28 @@ def upgrade(database: Database) -> str:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
         command.upgrade(_config(connection), "head")
-    return head()
-
-
-def head() -> str:
-    """The revision of this release."""
-    from alembic.script import ScriptDirectory
-
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    return HEAD
 
 
 def current(database: Database) -> str | None:
     """The revision of the database's tables; None if there are none."""
-    with database.engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
+    with database.reading() as session:
+        if not inspect(session.connection()).has_table("alembic_version"):
             return None
-        found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        found: str | None = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
         return found
+
+
+def require(database: Database) -> None:
+    """Raises SchemaMismatch unless the tables are at this release's revision or a later one; quick, for start-up.
+
+    A later revision is fine: migrations only add, so that old and new code can run side by side.
+    """
+    revision = current(database)
+    if revision is None or revision < HEAD:
+        raise SchemaMismatch(
+            f"The database is at revision {revision or 'none'}, this release needs {HEAD}. Run: jobmill db upgrade"
+        )
 
 
 def check(database: Database) -> None:
@@ -57,9 +65,9 @@ def check(database: Database) -> None:
     from models.tables import metadata
 
     revision = current(database)
-    if revision != head():
+    if revision != HEAD:
         raise SchemaMismatch(
-            f"The database is at revision {revision or 'none'}, this release needs {head()}. Run: jobmill db upgrade"
+            f"The database is at revision {revision or 'none'}, this release needs {HEAD}. Run: jobmill db upgrade"
         )
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": False})
@@ -67,7 +75,7 @@ def check(database: Database) -> None:
             raise SchemaMismatch(f"The tables differ from revision {revision}: {differences[:5]}")
 
 
-def _config(connection: Connection | None = None) -> "Config":
+def _config(connection: Connection) -> "Config":
     from alembic.config import Config
 
     config = Config(attributes={"connection": connection})

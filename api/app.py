@@ -1,0 +1,102 @@
+"""The Flask application: its doors, and what every answer has in common."""
+
+import re
+import time
+from html import escape
+from uuid import uuid4
+
+import structlog
+from flask import Blueprint, Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from api import catalogue, health, jobs
+from api.problems import CODES_BY_STATUS, KINDS, Problem, response
+from api.services import Services
+from jobs.operate import NoSuchJob
+from models.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+# Visible ASCII; anything else could forge log lines or headers.
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_QUIET = {"/healthz", "/readyz"}
+
+pages = Blueprint("pages", __name__)
+
+
+def create_app(services: Services) -> Flask:
+    """The application over the given services."""
+    app = Flask("jobmill", static_folder=None)
+    app.extensions["jobmill"] = services
+    app.url_map.strict_slashes = False
+    for blueprint in (jobs.blueprint, catalogue.blueprint, health.blueprint, pages):
+        app.register_blueprint(blueprint)
+    app.before_request(_begin)
+    app.after_request(lambda answer: _finish(answer, services.version))
+    app.register_error_handler(Problem, response)
+    app.register_error_handler(NoSuchJob, lambda error: response(Problem("not-found", str(error))))
+    app.register_error_handler(Unavailable, _unavailable)
+    app.register_error_handler(HTTPException, _framework)
+    app.register_error_handler(Exception, _broken)
+    return app
+
+
+@pages.get("/problems/<code>")
+def problem_page(code: str) -> Response:
+    """What a problem's code means and what to do about it."""
+    if code not in KINDS:
+        raise Problem("not-found", "There is no such problem code.")
+    kind = KINDS[code]
+    text = f"<h1>{escape(kind.title)}</h1><p><code>{code}</code>, HTTP {kind.status}</p><p>{escape(kind.advice)}</p>"
+    return Response(f"<!doctype html><html lang=en><title>{code}</title>{text}</html>", content_type="text/html")
+
+
+def _begin() -> None:
+    g.began = time.monotonic()
+    asked = request.headers.get("X-Request-Id", "")
+    g.request_id = asked if _REQUEST_ID.fullmatch(asked) else str(uuid4())
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _finish(answer: Response, version: str) -> Response:
+    answer.headers["X-Request-Id"] = g.request_id
+    answer.headers["Jobmill-Version"] = version
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers.setdefault("Cache-Control", "no-store")
+    if request.path not in _QUIET:
+        _log(answer)
+    return answer
+
+
+def _log(answer: Response) -> None:
+    principal = g.get("principal")
+    log.info(
+        "request",
+        method=request.method,
+        route=str(request.url_rule) if request.url_rule else None,
+        status=answer.status_code,
+        milliseconds=round((time.monotonic() - g.began) * 1000, 1),
+        key_id=principal.key_id if principal else None,
+        tenant_id=str(principal.tenant_id) if principal else None,
+    )
+
+
+def _unavailable(error: Unavailable) -> Response:
+    log.warning("request_without_database", cause=str(error))
+    detail = "The database did not answer. A job that was not answered with 202 may or may not be recorded."
+    return response(Problem("unavailable", detail, headers={"Retry-After": "2"}))
+
+
+def _framework(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status >= 500:  # noqa: PLR2004
+        return _broken(error)
+    code = CODES_BY_STATUS.get(status, "http-error")
+    kept = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
+    return response(Problem(code, error.description or KINDS[code].title, headers=kept, status=status))
+
+
+def _broken(error: Exception) -> Response:
+    log.error("request_failed", exc_info=error)
+    return response(Problem("internal-error", "The error was logged under this request_id."))

@@ -1,0 +1,204 @@
+"""The doors to jobs: submit, read, list, follow, cancel."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from flask import Blueprint, g, request
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from api.documents import event_document, job_document
+from api.endpoint import Call, Reply, endpoint, repeatable
+from api.lists import ListQuery, page
+from api.problems import Flaw, Problem
+from jobs import operate, submit
+from jobs.registry import QUEUE_NAME
+from jobs.scopes import Scope
+from jobs.submit import Origin, Submission
+from models import queries
+from models.job import Job
+from models.queries import JobFilter
+from models.states import State
+
+blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+# https://www.w3.org/TR/trace-context/#traceparent-header
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+LONGEST_DELAY_SECONDS = 366 * 24 * 3600
+
+
+def _only_text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("a time is an RFC 3339 string such as 2027-01-01T00:00:00Z")  # noqa: TRY004 - pydantic's way
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_only_text)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+
+class SubmitBody(BaseModel, extra="forbid", strict=True):
+    """What POST /v1/jobs takes."""
+
+    type: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    args: dict[str, Any] = Field(default_factory=dict)
+    queue: Annotated[str, StringConstraints(pattern=f"^{QUEUE_NAME.pattern}$")] | None = None
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    due_at: Annotated[Moment, Field(strict=False)] | None = None
+    delay_seconds: Annotated[float, Field(ge=0, le=LONGEST_DELAY_SECONDS)] | None = None
+    max_attempts: Annotated[int, Field(ge=1)] | None = None
+    timeout_seconds: Annotated[int, Field(ge=1)] | None = None
+    unique_key: Word | None = None
+    tags: Annotated[
+        dict[
+            Annotated[str, StringConstraints(min_length=1, max_length=64)],
+            Annotated[str, StringConstraints(max_length=255)],
+        ],
+        Field(max_length=16),
+    ] = Field(default_factory=dict)
+
+    @field_validator("due_at")
+    @classmethod
+    def _storable(cls, value: datetime | None) -> datetime | None:
+        if value is not None and not 1970 <= value.year < 9999:  # noqa: PLR2004 - both databases hold these
+            raise ValueError("due_at must be between 1970 and 9998")
+        return value
+
+    @model_validator(mode="after")
+    def _one_wait(self) -> Self:
+        if self.due_at is not None and self.delay_seconds is not None:
+            raise ValueError("give due_at or delay_seconds, not both")
+        return self
+
+    def submission(self) -> Submission:
+        """The body as the domain takes it."""
+        return Submission(**{**dict(self), "delay_seconds": self.delay_seconds or 0})
+
+
+class JobsQuery(ListQuery):
+    """What GET /v1/jobs takes."""
+
+    state: repeatable(tuple[State, ...]) = ()  # type: ignore[valid-type]
+    type: repeatable(tuple[str, ...]) = ()  # type: ignore[valid-type]
+    queue: Word | None = None
+
+
+@endpoint(blueprint, "POST", "", scope=Scope.JOBS_WRITE, body=SubmitBody)
+def submit_job(call: Call) -> Reply:
+    """Record a job; it is committed before the 202 leaves."""
+    new = _prepared(call)
+    try:
+        recorded = submit.record(call.session, new)
+    except submit.KeyReused as error:
+        raise Problem("idempotency-key-reused", str(error)) from None
+    except submit.NotUnique as error:
+        raise Problem("not-unique", str(error), extra={"holder": str(error.holder)}) from None
+    except submit.TooBusy as error:
+        raise Problem("too-busy", str(error), headers={"Retry-After": "1"}) from None
+    headers = {"Location": f"/v1/jobs/{recorded.job.id}"} | _polling(recorded.job)
+    if recorded.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Reply(job_document(recorded.job), 202, headers, rings=not recorded.replayed)
+
+
+@endpoint(blueprint, "GET", "", scope=Scope.JOBS_READ, query=JobsQuery)
+def list_jobs(call: Call) -> Reply:
+    """Jobs, newest first."""
+    asked = call.query
+    wanted = JobFilter(call.principal.tenant_id, asked.state, asked.type, asked.queue)
+    return page(
+        call,
+        "jobs",
+        lambda before, limit: queries.list_jobs(call.session, wanted, before, limit),
+        lambda job: job.id,
+        job_document,
+    )
+
+
+@endpoint(blueprint, "GET", "/<job_id>", scope=Scope.JOBS_READ)
+def get_job(call: Call, job_id: str) -> Reply:
+    """One job as it is now."""
+    job = operate.find(call.session, call.principal, job_uuid(job_id))
+    return Reply(job_document(job), headers=_polling(job))
+
+
+@endpoint(blueprint, "GET", "/<job_id>/events", scope=Scope.JOBS_READ, query=ListQuery)
+def list_events(call: Call, job_id: str) -> Reply:
+    """A job's history, newest first."""
+    job = operate.find(call.session, call.principal, job_uuid(job_id))
+    return page(
+        call,
+        f"events of {job.id}",
+        lambda before, limit: queries.list_events(call.session, job.id, before, limit),
+        lambda event: event.id,
+        event_document,
+    )
+
+
+@endpoint(blueprint, "POST", "/<job_id>/cancel", scope=Scope.JOBS_WRITE)
+def cancel_job(call: Call, job_id: str) -> Reply:
+    """Cancel a waiting job, or ask a running one to stop."""
+    try:
+        job = operate.cancel(call.session, call.principal, job_uuid(job_id))
+    except operate.JobIsFinal as error:
+        raise Problem("job-is-final", str(error)) from None
+    return Reply(job_document(job), 202, {"Location": f"/v1/jobs/{job.id}"} | _polling(job))
+
+
+def job_uuid(text: str) -> UUID:
+    """A job's id from a path; what is no id names no job."""
+    try:
+        job_id = UUID(text)
+    except ValueError:
+        job_id = None
+    if job_id is None or str(job_id) != text.lower():
+        raise operate.NoSuchJob(f"There is no job {text[:64]}.")
+    return job_id
+
+
+def _prepared(call: Call) -> Any:
+    try:
+        return submit.prepare(call.body.submission(), _origin(call), call.services.registry)
+    except submit.Invalid as error:
+        flaws = [Flaw.in_body(fault) for fault in error.faults]
+        raise Problem("invalid-request", "The job cannot be accepted as it is; see errors.", flaws) from None
+    except submit.ArgsTooLarge as error:
+        raise Problem("args-too-large", str(error)) from None
+
+
+def _origin(call: Call) -> Origin:
+    if call.principal.tenant_id is None:
+        raise Problem("forbidden", "A platform key has no tenant to submit for; use a tenant's key.")
+    key = _idempotency_key(required=call.services.settings.require_idempotency_key)
+    traceparent = request.headers.get("traceparent", "")
+    return Origin(
+        tenant_id=call.principal.tenant_id,
+        idempotency_key=key,
+        request_hash=submit.request_hash(call.document) if key else None,
+        request_id=g.request_id,
+        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+    )
+
+
+def _idempotency_key(*, required: bool) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None and required:
+        raise Problem("idempotency-key-required", "This installation accepts no job without an Idempotency-Key.")
+    if key is not None and not _KEY.fullmatch(key):
+        flaw = Flaw("header", "Idempotency-Key", "invalid-key", "It has 1 to 255 visible ASCII characters.")
+        raise Problem("invalid-request", "The Idempotency-Key is not usable.", [flaw])
+    return key
+
+
+def _polling(job: Job) -> dict[str, str]:
+    return {} if job.final else {"Retry-After": "1"}

@@ -1,0 +1,29 @@
+"""What the API needs of the rest of the process, made once and passed in."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from jobs import api_keys
+from jobs.registry import Registry
+from models.database import Database
+from models.doorbell import Doorbell
+from settings import Settings
+
+
+@dataclass
+class Services:
+    """The API's collaborators. `version` is the release that `Jobmill-Version` names."""
+
+    settings: Settings
+    database: Database
+    registry: Registry
+    doorbell: Doorbell
+    version: str
+    _pepper: bytes | None = None
+
+    def pepper(self, session: Session) -> bytes:
+        """What API keys are hashed with and cursors signed; read once."""
+        if self._pepper is None:
+            self._pepper = api_keys.pepper(session, self.settings)
+        return self._pepper

@@ -1,0 +1,107 @@
+"""Putting processes together from their parts: the one place that knows every folder."""
+
+import threading
+from datetime import timedelta
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from cli.database import DATABASE_FILE
+from jobs import registry as job_registry
+from jobs.outbound import Outbound
+from jobs.registry import Registry
+from models import migrate
+from models.database import Database, connect_postgresql, connect_sqlite, postgresql_connector
+from models.doorbell import Doorbell, NotifyDoorbell, listen
+from models.states import State
+from settings import BadSetting, Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from workers.child import WorkerProcess
+
+VERSION = version("jobmill")
+
+
+def full_database(settings: Settings, role: str, pool_size: int) -> Database:
+    """PostgreSQL as the settings say, with this release's tables. Raises BadSetting, SchemaMismatch, Unavailable."""
+    if settings.database_url is None:
+        raise BadSetting(
+            f"`jobmill {role}` needs DATABASE_URL, for example postgresql://jobmill:secret@localhost/jobmill. "
+            "Without a PostgreSQL run `jobmill up`, which does everything in one process."
+        )
+    database = connect_postgresql(settings.database_url.get_secret_value(), f"jobmill {role}", pool_size)
+    migrate.require(database)
+    return database
+
+
+def embedded_database(settings: Settings, pool_size: int) -> Database:
+    """The SQLite file in the data directory."""
+    return connect_sqlite(settings.data_dir / DATABASE_FILE, pool_size)
+
+
+def brokers(settings: Settings, role: str) -> tuple[str, ...]:
+    """RabbitMQ's addresses, or BadSetting."""
+    if not settings.rabbitmq_urls:
+        raise BadSetting(f"`jobmill {role}` needs RABBITMQ_URL, for example amqp://jobmill:secret@localhost:5672/%2F")
+    return settings.rabbitmq_urls
+
+
+def registry(settings: Settings) -> Registry:
+    """The shipped job types and the user's own. Raises BadSetting when one of their modules cannot be imported."""
+    try:
+        return job_registry.load(settings.job_modules)
+    except Exception as error:
+        names = ",".join(settings.job_modules)
+        raise BadSetting(f"JOBMILL_JOBS={names} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def outbound(settings: Settings) -> Outbound:
+    """The guarded way out for handlers."""
+    return Outbound(settings.webhook_allowed_networks, settings.webhook_allow_http)
+
+
+def retention(settings: Settings) -> dict[State, timedelta]:
+    """How long final jobs are kept; states that are kept for ever are left out."""
+    days = {
+        State.SUCCEEDED: settings.retain_succeeded_days,
+        State.CANCELLED: settings.retain_cancelled_days,
+        State.DEAD: settings.retain_dead_days,
+        State.DISCARDED: settings.retain_discarded_days,
+    }
+    return {state: timedelta(days=kept) for state, kept in days.items() if kept > 0}
+
+
+def doorbell(settings: Settings) -> Doorbell:
+    """The full mode's way to wake the dispatcher."""
+    if settings.database_url is None:
+        raise BadSetting("There is no DATABASE_URL to ring through.")
+    return NotifyDoorbell(postgresql_connector(settings.database_url.get_secret_value(), "jobmill doorbell"))
+
+
+def hear_doorbell(settings: Settings) -> threading.Event:
+    """An event that is set at each ring of any process."""
+    event = threading.Event()
+    if settings.database_url is not None:
+        listen(postgresql_connector(settings.database_url.get_secret_value(), "jobmill dispatcher bell"), event)
+    return event
+
+
+def api_app(settings: Settings, database: Database, known: Registry, bell: Doorbell) -> "Flask":
+    """The Flask application."""
+    from api.app import create_app
+    from api.services import Services
+
+    return create_app(Services(settings, database, known, bell, VERSION))
+
+
+def full_worker(settings: Settings, database: Database, known: Registry) -> "WorkerProcess":
+    """A worker on RabbitMQ."""
+    from workers import topology
+    from workers.broker import JobmillBroker
+    from workers.child import WorkerPlan, WorkerProcess
+
+    broker = JobmillBroker(brokers(settings, "worker"), "jobmill worker")
+    names = tuple(topology.queue_name(settings.queue_prefix, queue) for queue in settings.queues)
+    plan = WorkerPlan(settings.queues, names, settings.threads, VERSION)
+    return WorkerProcess(database, broker, known, outbound(settings), plan)

@@ -1,0 +1,156 @@
+"""The long-running processes: up, api, dispatcher, worker; and the database's tables."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import settings as settings_module
+from cli import compose, logs
+from settings import Settings
+
+if TYPE_CHECKING:
+    from models.database import Database
+
+_SPARE_CONNECTIONS = 4
+
+
+def _load(**flags: Any) -> Settings:
+    loaded = settings_module.load(**flags)
+    logs.set_up(loaded)
+    return loaded
+
+
+@click.command()
+@click.option("--host", help="Address to listen on (JOBMILL_HOST).")
+@click.option("--port", type=int, help="Port to listen on (PORT).")
+@click.option("--threads", type=int, help="Jobs to run at once (JOBMILL_THREADS).")
+@click.option("--demo", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Run csv.profile on FILE.")
+def up(demo: Path | None, **flags: Any) -> None:
+    """Run everything in one process, on SQLite, with nothing else to install."""
+    from cli.demo import show, tell_where
+    from cli.embedded import embedded
+    from cli.stopping import StopSignal
+
+    loaded = _load(**flags, **({"log_level": "WARNING", "log_format": "console"} if demo else {}))
+    stop = StopSignal()
+    with embedded(loaded) as running:
+        if demo and not stop.event.is_set():
+            show(running, demo)
+        tell_where(running)
+        stop.wait()
+        click.echo("Stopping: running jobs may finish; the rest waits for the next start.", err=True)
+
+
+@click.command()
+@click.option("--host", help="Address to listen on (JOBMILL_HOST).")
+@click.option("--port", type=int, help="Port to listen on (PORT).")
+@click.option("--processes", "api_processes", type=int, help="Server processes (JOBMILL_API_PROCESSES).")
+@click.option("--threads", "api_threads", type=int, help="Requests at once per process (JOBMILL_API_THREADS).")
+@click.option("--grace-seconds", type=float, help="How long to finish requests (JOBMILL_GRACE_SECONDS).")
+def api(**flags: Any) -> None:
+    """Run the HTTP API."""
+    from cli.serving import Gunicorn
+    from jobs import api_keys
+
+    loaded = _load(**flags)
+    compose.registry(loaded)
+    database = compose.full_database(loaded, "api", 2)
+    if loaded.bootstrap_api_key is not None:
+        token = loaded.bootstrap_api_key.get_secret_value()
+        with database.transaction() as session:
+            api_keys.ensure_bootstrap_key(session, api_keys.pepper(session, loaded), token)
+    database.close()
+
+    def make() -> Any:
+        own = compose.full_database(loaded, "api", loaded.api_threads + _SPARE_CONNECTIONS)
+        return compose.api_app(loaded, own, compose.registry(loaded), compose.doorbell(loaded))
+
+    Gunicorn(loaded, make).run()
+
+
+@click.command()
+@click.option("--grace-seconds", type=float, help="How long to finish steps (JOBMILL_GRACE_SECONDS).")
+def dispatcher(**flags: Any) -> None:
+    """Run the dispatcher. Any number may run: one leads, the others stand by."""
+    from cli.stopping import StopSignal
+    from workers import metrics
+    from workers.dispatcher import Dispatcher
+    from workers.publisher import Publisher
+
+    loaded = _load(**flags)
+    stop = StopSignal()
+    publisher = Publisher(compose.brokers(loaded, "dispatcher"), loaded.queue_prefix, "jobmill dispatcher")
+    database = compose.full_database(loaded, "dispatcher", 2 * _SPARE_CONNECTIONS)
+    metrics.serve(loaded.metrics_port)
+    publisher.start()
+    running = Dispatcher(database, publisher, compose.retention(loaded), compose.hear_doorbell(loaded))
+    running.start()
+    stop.wait()
+    running.stop(min(loaded.grace_seconds, 10))
+    publisher.stop()
+    database.close()
+
+
+@click.command()
+@click.option("--queues", help="Queues to take jobs from, comma-separated (JOBMILL_QUEUES).")
+@click.option("--threads", type=int, help="Jobs to run at once (JOBMILL_THREADS).")
+@click.option("--grace-seconds", type=float, help="How long running jobs may finish (JOBMILL_GRACE_SECONDS).")
+def worker(**flags: Any) -> None:
+    """Run a worker."""
+    from cli.stopping import StopSignal
+    from workers import metrics
+
+    loaded = _load(**flags)
+    stop = StopSignal()
+    known = compose.registry(loaded)
+    compose.brokers(loaded, "worker")
+    # A handler that uses context.session holds a connection while its progress needs another.
+    database = compose.full_database(loaded, "worker", 2 * loaded.threads + _SPARE_CONNECTIONS)
+    metrics.serve(loaded.metrics_port)
+    running = compose.full_worker(loaded, database, known)
+    running.start()
+    stop.wait()
+    running.stop(loaded.grace_seconds)
+    database.close()
+
+
+@click.group()
+def db() -> None:
+    """Make and check the database's tables."""
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the tables to this release; safe to run twice, and while older processes run."""
+    from models import migrate
+
+    database = _database()
+    click.echo(f"The tables are at revision {migrate.upgrade(database)}.")
+
+
+@db.command()
+def current() -> None:
+    """Say which revision the tables are at."""
+    from models import migrate
+
+    click.echo(migrate.current(_database()) or "none")
+
+
+@db.command()
+def check() -> None:
+    """Compare the tables with this release; exit code 2 if they differ."""
+    from models import migrate
+
+    migrate.check(_database())
+    click.echo("The tables are those of this release.")
+
+
+def _database() -> "Database":
+    from models.database import connect_postgresql
+
+    loaded = _load()
+    if loaded.database_url is None:
+        loaded.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return compose.embedded_database(loaded, 2)
+    return connect_postgresql(loaded.database_url.get_secret_value(), "jobmill db", 2)

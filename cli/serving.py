@@ -1,0 +1,88 @@
+"""The two HTTP servers: gunicorn for `jobmill api`, cheroot for the embedded mode, which needs one in a thread."""
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cheroot.wsgi import Server
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from settings import BadSetting, Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+class PlainLogger(Logger):
+    """Leaves gunicorn's lines to the process's own log handler."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        """Install nothing."""
+        self.error_log.propagate = True
+        self.access_log.propagate = False
+
+
+class Gunicorn(BaseApplication):
+    """Serves what `make` gives; it is called in each process, after the fork, so that no connection is shared."""
+
+    def __init__(self, settings: Settings, make: Callable[[], "Flask"]) -> None:
+        self.settings = settings
+        self.make = make
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set what we decide; nothing is read from gunicorn's own files or variables."""
+        decided = {
+            "bind": f"{self.settings.host}:{self.settings.port}",
+            "workers": self.settings.api_processes,
+            "threads": self.settings.api_threads,
+            "worker_class": "gthread",
+            "graceful_timeout": int(self.settings.grace_seconds),
+            "timeout": 60,
+            "keepalive": 15,
+            "logger_class": PlainLogger,
+            "control_socket_disable": True,
+            "proc_name": "jobmill api",
+        }
+        for name, value in decided.items():
+            self.cfg.set(name, value)  # type: ignore[union-attr]
+
+    def load(self) -> "Flask":
+        """The application of one process."""
+        return self.make()
+
+
+class EmbeddedServer:
+    """cheroot on a thread, from start() to stop()."""
+
+    def __init__(self, settings: Settings, app: "Flask") -> None:
+        self.server = Server(
+            (settings.host, settings.port),
+            app,
+            numthreads=settings.api_threads,
+            max=settings.api_threads,
+            request_queue_size=128,
+            timeout=15,
+            shutdown_timeout=5,
+            server_name="jobmill",
+        )
+        self.thread = threading.Thread(target=self.server.serve, name="http", daemon=True)
+
+    def start(self) -> str:
+        """Listen; gives the address. Raises BadSetting if the port is taken."""
+        host, port = self.server.bind_addr
+        try:
+            self.server.prepare()
+        except OSError as error:
+            raise BadSetting(
+                f"Cannot listen on {host}:{port}: {error}. Choose another port, for example PORT=8001."
+            ) from None
+        self.thread.start()
+        host, port = self.server.bind_addr
+        return f"http://{host}:{port}"
+
+    def stop(self) -> None:
+        """Answer what has begun, then close."""
+        self.server.stop()
+        self.thread.join(10)
