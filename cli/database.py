@@ -1,0 +1,32 @@
+"""The database for commands that work on it directly, in both modes; the embedded one also while `jobmill up` runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from models import migrate
+from models.database import Database, connect_postgresql, connect_sqlite
+from models.errors import SchemaMismatch
+from settings import Settings
+
+DATABASE_FILE = "jobmill.db"
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """The database of these settings; raises SchemaMismatch unless its tables are those of this release."""
+    database = _connect(settings)
+    try:
+        migrate.require(database)
+        yield database
+    finally:
+        database.close()
+
+
+def _connect(settings: Settings) -> Database:
+    if settings.database_url is not None:
+        return connect_postgresql(settings.database_url.get_secret_value(), "jobmill-cli", pool_size=1)
+    path = settings.data_dir / DATABASE_FILE
+    if not path.is_file():
+        # Connecting would make an empty one.
+        raise SchemaMismatch(f"There is no database at {path} yet. Run: jobmill db upgrade")
+    return connect_sqlite(path, pool_size=1)

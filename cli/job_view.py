@@ -1,0 +1,60 @@
+"""How a job looks to a person."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cli import output
+
+Job = Mapping[str, Any]
+LIST_COLUMNS = ("id", "state", "type", "queue", "attempt", "created_at", "finished_at")
+LONGEST_VALUE = 4000
+TIMES = ("created_at", "due_at", "started_at", "finished_at", "cancel_requested_at")
+
+
+def row(job: Job) -> output.Row:
+    """A job as a line of a list."""
+    return [attempt(job) if column == "attempt" else job.get(column) for column in LIST_COLUMNS]
+
+
+def details(job: Job) -> output.Pairs:
+    """A job with all that a person asks about."""
+    yield from ((name, job.get(name)) for name in ("id", "type", "queue", "state", "priority"))
+    yield "attempt", attempt(job)
+    yield "lost", job.get("lost") or None
+    yield "progress", progress(job) or None
+    yield from ((name, job.get(name)) for name in TIMES)
+    yield from ((name, job.get(name)) for name in ("worker_id", "schedule_id", "unique_key", "idempotency_key"))
+    yield "tags", " ".join(f"{name}={value}" for name, value in (job.get("tags") or {}).items()) or None
+    yield "error", error(job.get("error"))
+    yield "args", _bounded(job.get("args"))
+    yield "result", _bounded(job.get("result"))
+
+
+def attempt(job: Job) -> str:
+    """`2/5`."""
+    return f"{job.get('attempt', 0)}/{job.get('max_attempts', '?')}"
+
+
+def progress(job: Job) -> str:
+    """`40% reading`, or nothing."""
+    told = job.get("progress") or {}
+    percent = told.get("percent")
+    return " ".join(filter(None, [None if percent is None else f"{percent:.0f}%", told.get("message")]))
+
+
+def line(job: Job) -> str:
+    """Where a job is, in a line."""
+    return " ".join(filter(None, [str(job.get("state")), f"(attempt {attempt(job)})", progress(job)]))
+
+
+def error(document: Mapping[str, Any] | None) -> str | None:
+    """`ValueError: no such column`."""
+    if not document:
+        return None
+    return ": ".join(str(document[part]) for part in ("type", "message") if document.get(part))
+
+
+def _bounded(value: object) -> object:
+    text = json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}... (all of it: --json)"

@@ -1,0 +1,111 @@
+"""`jobmill jobs`: everything about jobs, over HTTP."""
+
+from typing import Any
+from uuid import UUID
+
+import click
+
+from cli import job_view, output
+from cli.ending import show, wait_and_end
+from cli.failures import EXIT_CODES, Refused
+from cli.lists import show_list
+from cli.options import listed, over_http
+from cli.parameters import Seconds
+from cli.server import Answer, Server
+from cli.submit import WAIT_SECONDS, submit
+from models.states import State
+
+EVENT_COLUMNS = ("at", "move", "state", "attempt", "actor", "reason", "error")
+
+job_id_argument = click.argument("job_id", metavar="ID", type=click.UUID)
+
+
+@click.group(epilog=EXIT_CODES)
+def jobs() -> None:
+    """Submit, watch and cancel jobs."""
+
+
+jobs.add_command(submit)
+
+
+@jobs.command()
+@job_id_argument
+@over_http
+def get(server: Server, job_id: UUID, *, as_json: bool) -> None:
+    """Show a job."""
+    show(server.get(f"/v1/jobs/{job_id}"), as_json=as_json)
+
+
+@jobs.command("list")
+@click.option("--state", "states", multiple=True, type=click.Choice([state.value for state in State]))
+@click.option("--type", "types", multiple=True, metavar="TYPE", help="May be repeated, as --state.")
+@click.option("--queue", help="Only jobs of this queue.")
+@listed
+@over_http
+def list_(
+    server: Server,
+    *,
+    states: tuple[str, ...],
+    types: tuple[str, ...],
+    queue: str | None,
+    limit: int,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """List jobs, newest first."""
+    params = {"state": states, "type": types, "queue": queue, "limit": limit}
+    table = output.Table(*job_view.LIST_COLUMNS)
+    show_list(server, "/v1/jobs", params, table, job_view.row, everything=everything, as_json=as_json)
+
+
+@jobs.command()
+@job_id_argument
+@click.option(
+    "--timeout-wait",
+    "seconds",
+    type=Seconds(),
+    default=WAIT_SECONDS,
+    show_default=True,
+    help="Wait no longer; `inf` waits for ever.",
+)
+@over_http
+def wait(server: Server, job_id: UUID, *, seconds: float, as_json: bool) -> None:
+    """Wait until a job has ended, and show it; exit code 1 unless it succeeded, 4 if it has not ended."""
+    wait_and_end(server, str(job_id), seconds, as_json=as_json)
+
+
+@jobs.command()
+@job_id_argument
+@over_http
+def cancel(server: Server, job_id: UUID, *, as_json: bool) -> None:
+    """Cancel a job: at once if it waits, else as soon as its handler lets go."""
+    show(_cancel(server, job_id), as_json=as_json)
+
+
+@jobs.command()
+@job_id_argument
+@listed
+@over_http
+def events(server: Server, job_id: UUID, *, limit: int, everything: bool, as_json: bool) -> None:
+    """Show what happened to a job besides the straight way, newest first."""
+    table = output.Table(*EVENT_COLUMNS)
+    path = f"/v1/jobs/{job_id}/events"
+    show_list(server, path, {"limit": limit}, table, _event, everything=everything, as_json=as_json)
+
+
+def _cancel(server: Server, job_id: UUID) -> Answer:
+    try:
+        return server.post(f"/v1/jobs/{job_id}/cancel")
+    except Refused as refusal:
+        if refusal.code != "job-is-final":
+            raise
+        # Perhaps by this very command, if the answer to a first attempt was lost.
+        answer = server.get(f"/v1/jobs/{job_id}")
+        if answer.document.get("state") != State.CANCELLED:
+            raise
+        return answer
+
+
+def _event(event: Any) -> output.Row:
+    told = {**event, "error": job_view.error(event.get("error"))}
+    return [told.get(column) for column in EVENT_COLUMNS]

@@ -1,0 +1,52 @@
+"""The `jobmill` command: its subcommands by place, and how errors that can be expected end."""
+
+import re
+from typing import Any
+
+import click
+
+from cli.failures import EXIT_CODES, Interrupted, told
+from cli.lazy import Lazy, LazyGroup
+
+COMMANDS = {
+    "up": Lazy("cli.processes:up", "Run everything in one process, on SQLite."),
+    "api": Lazy("cli.processes:api", "Run the HTTP API."),
+    "dispatcher": Lazy("cli.processes:dispatcher", "Run the dispatcher."),
+    "worker": Lazy("cli.processes:worker", "Run a worker."),
+    "db": Lazy("cli.processes:db", "Make and check the database's tables."),
+    "jobs": Lazy("cli.jobs:jobs", "Submit, watch and cancel jobs."),
+    "job-types": Lazy("cli.job_types:job_types", "See which types of job there are."),
+    "workers": Lazy("cli.workers:workers", "See who does the work."),
+    "keys": Lazy("cli.keys:keys", "Make and revoke API keys (on the database)."),
+    "tenants": Lazy("cli.tenants:tenants", "Make and list tenants (on the database)."),
+}
+
+# How Python hands on bytes of the command line that are not UTF-8; no request or table can hold them.
+_BYTES = re.compile("[\ud800-\udfff]")
+
+
+class Jobmill(LazyGroup):
+    """The outermost group: here every expected error becomes one clear line and an exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the words of the command line."""
+        if any(_BYTES.search(word) for word in args):
+            raise click.UsageError("The command line is not UTF-8.", ctx)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("Stopped by Ctrl-C.") from None
+        except Exception as error:
+            if failure := told(error):
+                raise failure from None
+            raise
+
+
+@click.group(cls=Jobmill, lazy=COMMANDS, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="jobmill", prog_name="jobmill", message="%(prog)s %(version)s")
+def main() -> None:
+    """Run jobs that cannot be lost, and look after them."""
