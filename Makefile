@@ -47,7 +47,7 @@ lock: setup ## Remake the lock files (ARGS=--upgrade, or ARGS="--upgrade-package
 	@$(BIN)/python bin/lock.py $(ARGS)
 
 audit: setup ## Look the locked packages up among known vulnerabilities
-	$(BIN)/pip-audit --requirement requirements/dev.lock --require-hashes --disable-pip
+	$(BIN)/pip-audit --strict --requirement requirements/dev.lock --require-hashes --disable-pip
 
 clean: ## Remove the environment and all caches, never the data in .jobmill/
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
