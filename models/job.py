@@ -10,8 +10,10 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
+    FromClause,
     Index,
     Integer,
     LargeBinary,
@@ -19,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    bindparam,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -142,6 +145,16 @@ job_events = Table(
     Column("error", Document()),
     Index("job_events_of_job", "job_id", "id"),
 )
+
+
+def in_state(*states: State, of: FromClause = jobs) -> ColumnElement[bool]:
+    """Whether a job is in one of those states.
+
+    The states are written into the statement, not bound: a prepared plan can use a partial index only for
+    states it knows, and guesses wrong how many jobs are in a state it does not.
+    """
+    known = bindparam(None, states, type_=Text(), expanding=True, literal_execute=True, unique=True)
+    return of.c.state.in_(known)
 
 
 class Ref(NamedTuple):

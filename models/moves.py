@@ -43,7 +43,7 @@ from models.dialect import (
     seconds_from_now,
 )
 from models.ids import new_id
-from models.job import NewJob, Ref, job_events, jobs
+from models.job import NewJob, Ref, in_state, job_events, jobs
 from models.states import FINAL, LIVE, LOSSES_UNTIL_DEAD, MOVES, Move, State
 
 _c = jobs.c
@@ -145,7 +145,7 @@ def _claim(dialect: str) -> Update:
     due = locked(
         select(_c.id)
         .where(
-            _c.state == State.QUEUED,
+            in_state(State.QUEUED),
             _c.queue == bindparam("of_queue"),
             _c.priority == bindparam("of_priority"),
             _c.due_at <= now(),
@@ -156,7 +156,7 @@ def _claim(dialect: str) -> Update:
     ).cte("due")
     return (
         update(jobs)
-        .where(_c.id == due.c.id, _c.state == State.QUEUED)
+        .where(_c.id == due.c.id, in_state(State.QUEUED))
         .values(
             state=State.DISPATCHED,
             lease=_c.lease + 1,
@@ -343,19 +343,23 @@ def redrive(session: Session, refs: Sequence[Ref], actor: str, reason: str | Non
 
 @cache
 def _redrive(dialect: str) -> Update:
-    rows = given(dialect, id=UUID, lease=int)
-    other, twin = jobs.alias("other"), rows.alias("twin")
-    same_key = and_(other.c.tenant_id == _c.tenant_id, other.c.type == _c.type, other.c.unique_key == _c.unique_key)
+    asked, dead, other = given(dialect, id=UUID, lease=int), jobs.alias("dead"), jobs.alias("other")
     # Of several dead jobs in one set that share a key, the oldest goes; the others stay dead.
-    earlier_in_set = and_(
-        other.c.state == State.DEAD,
-        other.c.id < _c.id,
-        exists().where(twin.c.id == other.c.id, twin.c.lease == other.c.lease),
+    place = func.row_number().over(partition_by=(dead.c.tenant_id, dead.c.type, dead.c.unique_key), order_by=dead.c.id)
+    rows = (
+        select(dead.c.id, dead.c.lease, place.label("place"))
+        .where(dead.c.id == asked.c.id, dead.c.lease == asked.c.lease, in_state(State.DEAD, of=dead))
+        .subquery("placed")
     )
-    held = exists().where(same_key, or_(other.c.state.in_(LIVE), earlier_in_set))
+    held = exists().where(
+        other.c.tenant_id == _c.tenant_id,
+        other.c.type == _c.type,
+        other.c.unique_key == _c.unique_key,
+        in_state(*LIVE, of=other),
+    )
     return (
         _fenced(dialect, Move.REDRIVE, rows)
-        .where(or_(_c.unique_key.is_(None), ~held))
+        .where(or_(_c.unique_key.is_(None), and_(rows.c.place == 1, ~held)))
         .values(
             state=State.QUEUED,
             attempt=0,
@@ -388,11 +392,12 @@ def prune(session: Session, state: State, older_than: timedelta, limit: int) -> 
     old = (
         select(_c.id)
         .where(
-            _c.state == literal(state, literal_execute=True),
+            in_state(state),
             _c.finished_at < seconds_from_now(-older_than.total_seconds()),
         )
         .order_by(_c.finished_at)
-        .limit(limit)
+        # Written out as well: a plan for any limit at all would rather read the whole table.
+        .limit(literal(limit, literal_execute=True))
     )
     return len(session.scalars(delete(jobs).where(_c.id.in_(old), _from(Move.PRUNE)).returning(_c.id)).all())
 
@@ -403,7 +408,7 @@ def _fenced(dialect: str, move: Move, rows: Any = None, returning: Any = _MOVED)
 
 
 def _from(move: Move) -> ColumnElement[bool]:
-    return _c.state.in_(MOVES[move].sources)
+    return in_state(*MOVES[move].sources)
 
 
 def _unless(condition: ColumnElement[bool], value: Any) -> Any:

@@ -1,16 +1,16 @@
 """Every read: one function a question. What a request or a loop asks never grows with finished jobs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
-from models.job import Job, JobEvent, Ref, job_events, jobs
+from models.job import Job, JobEvent, Ref, in_state, job_events, jobs
 from models.moves import Started
 from models.states import LIVE, State
 
@@ -67,7 +67,7 @@ def find_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> tupl
 def find_unique_holder(session: Session, tenant_id: UUID, job_type: str, unique_key: str) -> Job | None:
     """The unfinished job that holds a unique key."""
     query = select(*_JOB).where(
-        _c.tenant_id == tenant_id, _c.type == job_type, _c.unique_key == unique_key, _c.state.in_(LIVE)
+        _c.tenant_id == tenant_id, _c.type == job_type, _c.unique_key == unique_key, in_state(*LIVE)
     )
     return _first_job(session, query)
 
@@ -78,11 +78,24 @@ def list_jobs(session: Session, wanted: JobFilter, before: UUID | None, limit: i
 
 
 def jobs_page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:
-    """The statement of `list_jobs`."""
-    query = select(*_JOB).order_by(_c.id.desc()).limit(limit)
-    for condition in _conditions(wanted, before):
-        query = query.where(condition)
-    return query
+    """The statement of `list_jobs`.
+
+    Several states are several pages, merged: asked for together, the planner walks the newest jobs in the hope
+    of meeting those states soon, and past every finished one if they are old.
+    """
+    if len(wanted.states) <= 1:
+        return _page(wanted, before, limit)
+    pages = [_page(replace(wanted, states=(state,)), before, limit).subquery() for state in sorted(set(wanted.states))]
+    merged = union_all(*(page.select() for page in pages)).subquery("pages")
+    return _newest(merged.select(), merged.c.id, limit)
+
+
+def _page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:
+    return _newest(select(*_JOB).where(*_conditions(wanted, before)), _c.id, limit)
+
+
+def _newest(query: Select[Any], job_id: ColumnElement[UUID], limit: int) -> Select[Any]:
+    return query.order_by(job_id.desc()).limit(limit)
 
 
 def list_events(session: Session, job_id: UUID, before: UUID | None, limit: int) -> list[JobEvent]:
@@ -99,7 +112,7 @@ def lanes(session: Session, queue: str) -> list[Lane]:
 
     One index probe per priority that is in use: a `SELECT DISTINCT` would read every waiting job.
     """
-    mine = [_is(State.QUEUED), _c.queue == queue]
+    mine = [in_state(State.QUEUED), _c.queue == queue]
     top = select(func.max(_c.priority).label("priority")).where(*mine).cte("used", recursive=True)
     following = select(func.max(_c.priority)).where(*mine, _c.priority < top.c.priority).scalar_subquery()
     used = top.union_all(select(following).where(top.c.priority.is_not(None)))
@@ -114,45 +127,47 @@ def lanes(session: Session, queue: str) -> list[Lane]:
 
 def dispatched_counts(session: Session) -> dict[str, int]:
     """How many jobs of each queue are on the broker and not begun."""
-    query = select(_c.queue, func.count()).where(_is(State.DISPATCHED)).group_by(_c.queue)
+    query = select(_c.queue, func.count()).where(in_state(State.DISPATCHED)).group_by(_c.queue)
     return {row.queue: row[1] for row in session.execute(query)}
 
 
 def expired_claims(session: Session, limit: int) -> list[Ref]:
     """Claims whose time is over."""
-    query = select(_c.id, _c.lease).where(_is(State.DISPATCHED), _c.lease_expires_at < now())
+    query = select(_c.id, _c.lease).where(in_state(State.DISPATCHED), _c.lease_expires_at < now())
     return _refs(session, query.order_by(_c.lease_expires_at).limit(limit))
 
 
 def settled_claims(session: Session, queue: str, older_than: timedelta, limit: int) -> list[Ref]:
     """Claims of a queue whose message must have reached the broker by now, oldest first."""
     moment = seconds_from_now(-older_than.total_seconds())
-    query = select(_c.id, _c.lease).where(_is(State.DISPATCHED), _c.queue == queue, _c.dispatched_at < moment)
+    query = select(_c.id, _c.lease).where(in_state(State.DISPATCHED), _c.queue == queue, _c.dispatched_at < moment)
     return _refs(session, query.order_by(_c.dispatched_at).limit(limit))
 
 
 def all_dispatched(session: Session, limit: int) -> list[Ref]:
     """Jobs that are on the broker and not begun."""
-    return _refs(session, select(_c.id, _c.lease).where(_is(State.DISPATCHED)).limit(limit))
+    return _refs(session, select(_c.id, _c.lease).where(in_state(State.DISPATCHED)).limit(limit))
 
 
 def running_of(session: Session, worker_ids: Sequence[UUID], limit: int) -> list[Ref]:
     """The jobs those workers run."""
-    query = select(_c.id, _c.lease).where(_is(State.RUNNING), _c.worker_id.in_(worker_ids))
+    query = select(_c.id, _c.lease).where(in_state(State.RUNNING), _c.worker_id.in_(worker_ids))
     return _refs(session, query.limit(limit))
 
 
 def started_by(session: Session, refs: Sequence[Ref], worker_id: UUID) -> list[Started]:
     """Those of the jobs that this worker runs under exactly these leases."""
     wanted = [_c[name] for name in Started.__dataclass_fields__]
-    query = select(*wanted).where(_is(State.RUNNING), _c.worker_id == worker_id, _c.id.in_([ref.id for ref in refs]))
+    query = select(*wanted).where(
+        in_state(State.RUNNING), _c.worker_id == worker_id, _c.id.in_([ref.id for ref in refs])
+    )
     found = [Started(**row) for row in session.execute(query).mappings()]
     return [job for job in found if job.ref in set(refs)]
 
 
 def signals(session: Session, worker_id: UUID) -> dict[UUID, Signal]:
     """For each job that worker runs: its lease and whether its cancellation was asked for."""
-    query = select(_c.id, _c.lease, _c.cancel_requested_at).where(_is(State.RUNNING), _c.worker_id == worker_id)
+    query = select(_c.id, _c.lease, _c.cancel_requested_at).where(in_state(State.RUNNING), _c.worker_id == worker_id)
     return {row.id: Signal(row.lease, row.cancel_requested_at is not None) for row in session.execute(query)}
 
 
@@ -167,7 +182,7 @@ def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bo
     if wanted.tenant_id is not None:
         conditions.append(_c.tenant_id == wanted.tenant_id)
     if wanted.states:
-        conditions.append(_c.state.in_(wanted.states))
+        conditions.append(in_state(*wanted.states))
     if wanted.types:
         conditions.append(_c.type.in_(wanted.types))
     if wanted.queue is not None:
@@ -175,11 +190,6 @@ def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bo
     if before is not None:
         conditions.append(_c.id < before)
     return conditions
-
-
-def _is(state: State) -> ColumnElement[bool]:
-    # Written into the statement, not bound: a prepared plan can use a partial index only for a state it knows.
-    return _c.state == literal(state, literal_execute=True)
 
 
 def _refs(session: Session, query: Select[Any]) -> list[Ref]:

@@ -10,7 +10,7 @@ from sqlalchemy import Update, bindparam, update
 from sqlalchemy.orm import Session
 
 from models.dialect import dialect_of, document, given, rows_parameter, seconds_from_now
-from models.job import Ref, jobs
+from models.job import Ref, in_state, jobs
 from models.states import State
 
 _c = jobs.c
@@ -39,7 +39,7 @@ def _progress(dialect: str) -> Update:
     rows = given(dialect, id=UUID, lease=int, percent=float, message=str)
     return (
         update(jobs)
-        .where(_c.id == rows.c.id, _c.lease == rows.c.lease, _c.state == State.RUNNING)
+        .where(_c.id == rows.c.id, _c.lease == rows.c.lease, in_state(State.RUNNING))
         .values(progress_percent=rows.c.percent, progress_message=rows.c.message)
     )
 
@@ -54,7 +54,7 @@ def write_checkpoint(session: Session, ref: Ref, value: str) -> bool:
 def _checkpoint(dialect: str) -> Update:
     return (
         update(jobs)
-        .where(_c.id == bindparam("of_id"), _c.lease == bindparam("of_lease"), _c.state == State.RUNNING)
+        .where(_c.id == bindparam("of_id"), _c.lease == bindparam("of_lease"), in_state(State.RUNNING))
         .values(checkpoint=document(bindparam("value"), dialect))
     )
 
@@ -70,6 +70,6 @@ def _renewal(dialect: str) -> Update:
     rows = given(dialect, id=UUID, lease=int)
     return (
         update(jobs)
-        .where(_c.id == rows.c.id, _c.lease == rows.c.lease, _c.state == State.DISPATCHED)
+        .where(_c.id == rows.c.id, _c.lease == rows.c.lease, in_state(State.DISPATCHED))
         .values(lease_expires_at=seconds_from_now(bindparam("seconds")))
     )

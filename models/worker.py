@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from models.dialect import UtcTime, insert_or_ignore, now, seconds_from_now
-from models.job import jobs
+from models.job import in_state, jobs
 from models.schema import metadata
 from models.states import State
 
@@ -133,7 +133,7 @@ def unstopped(session: Session, limit: int) -> list[UUID]:
 def list_workers(session: Session, limit: int = 1000) -> list[Worker]:
     """Workers that live, or were alive within the last hour, newest first."""
     c = workers.c
-    busy = select(func.count()).where(jobs.c.worker_id == c.id, jobs.c.state == State.RUNNING).scalar_subquery()
+    busy = select(func.count()).where(jobs.c.worker_id == c.id, in_state(State.RUNNING)).scalar_subquery()
     state = case(
         (c.stopped_at.is_not(None), "stopped"),
         (c.heartbeat_at < seconds_from_now(-DEAD_AFTER.total_seconds()), "silent"),
@@ -175,7 +175,7 @@ def capacities(session: Session) -> dict[str, Capacity]:
 def forget(session: Session, older_than: timedelta, limit: int) -> int:
     """Delete rows of workers that stopped long ago and run nothing; gives how many."""
     c = workers.c
-    running = exists().where(jobs.c.worker_id == c.id, jobs.c.state == State.RUNNING)
+    running = exists().where(jobs.c.worker_id == c.id, in_state(State.RUNNING))
     old = select(c.id).where(c.stopped_at < seconds_from_now(-older_than.total_seconds()), ~running).limit(limit)
     return session.execute(delete(workers).where(c.id.in_(old))).rowcount  # type: ignore[attr-defined,no-any-return]
 

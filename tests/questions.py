@@ -1,0 +1,176 @@
+"""Everything that a request or a loop asks of the database, over a crowd of finished jobs, for tests of plans."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import event, select
+from sqlalchemy.orm import Session
+
+from models import moves, queries, reports, worker
+from models.ids import new_id
+from models.job import Ref, jobs
+from models.moves import Ending
+from models.queries import JobFilter
+from models.reports import Report
+from models.states import FINAL, LIVE, State
+from tests.factories import ago, columns_in, insert_jobs, new_job, tenant_id_of
+
+TENANTS = ("blue", "green", "red", "grey")
+TYPES = ("demo.echo", "csv.profile", "http.request")
+QUEUES = ("default", "webhooks", "media")
+PAGE = 20
+FINISHED_IN_TURN = (State.SUCCEEDED,) * 7 + (State.DEAD, State.CANCELLED, State.DISCARDED)
+WORKERS = [new_id() for _ in range(3)]
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What a question may ask for: a tenant, and some of its jobs."""
+
+    tenant_id: UUID
+    some_id: UUID
+    refs: dict[State, list[Ref]]
+
+    def of(self, state: State) -> list[Ref]:
+        return self.refs[state][:PAGE]
+
+    def endings(self, state: State) -> list[Ending]:
+        return [Ending(ref, result="1", error='"x"') for ref in self.of(state)]
+
+
+def add_finished(session: Session, how_many: int, first: int = 0) -> None:
+    """Finished jobs of every tenant, type, queue and state, each with keys, a second apart."""
+    tenants = [tenant_id_of(session, name) for name in TENANTS]
+    rows = [
+        columns_in(
+            FINISHED_IN_TURN[(number // 4) % len(FINISHED_IN_TURN)],
+            tenants[number % 4],
+            type=TYPES[(number // 3) % 3],
+            queue=QUEUES[(number // 5) % 3],
+            idempotency_key=f"key-{number}",
+            unique_key=f"unique-{number % 400}",
+            finished_at=ago(days=30, seconds=-number),
+            worker_id=WORKERS[number % 3],
+        )
+        for number in range(first, first + how_many)
+    ]
+    insert_jobs(session, rows)
+
+
+def add_live(session: Session) -> None:
+    """A few hundred jobs of every live state, and the workers that run them."""
+    for number, worker_id in enumerate(WORKERS):
+        worker.register(session, worker_id, host="h", pid=number, queues=QUEUES, threads=8, version="1")
+    tenant_id = tenant_id_of(session, TENANTS[0])
+    for state, how_many in ((State.QUEUED, 240), (State.DISPATCHED, 90), (State.RUNNING, 60)):
+        rows = [_live(state, tenant_id, number) for number in range(how_many)]
+        insert_jobs(session, rows)
+
+
+def _live(state: State, tenant_id: UUID, number: int) -> dict[str, Any]:
+    running = {"worker_id": WORKERS[number % 3]} if state == State.RUNNING else {}
+    return columns_in(
+        state, tenant_id, queue=QUEUES[number % 3], priority=number % 2, idempotency_key=f"{state}-{number}", **running
+    )
+
+
+def crowd_of(session: Session) -> Crowd:
+    tenant_id = tenant_id_of(session, TENANTS[0])
+    refs = {state: _refs_in(session, tenant_id, state) for state in State}
+    return Crowd(tenant_id, refs[State.SUCCEEDED][0].id, refs)
+
+
+def _refs_in(session: Session, tenant_id: UUID, state: State) -> list[Ref]:
+    newest = select(jobs.c.id, jobs.c.lease).where(jobs.c.tenant_id == tenant_id, jobs.c.state == state)
+    return [Ref(*row) for row in session.execute(newest.order_by(jobs.c.id.desc()).limit(100))]
+
+
+Question = Callable[[Session, Crowd], Any]
+
+
+def _list(before: bool = False, **wanted: Any) -> Question:
+    def ask(session: Session, crowd: Crowd) -> Any:
+        told = {"tenant_id": crowd.tenant_id, **wanted}
+        return queries.list_jobs(session, JobFilter(**told), crowd.some_id if before else None, PAGE)
+
+    return ask
+
+
+LISTS: dict[str, Question] = {
+    f"list {name}{' from a cursor' if before else ''}": _list(before, **wanted)
+    for before in (False, True)
+    for name, wanted in {
+        "all": {},
+        "by type": {"types": (TYPES[0],)},
+        "by queue": {"queue": QUEUES[0]},
+        "by types": {"types": TYPES[:2]},
+        "by live states": {"states": LIVE},
+        "by final states": {"states": FINAL},
+        "of every tenant": {"tenant_id": None},
+        **{f"by state {state}": {"states": (state,)} for state in State},
+    }.items()
+}
+
+READS: dict[str, Question] = {
+    "job": lambda s, c: queries.find_job(s, c.some_id, c.tenant_id),
+    "idempotency key": lambda s, c: queries.find_by_idempotency_key(s, c.tenant_id, "key-400"),
+    "unique holder": lambda s, c: queries.find_unique_holder(s, c.tenant_id, TYPES[0], "unique-8"),
+    "events": lambda s, c: queries.list_events(s, c.some_id, None, PAGE),
+    "lanes": lambda s, c: queries.lanes(s, QUEUES[0]),
+    "dispatched counts": lambda s, c: queries.dispatched_counts(s),
+    "expired claims": lambda s, c: queries.expired_claims(s, PAGE),
+    "settled claims": lambda s, c: queries.settled_claims(s, QUEUES[0], timedelta(seconds=1), PAGE),
+    "all dispatched": lambda s, c: queries.all_dispatched(s, PAGE),
+    "running of": lambda s, c: queries.running_of(s, WORKERS[:2], PAGE),
+    "started by": lambda s, c: queries.started_by(s, c.of(State.RUNNING), WORKERS[0]),
+    "signals": lambda s, c: queries.signals(s, WORKERS[0]),
+    "states of": lambda s, c: queries.states_of(s, c.of(State.SUCCEEDED)),
+    "list workers": lambda s, c: worker.list_workers(s),
+}
+
+WRITES: dict[str, Question] = {
+    "record": lambda s, c: moves.record(s, [new_job(s, tenant_id=c.tenant_id, unique_key="u", idempotency_key="i")]),
+    "claim": lambda s, c: moves.claim(s, QUEUES[0], 0, PAGE, timedelta(seconds=30)),
+    "release": lambda s, c: moves.release(s, c.of(State.DISPATCHED)),
+    "start": lambda s, c: moves.start(s, c.of(State.DISPATCHED), WORKERS[0]),
+    "succeed": lambda s, c: moves.succeed(s, c.endings(State.RUNNING)),
+    "retry": lambda s, c: moves.retry(s, c.endings(State.RUNNING), "w"),
+    "snooze": lambda s, c: moves.snooze(s, c.endings(State.RUNNING), "w"),
+    "bury": lambda s, c: moves.bury(s, c.endings(State.RUNNING), "w"),
+    "rescue": lambda s, c: moves.rescue(s, c.endings(State.RUNNING), "w"),
+    "cancel": lambda s, c: moves.cancel(s, [ref.id for ref in c.of(State.QUEUED)], "a"),
+    "stop": lambda s, c: moves.stop(s, c.endings(State.RUNNING), "w"),
+    "redrive": lambda s, c: moves.redrive(s, c.of(State.DEAD), "o"),
+    "discard": lambda s, c: moves.discard(s, c.of(State.DEAD), "o"),
+    **{
+        f"prune {state}": lambda s, c, state=state: moves.prune(s, state, timedelta(days=1), PAGE)  # type: ignore[misc]
+        for state in FINAL
+    },
+    "progress": lambda s, c: reports.write_progress(s, [Report(ref, 5, "m") for ref in c.of(State.RUNNING)]),
+    "checkpoint": lambda s, c: reports.write_checkpoint(s, c.of(State.RUNNING)[0], "1"),
+    "renew claims": lambda s, c: reports.renew_claims(s, c.of(State.DISPATCHED), timedelta(seconds=9)),
+    "forget workers": lambda s, c: worker.forget(s, timedelta(hours=1), PAGE),
+}
+
+QUESTIONS = LISTS | READS | WRITES
+
+
+@contextmanager
+def statements(session: Session) -> Iterator[list[tuple[str, Any]]]:
+    """The statements about jobs that the session sends inside the block, with their parameters."""
+    seen: list[tuple[str, Any]] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if "jobs" in statement and not statement.startswith("INSERT"):
+            seen.append((statement, parameters))
+
+    bind = session.get_bind()
+    event.listen(bind, "before_cursor_execute", keep)
+    try:
+        yield seen
+    finally:
+        event.remove(bind, "before_cursor_execute", keep)
