@@ -99,6 +99,10 @@ def test_the_mean_of_doubles_is_as_good_as_from_the_exact_sum(numbers, size):
     assert math.isclose(made.mean, exact, rel_tol=1e-15, abs_tol=max(map(abs, numbers)) * 1e-28)
 
 
+def test_what_rounding_takes_from_one_batch_counts_in_the_next():
+    assert column(["1e16"], ["1.0"], ["-1e16"]).mean == 1 / 3
+
+
 def test_tenths_add_up_without_drift():
     assert column(*([["0.1"] * 500] * 2000)).mean == 0.1
 

@@ -75,6 +75,7 @@ def test_unusual_but_sound_json_is_taken(body, value):
         (b"[" * 65 + b"]" * 65, "too-deep", None),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "too-deep", None),
         (b"[" * 1_000_000, "too-deep", None),
+        (b'["\\\\", ' + b"[" * 64 + b"]" * 64 + b', "x"]', "too-deep", None),
     ],
 )
 def test_what_a_later_step_would_stumble_over_is_refused_by_name(body, code, offset):
