@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, func, select, union_all
 from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
@@ -173,8 +173,9 @@ def signals(session: Session, worker_id: UUID) -> dict[UUID, Signal]:
 
 def states_of(session: Session, refs: Sequence[Ref]) -> dict[Ref, State]:
     """The present state of those jobs that are still under the same lease."""
-    query = select(_c.id, _c.lease, _c.state).where(tuple_(_c.id, _c.lease).in_([tuple(ref) for ref in refs]))
-    return {Ref(row.id, row.lease): State(row.state) for row in session.execute(query)}
+    query = select(_c.id, _c.lease, _c.state).where(_c.id.in_([ref.id for ref in refs]))
+    found = {Ref(row.id, row.lease): State(row.state) for row in session.execute(query)}
+    return {ref: found[ref] for ref in refs if ref in found}
 
 
 def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bool]]:
