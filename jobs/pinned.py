@@ -65,11 +65,12 @@ class PinnedBackend(httpcore2.NetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ARG002 - the deadline rules instead
-        local_address: str | None = None,  # noqa: ARG002 - the interface has it
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,  # noqa: ARG002 - the interface has it
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
         """Resolve, check, connect to the first address that answers."""
+        del timeout, local_address, socket_options  # the interface has them; here the deadline rules
         addresses = checked(host, self._answers(host), self._allowed)
         return DeadlineStream(self._first_to_answer(host, addresses, port), host, self._deadline)
 
