@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from cli import output
+from models.states import State
 
 Job = Mapping[str, Any]
 LIST_COLUMNS = ("id", "state", "type", "queue", "attempt", "created_at", "finished_at")
-LONGEST_VALUE = 4000
+# What is longer is cut; arguments more than results, since whoever asks has most likely written them.
+LONGEST_ARGS = 400
+LONGEST_RESULT = 8000
 TIMES = ("created_at", "due_at", "started_at", "finished_at", "cancel_requested_at")
 
 
@@ -27,8 +30,8 @@ def details(job: Job) -> output.Pairs:
     yield from ((name, job.get(name)) for name in ("worker_id", "schedule_id", "unique_key", "idempotency_key"))
     yield "tags", " ".join(f"{name}={value}" for name, value in (job.get("tags") or {}).items()) or None
     yield "error", error(job.get("error"))
-    yield "args", _bounded(job.get("args"))
-    yield "result", _bounded(job.get("result"))
+    yield "args", _bounded(job.get("args"), LONGEST_ARGS)
+    yield "result", _bounded(job.get("result"), LONGEST_RESULT)
 
 
 def attempt(job: Job) -> str:
@@ -37,15 +40,16 @@ def attempt(job: Job) -> str:
 
 
 def progress(job: Job) -> str:
-    """`40% reading`, or nothing."""
-    told = job.get("progress") or {}
+    """`40% reading`, or nothing; how far a job was that succeeded tells nobody anything."""
+    told = {} if job.get("state") == State.SUCCEEDED else job.get("progress") or {}
     percent = told.get("percent")
     return " ".join(filter(None, [None if percent is None else f"{percent:.0f}%", told.get("message")]))
 
 
 def line(job: Job) -> str:
-    """Where a job is, in a line."""
-    return " ".join(filter(None, [str(job.get("state")), f"(attempt {attempt(job)})", progress(job)]))
+    """Where a job is, in a line; when it waits for another attempt, also what became of the last."""
+    failed = error(job.get("error")) if job.get("state") == State.QUEUED else None
+    return " ".join(filter(None, [str(job.get("state")), f"(attempt {attempt(job)})", progress(job), failed]))
 
 
 def error(document: Mapping[str, Any] | None) -> str | None:
@@ -55,6 +59,6 @@ def error(document: Mapping[str, Any] | None) -> str | None:
     return ": ".join(str(document[part]) for part in ("type", "message") if document.get(part))
 
 
-def _bounded(value: object) -> object:
+def _bounded(value: object, longest: int) -> object:
     text = json.dumps(value, ensure_ascii=False)
-    return value if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}... (all of it: --json)"
+    return value if len(text) <= longest else f"{text[:longest]}... (all of it: --json)"

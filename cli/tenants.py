@@ -1,6 +1,7 @@
 """`jobmill tenants`: whom jobs and keys belong to, directly on the database."""
 
 import click
+from sqlalchemy.orm import Session
 
 import settings
 from cli import output
@@ -24,7 +25,7 @@ def tenants() -> None:
 def create(*, name: str, as_json: bool) -> None:
     """Make a tenant; one that exists is left as it is."""
     with open_database(settings.load()) as database:
-        tenant, made = database.run(lambda session: identity.ensure_tenant(session, name))
+        tenant, made = database.run(lambda session: _ensure(session, name))
     if as_json:
         output.made_document({**vars(tenant), "created": made})
         return
@@ -43,3 +44,8 @@ def list_(*, as_json: bool) -> None:
         output.made_document({"data": [vars(tenant) for tenant in found]})
     else:
         output.Table("id", "name", "created_at").show((one.id, one.name, one.created_at) for one in found)
+
+
+def _ensure(session: Session, name: str) -> tuple[identity.Tenant, bool]:
+    known = identity.find_tenant(session, name)
+    return (known, False) if known else (identity.ensure_tenant(session, name)[0], True)

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import click
 import pytest
@@ -99,3 +100,12 @@ def test_a_lazy_command_is_loaded_when_it_is_called():
     group = LazyGroup("group", lazy={"types": Lazy("cli.job_types:job_types", "Types.")})
     assert "See which types" in CliRunner().invoke(group, ["types", "--help"]).stdout
     assert CliRunner().invoke(group, ["nothing"]).exit_code == 2
+
+
+def test_the_manual_names_every_command_and_exit_code():
+    manual = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    for group in ("jobs", "job-types", "workers", "keys", "tenants"):
+        command = root.COMMANDS[group].load()
+        assert isinstance(command, click.Group)
+        assert all(f"`jobmill {group} {name}" in manual for name in command.commands)
+    assert all(f"| {code.value} | " in manual for code in Exit)

@@ -94,6 +94,10 @@ def test_visible_leaves_ordinary_text_alone():
 def test_a_job_in_a_line():
     assert job_view.line(JOB) == "running (attempt 2/5) 40% reading\x1b[2J"
     assert job_view.line({"state": "queued", "max_attempts": 5}) == "queued (attempt 0/5)"
+    assert job_view.line({**JOB, "state": "queued", "progress": None}).endswith(
+        "(attempt 2/5) ValueError: no such column"
+    )
+    assert job_view.line({**JOB, "state": "succeeded"}) == "succeeded (attempt 2/5)"
 
 
 def test_a_jobs_details_tell_why_and_what():
@@ -107,7 +111,7 @@ def test_a_jobs_details_tell_why_and_what():
 def test_a_long_result_is_cut_with_a_word_on_how_to_see_it():
     cut = dict(job_view.details({**JOB, "result": ["x" * 10_000]}))["result"]
     assert isinstance(cut, str)
-    assert len(cut) < 5000
+    assert len(cut) < 9000
     assert "--json" in cut
 
 
