@@ -29,6 +29,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models.dialect import (
@@ -106,6 +107,7 @@ _MOVED = (_c.id, _c.lease, _c.tenant_id, _c.type, _c.queue, _c.state, _c.attempt
 _OFF_THE_BROKER: dict[str, Any] = {"dispatched_at": null(), "lease_expires_at": null()}
 _OFF_THE_WORKER: dict[str, Any] = {**_OFF_THE_BROKER, "started_at": null(), "worker_id": null()}
 _ATTEMPT_GIVEN_BACK = _c.attempt - 1
+_TRIES_FOR_KEYS = 5
 
 
 def record(session: Session, new: Sequence[NewJob]) -> set[UUID]:
@@ -337,8 +339,20 @@ def _stop(dialect: str) -> Update:
 
 def redrive(session: Session, refs: Sequence[Ref], actor: str, reason: str | None = None) -> list[Moved]:
     """Queue dead jobs again with fresh attempts; not one whose unique key another job holds meanwhile."""
-    moved = _moved(session, _redrive(dialect_of(session)), _refs(refs))
+    moved = _redriven(session, refs)
     return _remember(session, Move.REDRIVE, moved, actor, [Ending(ref, reason=reason) for ref in refs])
+
+
+def _redriven(session: Session, refs: Sequence[Ref]) -> list[Moved]:
+    # A key that another transaction takes while the statement runs is seen by the unique index only, which
+    # refuses the whole set. The next try sees its holder, and leaves that one job dead.
+    for _ in range(_TRIES_FOR_KEYS - 1):
+        try:
+            with session.begin_nested():
+                return _moved(session, _redrive(dialect_of(session)), _refs(refs))
+        except IntegrityError:
+            continue
+    return _moved(session, _redrive(dialect_of(session)), _refs(refs))
 
 
 @cache
