@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING
+from wsgiref.types import WSGIApplication
 
 from cli.database import DATABASE_FILE
 from jobs import registry as job_registry
@@ -16,8 +17,6 @@ from models.states import State
 from settings import BadSetting, Settings
 
 if TYPE_CHECKING:
-    from flask import Flask
-
     from workers.child import WorkerProcess
 
 VERSION = version("jobmill")
@@ -87,7 +86,7 @@ def hear_doorbell(settings: Settings) -> threading.Event:
     return event
 
 
-def api_app(settings: Settings, database: Database, known: Registry, bell: Doorbell) -> "Flask":
+def api_app(settings: Settings, database: Database, known: Registry, bell: Doorbell) -> WSGIApplication:
     """The Flask application."""
     from api.app import create_app
     from api.services import Services
@@ -104,4 +103,4 @@ def full_worker(settings: Settings, database: Database, known: Registry) -> "Wor
     broker = JobmillBroker(brokers(settings, "worker"), "jobmill worker")
     names = tuple(topology.queue_name(settings.queue_prefix, queue) for queue in settings.queues)
     plan = WorkerPlan(settings.queues, names, settings.threads, VERSION)
-    return WorkerProcess(database, broker, known, outbound(settings), plan)
+    return WorkerProcess(database, broker, known, outbound(settings), doorbell(settings), plan)

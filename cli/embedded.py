@@ -26,7 +26,7 @@ DATABASE_CONNECTIONS = 16
 
 @dataclass(frozen=True)
 class Running:
-    """An embedded system that serves: where, the key to it, where that is kept unless it was given, and if it is new."""
+    """An embedded system that serves: where, the key to it, where that is kept (None: it was given), if it is new."""
 
     address: str
     token: str = field(repr=False)
@@ -56,13 +56,14 @@ def embedded(settings: Settings) -> Iterator[Running]:
         broker = LocalBroker()
         queues = tuple(dict.fromkeys([*settings.queues, *(known.queue for known in registry.all())]))
         plan = WorkerPlan(queues, queues, settings.threads, compose.VERSION)
-        worker = WorkerProcess(database, broker, registry, compose.outbound(settings), plan)
+        bell = LocalDoorbell(wake)
+        worker = WorkerProcess(database, broker, registry, compose.outbound(settings), bell, plan)
         worker.start()
         stack.callback(worker.stop, settings.grace_seconds)
         dispatcher = Dispatcher(database, broker, compose.retention(settings), wake)
         dispatcher.start()
         stack.callback(dispatcher.stop, 5)
-        server = EmbeddedServer(settings, compose.api_app(settings, database, registry, LocalDoorbell(wake)))
+        server = EmbeddedServer(settings, compose.api_app(settings, database, registry, bell))
         address = server.start()
         stack.callback(server.stop)
         yield Running(address, token, key_file, new)

@@ -2,16 +2,14 @@
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from wsgiref.types import WSGIApplication
 
 from cheroot.wsgi import Server
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from settings import BadSetting, Settings
-
-if TYPE_CHECKING:
-    from flask import Flask
 
 
 class PlainLogger(Logger):
@@ -26,7 +24,7 @@ class PlainLogger(Logger):
 class Gunicorn(BaseApplication):
     """Serves what `make` gives; it is called in each process, after the fork, so that no connection is shared."""
 
-    def __init__(self, settings: Settings, make: Callable[[], "Flask"]) -> None:
+    def __init__(self, settings: Settings, make: Callable[[], WSGIApplication]) -> None:
         self.settings = settings
         self.make = make
         super().__init__()
@@ -48,7 +46,7 @@ class Gunicorn(BaseApplication):
         for name, value in decided.items():
             self.cfg.set(name, value)  # type: ignore[union-attr]
 
-    def load(self) -> "Flask":
+    def load(self) -> WSGIApplication:
         """The application of one process."""
         return self.make()
 
@@ -56,7 +54,7 @@ class Gunicorn(BaseApplication):
 class EmbeddedServer:
     """cheroot on a thread, from start() to stop()."""
 
-    def __init__(self, settings: Settings, app: "Flask") -> None:
+    def __init__(self, settings: Settings, app: WSGIApplication) -> None:
         self.server = Server(
             (settings.host, settings.port),
             app,

@@ -68,11 +68,12 @@ class ApiKey:
 
 def ensure_tenant(session: Session, name: str) -> tuple[Tenant, bool]:
     """The tenant of that name, and whether it was made just now."""
-    made = session.execute(insert_or_ignore(session, tenants).values(id=new_id(), name=name, created_at=now()))
+    values = {"id": new_id(), "name": name, "created_at": now()}
+    made = session.scalar(insert_or_ignore(session, tenants).values(values).returning(tenants.c.id))
     found = find_tenant(session, name)
     if found is None:
         raise LookupError(f"tenant {name!r} was neither made nor found")
-    return found, bool(made.rowcount)  # type: ignore[attr-defined]
+    return found, made is not None
 
 
 def find_tenant(session: Session, name: str) -> Tenant | None:
@@ -89,8 +90,7 @@ def list_tenants(session: Session, limit: int = 1000) -> list[Tenant]:
 def add_key(session: Session, key: ApiKey) -> bool:
     """Keep a key; False if its id is taken, in which case nothing changed."""
     values = {**vars(key), "scopes": list(key.scopes), "created_at": now()}
-    made = session.execute(insert_or_ignore(session, api_keys).values(values))
-    return bool(made.rowcount)  # type: ignore[attr-defined]
+    return session.scalar(insert_or_ignore(session, api_keys).values(values).returning(api_keys.c.id)) is not None
 
 
 def replace_key_secret(session: Session, key_id: str, secret_hash: bytes, scopes: Sequence[str]) -> None:

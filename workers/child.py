@@ -17,6 +17,7 @@ from jobs.outcomes import Draining, LeaseLost
 from jobs.registry import Registry
 from models import moves, worker
 from models.database import Database
+from models.doorbell import Doorbell
 from models.errors import Unavailable
 from models.ids import new_id
 from models.moves import Ending
@@ -47,12 +48,20 @@ class WorkerPlan:
 class WorkerProcess:
     """Takes messages from start() until stop()."""
 
-    def __init__(self, database: Database, broker: Any, registry: Registry, http: Outbound, plan: WorkerPlan) -> None:
+    def __init__(
+        self,
+        database: Database,
+        broker: Any,
+        registry: Registry,
+        http: Outbound,
+        doorbell: Doorbell,
+        plan: WorkerPlan,
+    ) -> None:
         self.database = database
         self.broker = broker
         self.plan = plan
         self.id: UUID = new_id()
-        self.executor = Executor(database, registry, self.id, http)
+        self.executor = Executor(database, registry, self.id, http, doorbell)
         self.watchdog = Watchdog(database, self.id, self.executor.in_hand, self._register)
         self.dramatiq = dramatiq.Worker(
             broker, queues=set(plan.queues), worker_threads=plan.threads, worker_timeout=IDLE_MILLISECONDS

@@ -20,6 +20,7 @@ from jobs.registry import JobType, Registry, UnknownJobType
 from jobs.retry import Exponential
 from models import moves, queries
 from models.database import Database
+from models.doorbell import Doorbell
 from models.job import Ref
 from models.moves import Started
 from models.states import Move
@@ -30,15 +31,21 @@ from workers.running import InHand, Run
 
 log = structlog.get_logger(__name__)
 
+_MAKES_WORK = {Move.RETRY, Move.SNOOZE, Move.INTERRUPT}
+"""After these the job has a new due time, which the dispatcher should know before its next poll."""
+
 
 class Executor:
     """Runs the jobs that messages name, for one worker process."""
 
-    def __init__(self, database: Database, registry: Registry, worker_id: UUID, http: Outbound) -> None:
+    def __init__(
+        self, database: Database, registry: Registry, worker_id: UUID, http: Outbound, doorbell: Doorbell
+    ) -> None:
         self.database = database
         self.registry = registry
         self.worker_id = worker_id
         self.http = http
+        self.doorbell = doorbell
         self.in_hand = InHand()
         self.recorder = Recorder(database, f"worker:{worker_id}")
 
@@ -76,7 +83,10 @@ class Executor:
             outcome = self._attempt(job_type, job, desk) if job_type else _unknown_type(job)
             metrics.handler_seconds.labels(job.type).observe(time.monotonic() - began)
             policy = job_type.retry if job_type else Exponential()
-            self._tell(job, self.recorder.record(job, outcome, policy, desk))
+            move = self.recorder.record(job, outcome, policy, desk)
+            if move in _MAKES_WORK:
+                self.doorbell.ring()
+            self._tell(job, move)
 
     def _type(self, job: Started) -> JobType | None:
         try:
