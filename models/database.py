@@ -1,9 +1,10 @@
 """The connection to the truth: an engine per dialect, and the one place where transactions begin and end."""
 
 import fcntl
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -129,6 +130,10 @@ def connect_postgresql(url: str, application_name: str, pool_size: int) -> Datab
 
 def connect_sqlite(path: Path, pool_size: int) -> Database:
     """A SQLite database. Without these settings SQLAlchemy's transactions begin too late and lose updates."""
+    # Kept in the file from now on. Each connection for itself could find it locked by another that does the same:
+    # no timeout applies to this pragma.
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
     engine = create_engine(
         f"sqlite:///{path}",
         connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 5},
@@ -141,9 +146,10 @@ def connect_sqlite(path: Path, pool_size: int) -> Database:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+        for pragma in ("synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
-        connection.create_function("jobmill_now", 0, _microseconds)
+        # `deterministic` is SQLite's word for: called once a statement.
+        connection.create_function("jobmill_now", 0, _microseconds, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:

@@ -6,6 +6,8 @@
 Driver errors that are worth another try are named here and nowhere else.
 """
 
+import sqlite3
+
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -14,6 +16,7 @@ SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
 LOCK_NOT_AVAILABLE = "55P03"
 QUERY_CANCELED = "57014"
+_PASSING = {SERIALIZATION_FAILURE, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, QUERY_CANCELED}
 _CONNECTION_CLASSES = ("08", "57P", "53")
 
 
@@ -33,13 +36,15 @@ def is_transient(error: BaseException) -> bool:
         return False
     if error.connection_invalidated:
         return True
+    if isinstance(error.orig, sqlite3.Error):
+        return isinstance(error, OperationalError) and _primary_code(error.orig) != sqlite3.SQLITE_ERROR
     state = getattr(error.orig, "sqlstate", None)
     if state is None:
-        # psycopg gives no SQLSTATE when the connection broke; SQLite gives none at all, and says BUSY in words.
-        return isinstance(error, OperationalError) and _is_passing(str(error.orig))
-    return state in {SERIALIZATION_FAILURE, DEADLOCK_DETECTED} or state.startswith(_CONNECTION_CLASSES)
+        return isinstance(error, OperationalError)  # psycopg gives no SQLSTATE when the connection broke
+    return state in _PASSING or state.startswith(_CONNECTION_CLASSES)
 
 
-def _is_passing(message: str) -> bool:
-    # "no such table" and its like are OperationalErrors of SQLite too, and no retry mends them.
-    return not any(sign in message for sign in ("no such", "syntax error", "has no column"))
+def _primary_code(error: sqlite3.Error) -> int:
+    # https://www.sqlite.org/rescode.html: BUSY, LOCKED, FULL, IOERR and their like have codes of their own;
+    # ERROR is what is wrong with the statement, and no retry mends it.
+    return error.sqlite_errorcode & 0xFF

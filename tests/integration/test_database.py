@@ -1,0 +1,345 @@
+"""Transactions, their edges, and what comes out when the database goes away in the middle."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from models.database import (
+    SESSION_SETTINGS,
+    AlreadyOpen,
+    Database,
+    connect_postgresql,
+    connect_sqlite,
+    lock_directory,
+)
+from models.dialect import now
+from models.errors import Unavailable
+from models.job import Ref, jobs
+from models.states import State
+from tests.factories import job_in, jobs_in, row_of, tenant_id_of
+
+NOT_AT_ALL = timedelta(0)
+
+
+def _count(database: Database) -> int:
+    with database.reading() as session:
+        return session.execute(select(func.count()).select_from(jobs)).scalar_one()
+
+
+# Transactions
+
+
+def test_a_transaction_is_committed_when_its_block_ends(database: Database) -> None:
+    with database.transaction() as session:
+        job_in(session, State.QUEUED)
+
+    assert _count(database) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_transaction_whose_block_raises_leaves_nothing(database: Database, error: type[BaseException]) -> None:
+    def step(session: Session) -> None:
+        job_in(session, State.QUEUED)
+        raise error
+
+    with pytest.raises(error):
+        database.run(step)
+    assert _count(database) == 0
+
+
+def test_nobody_sees_what_is_not_committed(database: Database) -> None:
+    with database.transaction() as session:
+        job_in(session, State.QUEUED)
+        assert _count(database) == 0
+
+
+def test_a_bug_comes_out_as_it_is(database: Database) -> None:
+    with pytest.raises(IntegrityError), database.transaction() as session:
+        job_in(session, State.QUEUED, priority=1000)
+
+
+def test_a_step_that_fails_for_good_is_done_once(database: Database) -> None:
+    calls = []
+
+    def step(session: Session) -> None:
+        calls.append(1)
+        job_in(session, State.QUEUED, priority=1000)
+
+    with pytest.raises(IntegrityError):
+        database.run(step)
+    assert calls == [1]
+
+
+def test_the_clock_stands_still_within_a_statement_and_goes_on_after_it(database: Database) -> None:
+    with database.transaction() as session:
+        jobs_in(session, State.QUEUED, 500)
+        within = session.execute(select(func.count(now().distinct())).select_from(jobs)).scalar_one()
+        first, second = (session.execute(select(now())).scalar_one() for _ in range(2))
+
+    assert within == 1
+    assert first < second
+
+
+def test_an_exhausted_pool_is_unavailable_within_seconds(database_url: str) -> None:
+    with closing(connect_postgresql(database_url, "jobmill-tests", pool_size=1)) as database:
+        with database.transaction() as session:
+            session.execute(text("SELECT 1"))
+            with pytest.raises(Unavailable):
+                database.ping()
+        database.ping()
+
+
+# PostgreSQL going away
+
+
+def _end_own_backend(session: Session) -> None:
+    session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+def test_a_connection_that_is_cut_is_unavailable(postgresql_database: Database) -> None:
+    with pytest.raises(Unavailable), postgresql_database.transaction() as session:
+        _end_own_backend(session)
+
+    postgresql_database.ping()
+
+
+def test_a_step_whose_connection_is_cut_is_done_again_from_its_beginning(postgresql_database: Database) -> None:
+    seen = []
+
+    def step(session: Session) -> None:
+        seen.append(session.execute(select(func.count()).select_from(jobs)).scalar_one())
+        job_in(session, State.QUEUED)
+        if len(seen) < 3:
+            _end_own_backend(session)
+
+    postgresql_database.run(step)
+
+    assert seen == [0, 0, 0]
+    assert _count(postgresql_database) == 1
+
+
+def test_pooled_connections_that_were_cut_while_idle_trouble_nobody(postgresql_database: Database) -> None:
+    cut = text(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with postgresql_database.transaction() as one, postgresql_database.transaction() as other:
+        one.execute(text("SELECT 1"))
+        other.execute(text("SELECT 1"))
+    with postgresql_database.transaction() as session:
+        assert session.execute(cut).scalars().all() == [True]
+
+    with postgresql_database.transaction() as one, postgresql_database.transaction() as other:
+        one.execute(text("SELECT 1"))
+        other.execute(text("SELECT 1"))
+
+
+def test_an_idle_transaction_that_the_server_ended_is_unavailable(
+    postgresql_database: Database, eventually: Callable[..., Any]
+) -> None:
+    def idle(session: Session) -> None:
+        pid = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10ms'"))
+        eventually(lambda: not _alive(postgresql_database, pid))
+        session.execute(text("SELECT 1"))
+
+    with pytest.raises(Unavailable):
+        postgresql_database.run(idle, patience=NOT_AT_ALL)
+
+
+def _alive(database: Database, pid: int) -> bool:
+    with database.reading() as session:
+        found = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+        return bool(session.execute(found, {"pid": pid}).scalar_one())
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
+def test_a_statement_that_takes_too_long_is_unavailable(postgresql_database: Database, setting: str) -> None:
+    ref = postgresql_database.run(partial(job_in, state=State.QUEUED))
+    change = update(jobs).where(jobs.c.id == ref.id).values(priority=1)
+
+    def wait_briefly(session: Session) -> None:
+        session.execute(text(f"SET LOCAL {setting} = '50ms'"))
+        session.execute(change)
+
+    with postgresql_database.transaction() as holder:
+        holder.execute(change)
+        with pytest.raises(Unavailable):
+            postgresql_database.run(wait_briefly, patience=NOT_AT_ALL)
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with closing(connect_postgresql("postgresql://nobody@127.0.0.1:1/none", "jobmill-tests", 1)) as database:
+        with pytest.raises(Unavailable):
+            database.ping()
+        with pytest.raises(Unavailable):
+            database.run(tenant_id_of, patience=NOT_AT_ALL)
+
+
+def test_a_table_that_is_not_there_is_a_bug(database: Database) -> None:
+    with pytest.raises(Exception, match="nowhere") as raised, database.transaction() as session:
+        session.execute(text("SELECT * FROM nowhere"))
+    assert not isinstance(raised.value, Unavailable)
+
+
+def test_every_connection_has_the_product_s_settings(postgresql_database: Database) -> None:
+    with postgresql_database.reading() as session:
+        shown = {name: session.execute(text(f"SHOW {name}")).scalar_one() for name in SESSION_SETTINGS}
+        shown |= {"name": session.execute(text("SHOW application_name")).scalar_one()}
+
+    assert shown == {**SESSION_SETTINGS, "idle_in_transaction_session_timeout": "1min", "name": "jobmill-tests"}
+
+
+def test_an_url_as_platforms_give_it_is_understood(database_url: str) -> None:
+    several = database_url.replace("postgresql://", "postgres://").replace("@", "@127.0.0.1:1,")
+
+    with closing(connect_postgresql(several, "jobmill-tests", 1)) as database:
+        database.ping()
+
+
+def test_a_deadlock_is_resolved_and_both_steps_are_done(postgresql_database: Database) -> None:
+    refs = [postgresql_database.run(partial(job_in, state=State.QUEUED)) for _ in range(2)]
+    both_hold_one = threading.Barrier(2, timeout=10)
+    met: set[int] = set()
+
+    def raise_priorities(session: Session, first: int) -> None:
+        _raise_priority(session, refs[first])
+        if first not in met:
+            met.add(first)
+            both_hold_one.wait()
+        _raise_priority(session, refs[1 - first])
+
+    with ThreadPoolExecutor(2) as threads:
+        steps = [threads.submit(postgresql_database.run, partial(raise_priorities, first=n)) for n in range(2)]
+        for step in steps:
+            step.result(30)
+
+    with postgresql_database.reading() as session:
+        assert [row_of(session, ref)["priority"] for ref in refs] == [2, 2]
+
+
+def _raise_priority(session: Session, ref: Ref) -> None:
+    session.execute(update(jobs).where(jobs.c.id == ref.id).values(priority=jobs.c.priority + 1))
+
+
+# SQLite
+
+ADDERS, ADDITIONS = 4, 25
+
+
+def test_no_update_is_lost_when_many_read_and_then_write(sqlite_database: Database) -> None:
+    ref = sqlite_database.run(partial(job_in, state=State.QUEUED))
+
+    def add(session: Session) -> None:
+        found = row_of(session, ref)["max_attempts"]
+        session.execute(update(jobs).where(jobs.c.id == ref.id).values(max_attempts=found + 1))
+
+    def add_all() -> None:
+        for _ in range(ADDITIONS):
+            with sqlite_database.transaction() as session:
+                add(session)
+
+    with ThreadPoolExecutor(ADDERS) as threads:
+        for adder in [threads.submit(add_all) for _ in range(ADDERS)]:
+            adder.result(60)
+
+    with sqlite_database.reading() as session:
+        assert row_of(session, ref)["max_attempts"] == 5 + ADDERS * ADDITIONS
+
+
+def test_a_transaction_that_will_write_holds_the_write_lock_from_its_beginning(sqlite_database: Database) -> None:
+    path = str(sqlite_database.path)
+    with sqlite_database.transaction() as session, closing(sqlite3.connect(path, timeout=0)) as other:
+        session.execute(select(func.count()).select_from(jobs))
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+
+
+def test_readers_do_not_wait_for_a_writer_and_see_what_was_committed(sqlite_database: Database) -> None:
+    sqlite_database.run(partial(job_in, state=State.QUEUED))
+
+    with sqlite_database.transaction() as session:
+        job_in(session, State.QUEUED)
+        with ThreadPoolExecutor(1) as threads:
+            assert threads.submit(_count, sqlite_database).result(1) == 1
+    assert _count(sqlite_database) == 2
+
+
+def test_a_writer_does_not_wait_for_a_reader(sqlite_database: Database) -> None:
+    with sqlite_database.reading() as reader:
+        before = reader.execute(select(func.count()).select_from(jobs)).scalar_one()
+        sqlite_database.run(partial(job_in, state=State.QUEUED), patience=NOT_AT_ALL)
+        assert reader.execute(select(func.count()).select_from(jobs)).scalar_one() == before
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("busy_timeout", 5000), ("foreign_keys", 1)]
+)
+def test_every_sqlite_connection_is_durable_and_patient(sqlite_database: Database, pragma: str, value: Any) -> None:
+    with sqlite_database.transaction() as first, sqlite_database.reading() as second:
+        for session in (first, second):
+            assert session.execute(text(f"PRAGMA {pragma}")).scalar_one() == value
+
+
+def test_many_that_open_a_new_file_at_once_all_can(tmp_path: Path) -> None:
+    with closing(connect_sqlite(tmp_path / "new.db", 8)) as database, ThreadPoolExecutor(8) as threads:
+        for ping in [threads.submit(database.ping) for _ in range(8)]:
+            ping.result(30)
+
+
+# The data directory
+
+_TRY_TO_LOCK = """
+import sys
+from pathlib import Path
+from models.database import AlreadyOpen, lock_directory
+try:
+    lock_directory(Path(sys.argv[1]))
+except AlreadyOpen as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+def _lock_in_another_process(directory: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _TRY_TO_LOCK, str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_a_second_process_on_a_data_directory_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
+    with lock_directory(tmp_path):
+        second = _lock_in_another_process(tmp_path)
+
+    assert second.returncode == 1
+    assert str(tmp_path) in second.stderr
+    assert "JOBMILL_DATA_DIR" in second.stderr
+
+
+def test_a_second_opener_in_the_same_process_is_refused(tmp_path: Path) -> None:
+    with lock_directory(tmp_path), pytest.raises(AlreadyOpen):
+        lock_directory(tmp_path)
+
+
+def test_a_data_directory_that_was_let_go_can_be_taken(tmp_path: Path) -> None:
+    lock_directory(tmp_path).close()
+
+    assert _lock_in_another_process(tmp_path).returncode == 0
+
+
+def test_a_data_directory_is_made_for_its_owner_only(tmp_path: Path) -> None:
+    directory = tmp_path / "new" / "data"
+    lock_directory(directory).close()
+
+    assert directory.stat().st_mode & 0o777 == 0o700
