@@ -133,9 +133,10 @@ def record(session: Session, new: NewJob) -> Recorded:
     """
     # A holder of the unique key may finish between our INSERT and our look; then the next round inserts.
     for _ in range(MOST_ROUNDS):
-        inserted = new.id in moves.record(session, [new])
+        if inserted := moves.record(session, [new]):
+            return Recorded(inserted[0], replayed=False)
         if found := _found(session, new):
-            return Recorded(found, replayed=not inserted and found.id != new.id)
+            return Recorded(found, replayed=found.id != new.id)
     raise TooBusy("The job's unique_key changed hands while it was recorded. Send the same request again.")
 
 

@@ -1,6 +1,7 @@
 """The connection to the truth: an engine per dialect, and the one place where transactions begin and end."""
 
 import fcntl
+import select
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import IO, Any, TypeVar
 import orjson
 import psycopg
 from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
@@ -40,7 +42,9 @@ class Database:
     def __init__(self, engine: Engine, path: Path | None = None) -> None:
         self.engine = engine
         self.path = path
-        self._reader = engine.execution_options(jobmill_reads_only=True)
+        # Reads need no transaction on PostgreSQL, and so neither BEGIN nor COMMIT: two round trips less.
+        options = {"isolation_level": "AUTOCOMMIT"} if path is None else {"jobmill_reads_only": True}
+        self._reader = engine.execution_options(**options)
 
     @property
     def dialect(self) -> str:
@@ -121,11 +125,23 @@ def connect_postgresql(url: str, application_name: str, pool_size: int) -> Datab
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=2,
-        pool_pre_ping=True,
         json_serializer=_dumps,
         json_deserializer=orjson.loads,
     )
+    event.listen(engine, "checkout", _refuse_dead)
     return Database(engine)
+
+
+def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Have the pool replace a connection that the server closed while it lay idle.
+
+    An idle connection has nothing to read; if it has, that is the server's farewell. SQLAlchemy's own
+    pool_pre_ping asks the server instead, at the price of a round trip for each transaction.
+    """
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    if connection.closed or poller.poll(0):
+        raise DisconnectionError("the server closed this connection")
 
 
 def connect_sqlite(path: Path, pool_size: int) -> Database:
@@ -162,6 +178,11 @@ def connect_sqlite(path: Path, pool_size: int) -> Database:
 
 
 def _patiently(patience: timedelta, step: Callable[[], Answer]) -> Answer:
+    try:
+        return step()
+    except Unavailable:
+        if not patience:
+            raise
     attempts = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, Unavailable)),
         wait=wait_random_exponential(multiplier=0.05, max=2),

@@ -164,9 +164,9 @@ def _plain(value: object) -> str:
     raise TypeError(f"rows_parameter takes UUID, int, float, str and None, not {type(value).__name__}")
 
 
-def insert_or_ignore(session: Session, table: Table) -> Any:
+def insert_or_ignore(dialect: str, table: Table) -> Any:
     """An INSERT that leaves rows alone that some unique rule refuses; the dialects spell it alike, apart."""
-    insert = postgresql.insert if dialect_of(session) == POSTGRESQL else sqlite.insert
+    insert = postgresql.insert if dialect == POSTGRESQL else sqlite.insert
     return insert(table).on_conflict_do_nothing()
 
 

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, Column, ForeignKey, LargeBinary, Table, Text, Uuid, select, update
+from sqlalchemy import JSON, Column, ForeignKey, LargeBinary, Table, Text, Uuid, bindparam, select, update
 from sqlalchemy.orm import Session
 
-from models.dialect import UtcTime, insert_or_ignore, now
+from models.dialect import UtcTime, dialect_of, insert_or_ignore, now
 from models.ids import new_id
 from models.schema import metadata
 
@@ -69,7 +69,7 @@ class ApiKey:
 def ensure_tenant(session: Session, name: str) -> tuple[Tenant, bool]:
     """The tenant of that name, and whether it was made just now."""
     values = {"id": new_id(), "name": name, "created_at": now()}
-    made = session.scalar(insert_or_ignore(session, tenants).values(values).returning(tenants.c.id))
+    made = session.scalar(insert_or_ignore(dialect_of(session), tenants).values(values).returning(tenants.c.id))
     found = find_tenant(session, name)
     if found is None:
         raise LookupError(f"tenant {name!r} was neither made nor found")
@@ -90,7 +90,10 @@ def list_tenants(session: Session, limit: int = 1000) -> list[Tenant]:
 def add_key(session: Session, key: ApiKey) -> bool:
     """Keep a key; False if its id is taken, in which case nothing changed."""
     values = {**vars(key), "scopes": list(key.scopes), "created_at": now()}
-    return session.scalar(insert_or_ignore(session, api_keys).values(values).returning(api_keys.c.id)) is not None
+    return (
+        session.scalar(insert_or_ignore(dialect_of(session), api_keys).values(values).returning(api_keys.c.id))
+        is not None
+    )
 
 
 def replace_key_secret(session: Session, key_id: str, secret_hash: bytes, scopes: Sequence[str]) -> None:
@@ -102,14 +105,17 @@ def replace_key_secret(session: Session, key_id: str, secret_hash: bytes, scopes
     )
 
 
+# Every request asks this, so it is built once.
+_USABLE_KEY = select(api_keys).where(
+    api_keys.c.id == bindparam("key_id"),
+    api_keys.c.revoked_at.is_(None),
+    api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > now()),
+)
+
+
 def find_key(session: Session, key_id: str) -> ApiKey | None:
     """The unrevoked, unexpired key of that id."""
-    usable = (
-        api_keys.c.id == key_id,
-        api_keys.c.revoked_at.is_(None),
-        api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > now()),
-    )
-    row = session.execute(select(api_keys).where(*usable)).mappings().one_or_none()
+    row = session.execute(_USABLE_KEY, {"key_id": key_id}).mappings().one_or_none()
     return _key(row) if row else None
 
 

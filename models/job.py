@@ -1,6 +1,7 @@
 """The tables of jobs and of what happened to them, and the frozen records that leave this folder."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -202,6 +203,15 @@ class Job:
     def final(self) -> bool:
         """Whether no worker will touch this job again."""
         return self.state in FINAL
+
+
+JOB_COLUMNS = tuple(jobs.c[field.name] for field in fields(Job))
+"""What a query selects to give jobs, by `as_job`."""
+
+
+def as_job(row: Mapping[Any, Any]) -> Job:
+    """A job from a row of JOB_COLUMNS."""
+    return Job(**{**row, "state": State(row["state"])})
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ from models.dialect import (
     seconds_from_now,
 )
 from models.ids import new_id
-from models.job import NewJob, Ref, in_state, job_events, jobs
+from models.job import JOB_COLUMNS, Job, NewJob, Ref, as_job, in_state, job_events, jobs
 from models.states import FINAL, LIVE, LOSSES_UNTIL_DEAD, MOVES, Move, State
 
 _c = jobs.c
@@ -110,10 +110,18 @@ _ATTEMPT_GIVEN_BACK = _c.attempt - 1
 _TRIES_FOR_KEYS = 5
 
 
-def record(session: Session, new: Sequence[NewJob]) -> set[UUID]:
-    """Insert jobs as `queued`; gives the ids that were, less those whose id or keys were there already."""
+def record(session: Session, new: Sequence[NewJob]) -> list[Job]:
+    """Insert jobs as `queued`; gives those that were, less those whose id or keys were there already."""
     if not new:
-        return set()  # an INSERT without rows would try one of defaults only
+        return []  # an INSERT without rows would try one of defaults only
+    rows = [{**vars(job), "asked_due_at": job.due_at} for job in new]
+    for row in rows:
+        del row["due_at"]
+    return [as_job(row) for row in session.execute(_record(dialect_of(session)), rows).mappings()]
+
+
+@cache
+def _record(dialect: str) -> Any:
     values = {
         "state": State.QUEUED,
         "attempt": 0,
@@ -124,11 +132,7 @@ def record(session: Session, new: Sequence[NewJob]) -> set[UUID]:
             bindparam("asked_due_at", type_=UtcTime()), seconds_from_now(bindparam("delay_seconds"))
         ),
     }
-    rows = [{**vars(job), "asked_due_at": job.due_at} for job in new]
-    for row in rows:
-        del row["due_at"]
-    statement = insert_or_ignore(session, jobs).values(values).returning(_c.id)
-    return set(session.scalars(statement, rows))
+    return insert_or_ignore(dialect, jobs).values(values).returning(*JOB_COLUMNS)
 
 
 def claim(session: Session, queue: str, priority: int, limit: int, expires_after: timedelta) -> list[Moved]:

@@ -10,12 +10,11 @@ from sqlalchemy import ColumnElement, Select, func, select, union_all
 from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
-from models.job import Job, JobEvent, Ref, in_state, job_events, jobs
+from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, in_state, job_events, jobs
 from models.moves import Started
 from models.states import LIVE, State
 
 _c = jobs.c
-_JOB = tuple(_c[field.name] for field in fields(Job))
 _EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
 
 
@@ -49,24 +48,24 @@ class Signal:
 
 def find_job(session: Session, job_id: UUID, tenant_id: UUID | None) -> Job | None:
     """The job, if it is there and of that tenant (None: any)."""
-    query = select(*_JOB).where(_c.id == job_id)
+    query = select(*JOB_COLUMNS).where(_c.id == job_id)
     return _first_job(session, query if tenant_id is None else query.where(_c.tenant_id == tenant_id))
 
 
 def find_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> tuple[Job, bytes | None] | None:
     """The job that was recorded under that key, with the hash of the request that made it."""
-    query = select(*_JOB, _c.request_hash).where(_c.tenant_id == tenant_id, _c.idempotency_key == key)
+    query = select(*JOB_COLUMNS, _c.request_hash).where(_c.tenant_id == tenant_id, _c.idempotency_key == key)
     row = session.execute(query).mappings().one_or_none()
     if row is None:
         return None
     values = dict(row)
     request_hash = values.pop("request_hash")
-    return _job(values), request_hash
+    return as_job(values), request_hash
 
 
 def find_unique_holder(session: Session, tenant_id: UUID, job_type: str, unique_key: str) -> Job | None:
     """The unfinished job that holds a unique key."""
-    query = select(*_JOB).where(
+    query = select(*JOB_COLUMNS).where(
         _c.tenant_id == tenant_id, _c.type == job_type, _c.unique_key == unique_key, in_state(*LIVE)
     )
     return _first_job(session, query)
@@ -74,7 +73,7 @@ def find_unique_holder(session: Session, tenant_id: UUID, job_type: str, unique_
 
 def list_jobs(session: Session, wanted: JobFilter, before: UUID | None, limit: int) -> list[Job]:
     """Jobs newest first, those older than `before`."""
-    return [_job(row) for row in session.execute(jobs_page(wanted, before, limit)).mappings()]
+    return [as_job(row) for row in session.execute(jobs_page(wanted, before, limit)).mappings()]
 
 
 def jobs_page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:
@@ -91,7 +90,7 @@ def jobs_page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]
 
 
 def _page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:
-    return _newest(select(*_JOB).where(*_conditions(wanted, before)), _c.id, limit)
+    return _newest(select(*JOB_COLUMNS).where(*_conditions(wanted, before)), _c.id, limit)
 
 
 def _newest(query: Select[Any], job_id: ColumnElement[UUID], limit: int) -> Select[Any]:
@@ -199,8 +198,4 @@ def _refs(session: Session, query: Select[Any]) -> list[Ref]:
 
 def _first_job(session: Session, query: Select[Any]) -> Job | None:
     row = session.execute(query).mappings().one_or_none()
-    return _job(row) if row else None
-
-
-def _job(row: Any) -> Job:
-    return Job(**{**row, "state": State(row["state"])})
+    return as_job(row) if row else None

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from models.dialect import UtcTime, insert_or_ignore, now, seconds_from_now
+from models.dialect import UtcTime, dialect_of, insert_or_ignore, now, seconds_from_now
 from models.job import in_state, jobs
 from models.schema import metadata
 from models.states import State
@@ -182,7 +182,9 @@ def forget(session: Session, older_than: timedelta, limit: int) -> int:
 
 def lead(session: Session, name: str, holder: UUID, term: timedelta) -> bool:
     """Take or keep the lease of that name for `term`; False while another holds it."""
-    session.execute(insert_or_ignore(session, leases).values(name=name, holder=holder, expires_at=seconds_from_now(-1)))
+    session.execute(
+        insert_or_ignore(dialect_of(session), leases).values(name=name, holder=holder, expires_at=seconds_from_now(-1))
+    )
     free = or_(leases.c.holder == holder, leases.c.expires_at < now())
     taken = session.execute(
         update(leases)

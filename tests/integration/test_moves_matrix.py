@@ -52,7 +52,7 @@ FENCED: dict[Move, Maker] = {
 
 
 def _record_again(session: Session, refs: Sequence[Ref]) -> Sequence[Any]:
-    return list(moves.record(session, [new_job(session, id=ref.id, queue=QUEUE, args={"value": 2}) for ref in refs]))
+    return moves.record(session, [new_job(session, id=ref.id, queue=QUEUE, args={"value": 2}) for ref in refs])
 
 
 def _claim(session: Session, _refs: Sequence[Ref]) -> Sequence[Any]:

@@ -1,15 +1,21 @@
 """Recording jobs: what is new goes in as queued, what is there already is left alone."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import moves
-from models.job import jobs
+from models.job import Job, jobs
 from models.states import FINAL, LIVE, State
 from tests.factories import ago, job_in, new_job, row_of, tenant_id_of
+
+
+def ids_of(recorded: Iterable[Job]) -> set[UUID]:
+    return {job.id for job in recorded}
 
 
 def _count(session: Session) -> int:
@@ -28,7 +34,7 @@ def test_a_recorded_job_is_queued_with_everything_that_was_given(session: Sessio
         traceparent="00-a-b-01",
     )
 
-    assert moves.record(session, [job]) == {job.id}
+    assert ids_of(moves.record(session, [job])) == {job.id}
 
     row = row_of(session, job.id)
     told = {name: value for name, value in vars(job).items() if name not in {"due_at", "delay_seconds"}}
@@ -66,7 +72,7 @@ def test_each_job_of_a_set_has_its_own_due_time(session: Session) -> None:
     due_at = datetime(2031, 5, 6, tzinfo=UTC)
     now, later, fixed = new_job(session), new_job(session, delay_seconds=60), new_job(session, due_at=due_at)
 
-    assert moves.record(session, [now, later, fixed]) == {now.id, later.id, fixed.id}
+    assert ids_of(moves.record(session, [now, later, fixed])) == {now.id, later.id, fixed.id}
 
     due = [row_of(session, job.id)["due_at"] for job in (now, later, fixed)]
     assert due == sorted(due)
@@ -78,7 +84,7 @@ def test_each_job_of_a_set_has_its_own_due_time(session: Session) -> None:
 def test_an_idempotency_key_makes_one_job_whatever_became_of_it(session: Session, state: State) -> None:
     first = job_in(session, state, idempotency_key="k1")
 
-    assert moves.record(session, [new_job(session, idempotency_key="k1")]) == set()
+    assert ids_of(moves.record(session, [new_job(session, idempotency_key="k1")])) == set()
     assert _count(session) == 1
     assert row_of(session, first)["state"] == state
 
@@ -87,14 +93,14 @@ def test_tenants_do_not_share_idempotency_keys(session: Session) -> None:
     job_in(session, State.QUEUED, idempotency_key="k1")
     other = new_job(session, tenant_id=tenant_id_of(session, "other"), idempotency_key="k1")
 
-    assert moves.record(session, [other]) == {other.id}
+    assert ids_of(moves.record(session, [other])) == {other.id}
 
 
 @pytest.mark.parametrize("state", LIVE)
 def test_an_unfinished_job_holds_its_unique_key(session: Session, state: State) -> None:
     job_in(session, state, unique_key="customer-42")
 
-    assert moves.record(session, [new_job(session, unique_key="customer-42")]) == set()
+    assert ids_of(moves.record(session, [new_job(session, unique_key="customer-42")])) == set()
     assert _count(session) == 1
 
 
@@ -103,7 +109,7 @@ def test_a_finished_job_frees_its_unique_key(session: Session, state: State) -> 
     job_in(session, state, unique_key="customer-42")
     again = new_job(session, unique_key="customer-42")
 
-    assert moves.record(session, [again]) == {again.id}
+    assert ids_of(moves.record(session, [again])) == {again.id}
 
 
 def test_a_unique_key_is_of_one_tenant_and_type(session: Session) -> None:
@@ -113,7 +119,7 @@ def test_a_unique_key_is_of_one_tenant_and_type(session: Session) -> None:
         new_job(session, unique_key="customer-42", tenant_id=tenant_id_of(session, "other")),
     ]
 
-    assert moves.record(session, others) == {job.id for job in others}
+    assert ids_of(moves.record(session, others)) == {job.id for job in others}
 
 
 def test_of_two_jobs_in_one_set_with_the_same_key_the_first_is_recorded(session: Session) -> None:
@@ -123,18 +129,18 @@ def test_of_two_jobs_in_one_set_with_the_same_key_the_first_is_recorded(session:
         new_job(session),
     )
 
-    assert moves.record(session, [first, second, free]) == {first.id, free.id}
+    assert ids_of(moves.record(session, [first, second, free])) == {first.id, free.id}
 
 
 def test_an_id_is_recorded_once(session: Session) -> None:
     job = new_job(session)
 
-    assert moves.record(session, [job, job]) == {job.id}
-    assert moves.record(session, [new_job(session, id=job.id, args={"value": "other"})]) == set()
+    assert ids_of(moves.record(session, [job, job])) == {job.id}
+    assert ids_of(moves.record(session, [new_job(session, id=job.id, args={"value": "other"})])) == set()
     assert row_of(session, job.id)["args"] == job.args
 
 
 def test_a_set_larger_than_one_statement_holds_is_recorded_whole(session: Session) -> None:
     many = [new_job(session) for _ in range(1500)]
 
-    assert moves.record(session, many) == {job.id for job in many}
+    assert ids_of(moves.record(session, many)) == {job.id for job in many}

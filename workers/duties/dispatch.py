@@ -27,7 +27,9 @@ SECONDS_OF_WORK = 1.0
 MOST_ON_BROKER = 2000
 MOST_PER_STEP = 500
 LONGEST_SLEEP = 1.0
+SECOND_LOOK = 0.05
 NO_LEADER_SLEEP = 0.5
+CAPACITY_KEPT_SECONDS = 0.2
 
 
 class Rate:
@@ -69,7 +71,8 @@ def room(capacity: Capacity, per_second: float, on_broker: int) -> int:
 def pause(step: Step) -> float:
     """Seconds until a queue with due jobs left needs another look: about when half of the broker's are begun."""
     if not step.more_due:
-        return LONGEST_SLEEP
+        # Behind what was due just now, the same lane may hold a job that is due soon: look for it.
+        return SECOND_LOOK if step.claimed else LONGEST_SLEEP
     if step.before == 0:
         return 0.01  # its workers had nothing to take: find out how fast they are
     return min(max((step.before + step.claimed) / (2 * max(step.rate, 1.0)), 0.02), 0.25)
@@ -85,36 +88,45 @@ class Dispatch:
         self.transport = transport
         self.leadership = leadership
         self.rates: dict[str, Rate] = {}
+        self._known: dict[str, Capacity] = {}
+        self._known_at = -math.inf
 
     def run_once(self) -> float:
         """Claim and publish once for each queue."""
         if not self.leadership.held or not self.transport.connected:
             return NO_LEADER_SLEEP
         with self.database.reading() as session:
-            capacities = worker.capacities(session)
+            capacities = self._capacities(session)
             on_broker = queries.dispatched_counts(session)
-        pauses = [self._queue(queue, capacity, on_broker.get(queue, 0)) for queue, capacity in capacities.items()]
+            lanes = {queue: queries.lanes(session, queue) for queue in capacities}
+        pauses = [self._queue(queue, capacities[queue], on_broker.get(queue, 0), lanes[queue]) for queue in capacities]
         return min(pauses, default=NO_LEADER_SLEEP)
 
-    def _queue(self, queue: str, capacity: Capacity, on_broker: int) -> float:
+    def _capacities(self, session: Session) -> dict[str, Capacity]:
+        """Who could work, as of a moment ago: it sets the pace only, and is asked every few milliseconds."""
+        now = time.monotonic()
+        if now - self._known_at > CAPACITY_KEPT_SECONDS:
+            self._known, self._known_at = worker.capacities(session), now
+        return self._known
+
+    def _queue(self, queue: str, capacity: Capacity, on_broker: int, lanes: list[Lane]) -> float:
         rate = self.rates.setdefault(queue, Rate())
         rate.seen(on_broker, time.monotonic())
         wanted = min(room(capacity, rate.per_second, on_broker), MOST_PER_STEP)
-        with self.database.transaction() as session:
-            lanes = queries.lanes(session, queue)
-            claimed = self._claim(session, lanes, wanted) if wanted else []
+        due = [lane for lane in lanes if lane.due]
+        claimed = self._claim(due, wanted) if due and wanted else []
         sent = self._publish(claimed)
         rate.leaves(on_broker + sent, time.monotonic())
-        due = any(lane.due for lane in lanes)
-        step = Step(on_broker, sent, more_due=due and (len(claimed) >= wanted), rate=rate.per_second)
+        step = Step(on_broker, sent, more_due=bool(due) and len(claimed) >= wanted, rate=rate.per_second)
         return min(pause(step), _until_due(lanes))
 
-    def _claim(self, session: Session, lanes: Iterable[Lane], wanted: int) -> list[Moved]:
+    def _claim(self, due: Iterable[Lane], wanted: int) -> list[Moved]:
         claimed: list[Moved] = []
-        for lane in lanes:
-            left = wanted - len(claimed)
-            if lane.due and left > 0:
-                claimed += moves.claim(session, lane.queue, lane.priority, left, CLAIM_EXPIRES_AFTER)
+        with self.database.transaction() as session:
+            for lane in due:
+                left = wanted - len(claimed)
+                if left > 0:
+                    claimed += moves.claim(session, lane.queue, lane.priority, left, CLAIM_EXPIRES_AFTER)
         return claimed
 
     def _publish(self, claimed: list[Moved]) -> int:

@@ -1,0 +1,43 @@
+"""`make bench`: one run over a full installation on this machine, with plain Dramatiq beside it."""
+
+import os
+import platform
+import subprocess
+import sys
+
+from bench import scenarios
+from bench.installation import installation
+
+
+def main() -> None:
+    """Measure and print one table."""
+    database_url = os.environ["JOBMILL_TEST_DATABASE_URL"]
+    rabbitmq_url = os.environ["JOBMILL_TEST_RABBITMQ_URL"]
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    figures: dict[str, float] = {}
+    with installation(database_url, rabbitmq_url) as running:
+        for scenario in (scenarios.low_load, scenarios.submissions, scenarios.drain):
+            _show(figures, scenario(running))
+        _show(figures, {f"peak memory {name} MB": peak for name, peak in running.peak_megabytes().items()})
+    enqueued, drained = _plain_dramatiq(rabbitmq_url)
+    _show(figures, {"plain Dramatiq enqueued per second": enqueued, "plain Dramatiq jobs per second": drained})
+    _show(figures, {"drain against plain Dramatiq, ratio": figures["jobs per second"] / drained})
+    _show(figures, {"submissions against its enqueue, ratio": figures["submissions per second"] / enqueued})
+
+
+def _show(figures: dict[str, float], found: dict[str, float]) -> None:
+    figures.update(found)
+    for name, value in found.items():
+        print(f"{name:<42} {value:>10,.2f}", flush=True)
+
+
+def _plain_dramatiq(url: str) -> tuple[float, float]:
+    """In a process of its own, as its users run it."""
+    command = [sys.executable, "-m", "bench.plain_dramatiq", url, str(scenarios.DRAINED)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    enqueued, drained = output.split()
+    return float(enqueued), float(drained)
+
+
+if __name__ == "__main__":
+    main()

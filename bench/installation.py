@@ -1,0 +1,127 @@
+"""A full installation to measure: its own database and queues, the three processes, gone afterwards."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+import pika
+import psutil
+import psycopg
+from psycopg import conninfo, sql
+
+DEADLINE = 60.0
+STOP_DEADLINE = 20.0
+COMMAND = str(Path(sys.executable).with_name("jobmill"))
+
+
+@dataclass
+class Installation:
+    """What runs: the API's port, the key, the database's address, and the processes by name."""
+
+    port: int
+    token: str
+    database_url: str
+    processes: dict[str, psutil.Popen]
+
+    def peak_megabytes(self) -> dict[str, float]:
+        """The most memory that each process, children included, has held at once."""
+        return {
+            f"{name}{f' child {number}' if number else ''}": _peak(process)
+            for name, parent in self.processes.items()
+            for number, process in enumerate([parent, *parent.children(recursive=True)])
+        }
+
+
+@contextmanager
+def installation(database_url: str, rabbitmq_url: str) -> Iterator[Installation]:
+    """Start everything, and end and remove it again."""
+    name = f"jobmill_bench_{uuid4().hex[:12]}"
+    token = f"jm_bench_{uuid4().hex}{uuid4().hex}"
+    url = _make_database(database_url, name)
+    port = _free_port()
+    environment = os.environ | {
+        "DATABASE_URL": url,
+        "RABBITMQ_URL": rabbitmq_url,
+        "PORT": str(port),
+        "JOBMILL_QUEUE_PREFIX": name,
+        "JOBMILL_BOOTSTRAP_API_KEY": token,
+        "JOBMILL_JOBS": "bench.jobs",
+        "PYTHONPATH": str(Path.cwd()),
+        "LOG_LEVEL": "WARNING",
+    }
+    processes: dict[str, psutil.Popen] = {}
+    try:
+        subprocess.run(
+            [COMMAND, "db", "upgrade"], env=environment, check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE
+        )
+        for role in ("api", "dispatcher", "worker"):
+            processes[role] = psutil.Popen([COMMAND, role], env=environment)
+        running = Installation(port, token, url, processes)
+        _wait_until_ready(running)
+        yield running
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            _end(process)
+        _remove_queues(rabbitmq_url, name)
+        _drop_database(database_url, name)
+
+
+def _wait_until_ready(running: Installation) -> None:
+    headers = {"Authorization": f"Bearer {running.token}"}
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        with suppress(httpx2.TransportError):
+            answer = httpx2.get(f"http://127.0.0.1:{running.port}/v1/workers", headers=headers, trust_env=False)
+            if answer.status_code == httpx2.codes.OK and answer.json()["data"]:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"The installation was not ready after {DEADLINE} s.")
+
+
+def _end(process: psutil.Popen) -> None:
+    try:
+        process.wait(STOP_DEADLINE)
+    except psutil.TimeoutExpired:
+        process.kill()
+
+
+def _peak(process: psutil.Process) -> float:
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise LookupError(f"no peak memory for process {process.pid}")
+
+
+def _make_database(server: str, name: str) -> str:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    parts = conninfo.conninfo_to_dict(server)
+    password = f":{parts['password']}" if parts.get("password") else ""
+    return f"postgresql://{parts.get('user', '')}{password}@{parts.get('host', '')}:{parts.get('port', 5432)}/{name}"
+
+
+def _drop_database(server: str, name: str) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _remove_queues(url: str, prefix: str) -> None:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        for queue in ("default", "webhooks"):
+            for name in (f"{prefix}.{queue}", f"{prefix}.{queue}.XQ"):
+                connection.channel().queue_delete(name)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
