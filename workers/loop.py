@@ -1,6 +1,7 @@
 """The one loop that runs the dispatcher's duties, each on a thread of its own."""
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -44,8 +45,9 @@ class Loop:
         self.stopping.set()
         for wake in self.wakes.values():
             wake.set()
+        deadline = time.monotonic() + timeout
         for thread in self.threads:
-            thread.join(timeout)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self, duty: Duty) -> None:
         wake = self.wakes[duty.name]

@@ -16,6 +16,7 @@ from models.job import Ref
 ACTOR = "run"
 MOST_REFS = 100
 _LARGEST_BODY = 64 * 1024
+_LARGEST_LEASE = 2**63 - 1
 
 
 class BadMessage(ValueError):  # noqa: N818
@@ -50,7 +51,7 @@ def dramatiq_message(queue: str, refs: Sequence[Ref]) -> Message[None]:
 
 def _ref(item: Any) -> Ref:
     match item:
-        case [str(job_id), int(lease)] if lease > 0 and not isinstance(lease, bool):
+        case [str(job_id), int(lease)] if 0 < lease <= _LARGEST_LEASE and not isinstance(lease, bool):
             try:
                 return Ref(UUID(job_id), lease)
             except ValueError:

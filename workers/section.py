@@ -12,6 +12,7 @@ from jobs.outcomes import Interrupt
 
 _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_NOTHING = ctypes.py_object()  # the null pointer, which withdraws; None would be raised, as a SystemError
 
 
 class Section:
@@ -44,7 +45,7 @@ class Section:
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is not None and self._interrupted:
-                _raise_in_thread(thread, None)
+                _raise_in_thread(thread, _NOTHING)
 
     def interrupt(self, kind: type[Interrupt]) -> bool:
         """Raise `kind` in the section's thread; False if it is outside, or was interrupted before."""

@@ -1,0 +1,162 @@
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+
+from models.queries import Lane
+from models.worker import Capacity
+from workers.duties.dispatch import (
+    LONGEST_SLEEP,
+    MOST_ON_BROKER,
+    MOST_PER_STEP,
+    Rate,
+    Step,
+    _until_due,
+    pause,
+    room,
+)
+
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+# Rate
+
+
+def test_a_first_look_tells_no_rate():
+    rate = Rate()
+    rate.seen(on_broker=40, now=5.0)
+    assert rate.per_second == 0
+
+
+def test_what_left_between_two_looks_is_the_rate_in_the_end():
+    rate = Rate()
+    for second in range(20):
+        rate.seen(on_broker=70, now=float(second))
+        rate.leaves(on_broker=100, now=float(second))
+    assert rate.per_second == pytest.approx(30, rel=0.01)
+
+
+def test_one_lucky_moment_moves_the_rate_little_and_a_second_moves_it_by_two_thirds():
+    brief, long = Rate(), Rate()
+    for rate, elapsed in ((brief, 0.01), (long, 1.0)):
+        rate.leaves(on_broker=100, now=0.0)
+        rate.seen(on_broker=0, now=elapsed)
+    assert brief.per_second == pytest.approx(100, rel=0.01)  # 10,000 a second, for a hundredth of one
+    assert long.per_second == pytest.approx(63, rel=0.01)
+
+
+def test_a_queue_that_grew_has_not_begun_a_negative_number_of_jobs():
+    rate = Rate()
+    rate.leaves(on_broker=10, now=0.0)
+    rate.seen(on_broker=500, now=1.0)
+    assert rate.per_second == 0
+
+
+def test_two_looks_at_the_same_moment_do_not_divide_by_zero():
+    rate = Rate()
+    rate.leaves(on_broker=10, now=1.0)
+    rate.seen(on_broker=5, now=1.0)
+    assert rate.per_second == 0
+
+
+# room, pause, _until_due
+
+
+@pytest.mark.parametrize(
+    ("free", "per_second", "on_broker", "expected"),
+    [
+        (8, 0, 0, 8),
+        (8, 0, 8, 0),
+        (8, 0, 3, 5),
+        (0, 0, 0, 1),  # busy workers get one, so that their rate is ever known
+        (0, 0, 1, 0),
+        (0, 0.2, 0, 1),
+        (0, 100, 40, 60),
+        (8, 100, 108, 0),
+        (8, 99.5, 100, 8),
+        (8, 50, 500, 0),
+        (8, 1e9, 0, MOST_ON_BROKER),
+        (8, 1e9, MOST_ON_BROKER, 0),
+    ],
+)
+def test_room_is_for_the_free_threads_and_a_second_of_work(free, per_second, on_broker, expected):
+    assert room(Capacity(threads=8, free=free), per_second, on_broker) == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds"),
+    [
+        (Step(before=5, claimed=0, more_due=False, rate=100), LONGEST_SLEEP),
+        (Step(before=0, claimed=8, more_due=True, rate=0), 0.01),
+        (Step(before=50, claimed=50, more_due=True, rate=1000), 0.05),
+        (Step(before=1, claimed=0, more_due=True, rate=1000), 0.02),
+        (Step(before=900, claimed=100, more_due=True, rate=1), 0.25),
+        (Step(before=1, claimed=0, more_due=True, rate=0), 0.25),
+    ],
+)
+def test_the_pause_lasts_until_half_of_the_brokers_jobs_are_begun(step, seconds):
+    assert pause(step) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "seconds"),
+    [
+        ([], LONGEST_SLEEP),
+        ([(0, True)], LONGEST_SLEEP),
+        ([(0.4, False)], 0.4),
+        ([(30, False), (0.4, False), (-5, True)], 0.4),
+        ([(-3, False)], 0.005),  # due by this clock and not yet by the database's: ask again, but do not spin
+    ],
+)
+def test_the_next_due_time_ends_the_sleep(lanes, seconds):
+    with time_machine.travel(NOW, tick=False):
+        found = [Lane("default", 0, NOW + timedelta(seconds=wait), due) for wait, due in lanes]
+        assert _until_due(found) == pytest.approx(seconds)
+
+
+# All of it together: a queue with a backlog that never ends, and workers that begin so many jobs a second.
+
+
+@dataclass
+class Workers:
+    threads: int
+    per_second: float
+    on_broker: float = 0.0
+    done: float = 0.0
+
+    def work(self, seconds: float) -> None:
+        begun = min(self.on_broker, self.per_second * seconds)
+        self.on_broker -= begun
+        self.done += begun
+
+
+def simulate(workers: Workers, seconds: float) -> float:
+    """Dispatch for so long; gives the most jobs that were on the broker in the second half."""
+    rate, now, deepest = Rate(), 0.0, 0.0
+    while now < seconds:
+        before = int(workers.on_broker)
+        free = 0 if before else workers.threads
+        rate.seen(before, now)
+        sent = min(room(Capacity(workers.threads, free), rate.per_second, before), MOST_PER_STEP)
+        workers.on_broker += sent
+        rate.leaves(before + sent, now)
+        if now > seconds / 2:
+            deepest = max(deepest, workers.on_broker)
+        asleep = 0.002 + pause(Step(before, sent, more_due=True, rate=rate.per_second))
+        workers.work(asleep)
+        now += asleep
+    return deepest
+
+
+@pytest.mark.parametrize("per_second", [1, 20, 200, 1500, 4000])
+def test_throughput_ramps_up_to_what_the_workers_can_do_and_the_broker_stays_shallow(per_second):
+    workers = Workers(threads=8, per_second=per_second)
+    simulate(workers, seconds=10)
+    begun = workers.done
+
+    deepest = simulate(workers, seconds=20)
+
+    assert begun >= 0.75 * 10 * per_second
+    assert workers.done - begun >= 0.9 * 20 * per_second
+    assert deepest <= 1.25 * per_second + workers.threads

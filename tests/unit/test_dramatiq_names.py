@@ -1,0 +1,90 @@
+"""The parts of Dramatiq that are not public and that our subclasses lean on, in the version that is installed.
+
+Dramatiq is pinned. Whoever raises the pin learns here what has moved, instead of from a worker that
+acknowledges the wrong message.
+"""
+
+import ast
+import inspect
+from importlib.metadata import version
+from pathlib import Path
+from unittest.mock import create_autospec
+
+import dramatiq
+import pytest
+from dramatiq import Broker, Consumer, MessageProxy
+from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.worker import ConsumerThread, Worker, WorkerThread
+
+from workers.broker import JobmillBroker, JobmillConsumer
+
+PARAMETERS = {
+    RabbitmqBroker.__init__: ["self", "confirm_delivery", "url", "middleware", "max_priority", "parameters", "kwargs"],
+    RabbitmqBroker.declare_queue: ["self", "queue_name", "ensure"],
+    RabbitmqBroker.enqueue: ["self", "message", "delay"],
+    RabbitmqBroker.consume: ["self", "queue_name", "prefetch", "timeout"],
+    RabbitmqBroker._ensure_queue: ["self", "canonical_queue_name"],
+    RabbitmqBroker._build_queue_arguments: ["self", "queue_name"],
+    RabbitmqBroker._declare_queue: ["self", "queue_name"],
+    RabbitmqBroker._declare_dq_queue: ["self", "queue_name"],
+    RabbitmqBroker._declare_xq_queue: ["self", "queue_name"],
+    _RabbitmqConsumer.__init__: ["self", "broker", "queue_name", "prefetch", "timeout"],
+    _RabbitmqConsumer.__next__: ["self"],
+    _RabbitmqConsumer.ack: ["self", "message"],
+    _RabbitmqConsumer.nack: ["self", "message"],
+    _RabbitmqConsumer._nack: ["self", "tag"],
+    _RabbitmqConsumer.requeue: ["self", "messages"],
+    Broker.emit_after: ["self", "signal", "args", "kwargs"],
+    Broker.consume: ["self", "queue_name", "prefetch", "timeout"],
+    Consumer.ack: ["self", "message"],
+    Consumer.nack: ["self", "message"],
+    Consumer.requeue: ["self", "messages"],
+    MessageProxy.__init__: ["self", "message"],
+    Worker.__init__: ["self", "broker", "queues", "worker_timeout", "worker_threads"],
+    Worker.start: ["self"],
+    Worker.stop: ["self", "timeout"],
+    WorkerThread.stop: ["self"],
+    ConsumerThread.post_process_message: ["self", "message"],
+}
+
+
+@pytest.mark.parametrize(("function", "names"), PARAMETERS.items(), ids=lambda part: getattr(part, "__qualname__", ""))
+def test_the_functions_that_are_overridden_or_called_take_what_they_took(function, names):
+    assert list(inspect.signature(function).parameters) == names
+
+
+@pytest.mark.parametrize(
+    ("owner", "names"),
+    [
+        (RabbitmqBroker, {"parameters", "queues", "queues_pending", "state", "confirm_delivery"}),
+        (_RabbitmqConsumer, {"broker", "queue_name", "connection", "channel", "iterator", "known_tags"}),
+        (Worker, {"consumers", "workers", "work_queue", "queue_prefetch"}),
+        (ConsumerThread, {"consumer", "prefetch"}),
+        (WorkerThread, {"consumers", "running"}),
+    ],
+)
+def test_the_attributes_that_we_read_or_replace_are_still_set(owner, names):
+    module = Path(inspect.getfile(owner)).read_text()
+    tree = next(node for node in ast.walk(ast.parse(module)) if getattr(node, "name", "") == owner.__name__)
+    written = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+    assert names <= written
+
+
+def test_an_acknowledgement_still_goes_by_the_tag_that_our_messages_carry():
+    consumer = create_autospec(_RabbitmqConsumer, instance=True)
+    consumer.known_tags, consumer.connection, consumer.channel = {5}, create_autospec(object), create_autospec(object)
+    assert "message._tag" in inspect.getsource(_RabbitmqConsumer.ack)
+    assert "message._tag" in inspect.getsource(_RabbitmqConsumer.nack)
+
+
+def test_our_broker_and_consumer_have_no_method_that_overrides_nothing_by_a_slip_of_the_name():
+    ours = {"requeue", "_give_back", "_checked", "_is_mine", "_take_nothing_more"} - {"requeue"}
+    for cls, base, own in ((JobmillBroker, RabbitmqBroker, set()), (JobmillConsumer, _RabbitmqConsumer, ours)):
+        added = {name for name in vars(cls) if not name.startswith("__")} - own
+        assert {name for name in added if not hasattr(base, name)} == set()
+
+
+def test_the_pin_and_the_installed_version_are_those_that_were_read():
+    assert version("dramatiq") == dramatiq.__version__ == "2.2.1"
