@@ -39,7 +39,7 @@ Jobmill serves on {running.address}
 
 Try, in another terminal here:
   curl -s {running.address}/v1/job-types {header}
-  curl -s {running.address}/v1/jobs {header} --json '{body}'
+  curl -s {running.address}/v1/jobs {header} -H 'Content-Type: application/json' -d '{body}'
   curl -s '{running.address}/v1/jobs?limit=3' {header}
 
 Ctrl-C stops it: jobs that run may finish, the others wait for the next start."""
