@@ -1,0 +1,47 @@
+"""What the handlers of `ledger_jobs` wrote down, read back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line: `at` is a moment of `time.monotonic`, which is the same for all processes of a machine."""
+
+    event: str
+    job_id: str
+    attempt: int
+    at: float
+    pid: int
+
+
+class Ledger:
+    """A file of entries, and a gate beside it that holds handlers until it is opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "ledger"
+        self.gate = folder / "gate"
+
+    @property
+    def args(self) -> dict[str, str]:
+        """Arguments of a job that ends at once."""
+        return {"ledger": str(self.path)}
+
+    @property
+    def gated_args(self) -> dict[str, str]:
+        """Arguments of a job that works until the gate is open."""
+        return self.args | {"gate": str(self.gate)}
+
+    def open_gate(self) -> None:
+        self.gate.touch()
+
+    def entries(self, event: str, job_id: str | None = None) -> list[Entry]:
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        found = [Entry(e, j, int(attempt), float(at), int(pid)) for e, j, attempt, at, pid in map(str.split, lines)]
+        return [entry for entry in found if entry.event == event and job_id in {None, entry.job_id}]
+
+    def starts(self, job_id: str | None = None) -> list[Entry]:
+        return self.entries("start", job_id)
+
+    def ends(self, job_id: str | None = None) -> list[Entry]:
+        return self.entries("end", job_id)
