@@ -9,7 +9,7 @@ import structlog
 from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from api import catalogue, health, jobs
+from api import body, catalogue, health, jobs
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
 from api.services import Services
 from jobs.operate import NoSuchJob
@@ -57,6 +57,7 @@ def _begin() -> None:
     g.request_id = asked if _REQUEST_ID.fullmatch(asked) else str(uuid4())
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    body.receive()
 
 
 def _finish(answer: Response, version: str) -> Response:
@@ -78,7 +79,7 @@ def _log(answer: Response) -> None:
         status=answer.status_code,
         milliseconds=round((time.monotonic() - g.began) * 1000, 1),
         key_id=principal.key_id if principal else None,
-        tenant_id=str(principal.tenant_id) if principal else None,
+        tenant_id=str(principal.tenant_id) if principal and principal.tenant_id else None,
     )
 
 

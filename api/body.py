@@ -2,48 +2,107 @@
 
 The servers answer 200 to bodies that were cut short; so the length is counted here, and a body without a
 length is refused.
+
+A body is taken off the connection before anything else is decided about its request, whoever sent it: what
+is left unread would be the beginning of the next request for one server, and one gulp into memory for the
+other; and a client that is slow to send must not hold a transaction meanwhile.
 """
 
-from flask import request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flask import g, request
 
 from api.problems import Problem
 from jobs import strict_json
 from jobs.outcomes import Json
 
 MOST_BYTES = 1024 * 1024
+MOST_DROPPED = 16 * MOST_BYTES
+"""So much of a body that is too large is read and dropped, for a client that listens only when it has sent all."""
+STALL_SECONDS = 15.0
 _CHUNK = 64 * 1024
 
 
-def read_json(most_bytes: int = MOST_BYTES) -> Json:
+@dataclass(frozen=True)
+class Received:
+    """A request's body as it came, or why an operation that needs one cannot have it."""
+
+    content: bytes = b""
+    problem: Problem | None = None
+
+
+def receive() -> None:
+    """Take the request's body from its connection. Raises Problem if it is too large for any operation."""
+    with _bounded_stalls():
+        g.received = _receive()
+
+
+def read_json() -> Json:
     """The body as JSON. Raises Problem for anything else."""
     if request.mimetype != "application/json":
         raise Problem("unsupported-media-type", f"The Content-Type is {request.mimetype or 'missing'}.")
-    body = _read(_length(most_bytes))
+    received: Received = g.received
+    if received.problem is not None:
+        raise received.problem
     try:
-        return strict_json.parse(body)
+        return strict_json.parse(received.content)
     except strict_json.BadJson as error:
         place = f" (at byte {error.offset})" if error.offset is not None else ""
         raise Problem("malformed-json", f"{error.detail}{place}", extra={"json_error": error.code}) from None
 
 
-def _length(most_bytes: int) -> int:
-    if "chunked" in request.headers.get("Transfer-Encoding", "").lower() or request.content_length is None:
-        raise Problem("length-required", "The request has no Content-Length.")
-    if request.content_length > most_bytes:
-        detail = f"The body has {request.content_length} bytes; at most {most_bytes} are accepted."
-        # Closing spares us from reading what will not be used.
-        raise Problem("body-too-large", detail, headers={"Connection": "close"})
-    return request.content_length
+def _receive() -> Received:
+    if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
+        return _without_length()
+    length = request.content_length if request.environ.get("CONTENT_LENGTH") else None
+    if length is None:
+        return Received(problem=Problem("length-required", "The request has no Content-Length."))
+    if length > MOST_BYTES:
+        _drop(MOST_DROPPED)
+        raise Problem("body-too-large", f"The body has {length} bytes; at most {MOST_BYTES} are accepted.")
+    content = b"".join(_pieces(length))
+    if len(content) < length:
+        detail = f"{length} bytes were announced, {len(content)} came."
+        return Received(problem=Problem("incomplete-body", detail))
+    return Received(content)
 
 
-def _read(length: int) -> bytes:
-    stream = request.environ["wsgi.input"]
-    chunks = []
-    left = length
+def _without_length() -> Received:
+    if _drop(MOST_DROPPED) > MOST_BYTES:
+        raise Problem("body-too-large", f"The body has more than {MOST_BYTES} bytes, which are accepted at most.")
+    return Received(problem=Problem("length-required", "The body came in chunks, without a Content-Length."))
+
+
+def _drop(most_bytes: int) -> int:
+    return sum(len(piece) for piece in _pieces(most_bytes))
+
+
+def _pieces(most_bytes: int) -> Iterator[bytes]:
+    """What comes of the body until its end, which a client that goes away or stalls brings about too."""
+    stream, left = request.environ["wsgi.input"], most_bytes
     while left > 0:
-        chunk = stream.read(min(left, _CHUNK))
-        if not chunk:
-            raise Problem("incomplete-body", f"{length} bytes were announced, {length - left} came.")
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks)
+        try:
+            piece = stream.read(min(left, _CHUNK))
+        except (OSError, ValueError):  # ValueError is cheroot's for a chunk that is none
+            return
+        if not piece:
+            return
+        left -= len(piece)
+        yield piece
+
+
+@contextmanager
+def _bounded_stalls() -> Iterator[None]:
+    """Wait for each part of the body so long at most; cheroot does so by itself, gunicorn waits for ever."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        yield
+        return
+    before = connection.gettimeout()
+    connection.settimeout(STALL_SECONDS)
+    try:
+        yield
+    finally:
+        connection.settimeout(before)

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
 import orjson
 from flask import Blueprint, Response, current_app, g, request
@@ -26,12 +27,17 @@ from jobs.submit import pointer
 PATIENCE = timedelta(seconds=0.5)
 """How long a request tries again while the database is away, before it answers 503."""
 
+Made = TypeVar("Made")
+
 _BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 
 
 @dataclass
 class Call:
-    """A request whose principal is known and whose parameters are checked."""
+    """A request whose principal is known and whose parameters are checked.
+
+    The same Call serves every try of a step, with another session, so that what is made `once` stays.
+    """
 
     services: Services
     session: Session
@@ -39,6 +45,14 @@ class Call:
     query: Any
     body: Any
     document: Json
+    _made: Any = None
+
+    def once(self, make: Callable[[], Made]) -> Made:
+        """What `make` gave at the first try: an id that is made anew at each would record a job twice."""
+        if self._made is None:
+            self._made = make()
+        made: Made = self._made
+        return made
 
 
 @dataclass(frozen=True)
@@ -51,12 +65,20 @@ class Reply:
     rings: bool = False
 
 
+class Writes(Enum):
+    """How much an operation writes, and so which transaction it needs."""
+
+    NOTHING = "nothing"
+    ONE_STATEMENT = "one statement"
+    SEVERAL = "several statements"
+
+
 @dataclass(frozen=True)
 class Operation:
     """What is declared about one operation."""
 
     scope: Scope
-    writes: bool
+    writes: Writes
     query: type[BaseModel]
     body: type[BaseModel] | None
 
@@ -73,9 +95,11 @@ def endpoint(
     scope: Scope,
     query: type[BaseModel] = NoParameters,
     body: type[BaseModel] | None = None,
+    writes: Writes | None = None,
 ) -> Callable[[Callable[..., Reply]], Callable[..., Reply]]:
     """Serve `method rule` with a view that takes the Call and the path's parameters."""
-    operation = Operation(scope, method != "GET", query, body)
+    assumed = Writes.NOTHING if method == "GET" else Writes.SEVERAL
+    operation = Operation(scope, writes or assumed, query, body)
 
     def declare(view: Callable[..., Reply]) -> Callable[..., Reply]:
         def serve(**path: Any) -> Response:
@@ -89,15 +113,21 @@ def endpoint(
 
 def _serve(operation: Operation, view: Callable[..., Reply], path: dict[str, Any]) -> Response:
     services: Services = current_app.extensions["jobmill"]
-    parsed: list[tuple[Any, Any, Json]] = []
+    calls: list[Call] = []
 
     def step(session: Session) -> Reply:
         principal = _authorised(session, services, operation.scope)
-        if not parsed:  # a retried step must not read the body twice
-            parsed.append(_parse(operation))
-        return view(Call(services, session, principal, *parsed[0]), **path)
+        if not calls:  # a step that is tried again must not read the body twice
+            calls.append(Call(services, session, principal, *_parse(operation)))
+        calls[0].session = session
+        return view(calls[0], **path)
 
-    run = services.database.run if operation.writes else services.database.read
+    database = services.database
+    run = {
+        Writes.NOTHING: database.read,
+        Writes.ONE_STATEMENT: database.run_single,
+        Writes.SEVERAL: database.run,
+    }[operation.writes]
     reply = run(step, PATIENCE)
     if reply.rings:
         services.doorbell.ring()
@@ -142,6 +172,8 @@ def _query_values(model: type[BaseModel], flaws: list[Flaw]) -> dict[str, Any]:
             values[name] = tuple(given)
         elif len(given) > 1:
             flaws.append(Flaw("query", name, "repeated", f"{name} may be given once."))
+        elif _NUL in given[0]:  # XX
+            pass
         else:
             values[name] = given[0]
     return values

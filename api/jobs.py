@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from api.documents import event_document, job_document
-from api.endpoint import Call, Reply, endpoint, repeatable
+from api.endpoint import Call, Reply, Writes, endpoint, repeatable
 from api.lists import ListQuery, page
 from api.problems import Flaw, Problem
 from jobs import operate, submit
@@ -25,7 +25,7 @@ from jobs.registry import QUEUE_NAME
 from jobs.scopes import Scope
 from jobs.submit import Origin, Submission
 from models import queries
-from models.job import Job
+from models.job import Job, NewJob
 from models.queries import JobFilter
 from models.states import State
 
@@ -93,10 +93,10 @@ class JobsQuery(ListQuery):
     queue: Word | None = None
 
 
-@endpoint(blueprint, "POST", "", scope=Scope.JOBS_WRITE, body=SubmitBody)
+@endpoint(blueprint, "POST", "", scope=Scope.JOBS_WRITE, body=SubmitBody, writes=Writes.ONE_STATEMENT)
 def submit_job(call: Call) -> Reply:
     """Record a job; it is committed before the 202 leaves."""
-    new = _prepared(call)
+    new = call.once(lambda: _prepared(call))
     try:
         recorded = submit.record(call.session, new)
     except submit.KeyReused as error:
@@ -166,7 +166,7 @@ def job_uuid(text: str) -> UUID:
     return job_id
 
 
-def _prepared(call: Call) -> Any:
+def _prepared(call: Call) -> NewJob:
     try:
         return submit.prepare(call.body.submission(), _origin(call), call.services.registry)
     except submit.Invalid as error:

@@ -65,7 +65,7 @@ def low_load(running: Installation) -> dict[str, float]:
 
 def drain(running: Installation) -> dict[str, float]:
     """5,000 no-ops that become due at one moment: from that moment to the end of the last."""
-    due_at = datetime.now(UTC) + timedelta(seconds=5)
+    due_at = datetime.now(UTC) + timedelta(seconds=15)
     database = connect_postgresql(running.database_url, "jobmill bench", 1)
     with database.transaction() as session:
         tenant, _ = ensure_tenant(session, "default")

@@ -60,7 +60,7 @@ def embedded(settings: Settings) -> Iterator[Running]:
         worker = WorkerProcess(database, broker, registry, compose.outbound(settings), bell, plan)
         worker.start()
         stack.callback(worker.stop, settings.grace_seconds)
-        dispatcher = Dispatcher(database, broker, compose.retention(settings), wake)
+        dispatcher = Dispatcher(database, broker, compose.retention(settings), wake, alone=True)
         dispatcher.start()
         stack.callback(dispatcher.stop, 5)
         server = EmbeddedServer(settings, compose.api_app(settings, database, registry, bell))

@@ -19,7 +19,10 @@ from workers.transport import Transport
 
 
 class Dispatcher:
-    """Runs the duties. `wake` is set whenever a job may have become due; polling finds it anyway."""
+    """Runs the duties. `wake` is set whenever a job may have become due; polling finds it anyway.
+
+    `alone` says that every worker is in this process.
+    """
 
     def __init__(
         self,
@@ -27,12 +30,14 @@ class Dispatcher:
         transport: Transport,
         retention: Mapping[State, timedelta],
         wake: threading.Event,
+        *,
+        alone: bool = False,
     ) -> None:
         self.leadership = Leadership(database, new_id())
         duties: list[Duty] = [
             self.leadership,
             Dispatch(database, transport, self.leadership),
-            Rescue(database, self.leadership),
+            Rescue(database, self.leadership, alone=alone),
             Reconcile(database, transport, self.leadership),
             Prune(database, self.leadership, retention),
         ]

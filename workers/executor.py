@@ -62,7 +62,7 @@ class Executor:
             self.in_hand.let_go(fresh)
 
     def _start(self, refs: Sequence[Ref]) -> list[Started]:
-        started = self.database.run(lambda session: self._start_or_find(session, refs)) if refs else []
+        started = self.database.run_single(lambda session: self._start_or_find(session, refs)) if refs else []
         metrics.moves.labels(Move.START).inc(len(started))
         metrics.stale.labels(Move.START).inc(len(refs) - len(started))
         return started

@@ -61,7 +61,9 @@ class Recorder:
         return Failed(Failure("Unavailable", message, "commit-failed"))
 
     def _make(self, decision: Decision) -> Move | None:
-        return self.database.run(lambda session: self._apply(session, decision), PATIENCE)
+        # Success is one statement; every other ending writes history too.
+        run = self.database.run_single if decision.move is Move.SUCCEED else self.database.run
+        return run(lambda session: self._apply(session, decision), PATIENCE)
 
     def _apply(self, session: Session, decision: Decision) -> Move | None:
         if apply(session, decision, self.actor):

@@ -122,7 +122,7 @@ class Dispatch:
 
     def _claim(self, due: Iterable[Lane], wanted: int) -> list[Moved]:
         claimed: list[Moved] = []
-        with self.database.transaction() as session:
+        with self.database.single() as session:
             for lane in due:
                 left = wanted - len(claimed)
                 if left > 0:

@@ -28,13 +28,18 @@ LOST = orjson.dumps(
 
 
 class Rescue:
-    """Finds jobs that nobody holds any more."""
+    """Finds jobs that nobody holds any more.
+
+    With `alone` set every worker is in this process and lives as long as it: a heartbeat that is late then
+    only says that a handler holds SQLite's one write lock.
+    """
 
     name = "rescue"
 
-    def __init__(self, database: Database, leadership: Leadership) -> None:
+    def __init__(self, database: Database, leadership: Leadership, *, alone: bool = False) -> None:
         self.database = database
         self.leadership = leadership
+        self.alone = alone
 
     def run_once(self) -> float:
         """Rescue one batch; again at once when there may be more."""
@@ -49,7 +54,8 @@ class Rescue:
 
     def _step(self, session: Session) -> tuple[list[Moved], list[Moved]]:
         actor = f"dispatcher:{self.leadership.holder}"
-        rescued = rescue_from(session, worker.silent(session, BATCH), actor, "its heartbeat stopped")
+        silent = [] if self.alone else worker.silent(session, BATCH)
+        rescued = rescue_from(session, silent, actor, "its heartbeat stopped")
         return rescued, moves.release(session, queries.expired_claims(session, BATCH))
 
 
