@@ -33,9 +33,14 @@ def _setting(default: Any, env: str, description: str, example: str, **limits: A
 class Settings(BaseSettings):
     """The settings of one process. Unset differs from empty: an unset DATABASE_URL chooses the embedded mode."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_file=".env", env_ignore_empty=True, populate_by_name=True
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env", env_ignore_empty=True)
+
+    def __init__(self, **given: Any) -> None:
+        # Not by `populate_by_name`, with which HOST or SECRET_KEY in the environment, another program's, would be ours.
+        fields = type(self).model_fields
+        super().__init__(
+            **{str(fields[name].validation_alias) if name in fields else name: value for name, value in given.items()}
+        )
 
     database_url: SecretStr | None = _setting(
         None,
@@ -195,7 +200,7 @@ def load(**flags: object) -> Settings:
     secrets = Path(os.environ.get("JOBMILL_SECRETS_DIR", DEFAULT_SECRETS_DIR))
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(_secrets_dir=secrets if secrets.is_dir() else None, **given)  # type: ignore[arg-type]
+        return Settings(_secrets_dir=secrets if secrets.is_dir() else None, **given)
     except ValidationError as error:
         raise BadSetting("\n".join(_explain(fault, given) for fault in error.errors())) from None
 

@@ -71,6 +71,16 @@ def test_a_secret_file_gives_a_secret(tmp_path: Path) -> None:
     assert secret.get_secret_value() == "s" * 32
 
 
+def test_variables_of_other_programs_are_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for variable, value in {"HOST": "example.org", "SECRET_KEY": "k" * 40, "THREADS": "3"}.items():
+        monkeypatch.setenv(variable, value)
+    (tmp_path / ".env").write_text("QUEUES=other\n")
+
+    loaded = settings.load()
+    assert (loaded.host, loaded.secret_key, loaded.threads) == ("127.0.0.1", None, 8)
+    assert loaded.queues == ("default", "webhooks")
+
+
 def test_lists_are_split_at_commas_and_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBMILL_QUEUES", " media, default,")
     monkeypatch.setenv("JOBMILL_JOBS", "acme.jobs,acme.reports")
