@@ -1,0 +1,175 @@
+"""A RabbitMQ and a PostgreSQL of the tests' own, from the installed programs, to be stopped, wiped and started again.
+
+Each has its own ports, data and home in a folder of its own. The services that other tests share stay as they are.
+"""
+
+import glob
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pika
+import pika.exceptions
+import psycopg
+import pytest
+
+from tests.acceptance.process import free_port
+
+# Debian's wrapper in /usr/sbin wants to be root; the script itself serves anyone.
+RABBITMQ = "/usr/lib/rabbitmq/bin"
+POSTGRESQL = "/usr/lib/postgresql/*/bin"
+READY_SECONDS = 90
+END_SECONDS = 30
+
+
+class PrivateService(ABC):
+    """One server process of the tests' own."""
+
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, eventually: Callable[..., Any]) -> None:
+        self.eventually = eventually
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="jobmill_test_")
+        )  # not below pytest's, which only one user may enter
+        self.log = self.folder / "log"
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where it answers, as the product is told."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+
+    def stop(self) -> None:
+        """Stop it, and wait until it is gone."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(self.stop_signal)
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(END_SECONDS)
+
+    def remove(self) -> None:
+        """Stop it for good, and leave nothing behind."""
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def _run(self, command: list[str], answers: Callable[[], bool], **options: Any) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
+            )
+        try:
+            self.eventually(answers, READY_SECONDS, 0.2)
+        except BaseException as error:
+            error.add_note(self.log.read_text(errors="replace")[-4000:])
+            raise
+
+
+class PrivateRabbitmq(PrivateService):
+    """A RabbitMQ node with a name of its own."""
+
+    def __init__(self, eventually: Callable[..., Any]) -> None:
+        super().__init__(eventually)
+        (self.folder / "enabled_plugins").write_text("[].\n")
+        (self.folder / "rabbitmq.conf").write_text(f"listeners.tcp.default = 127.0.0.1:{self.port}\n")
+        self.environment = os.environ | {
+            "HOME": str(self.folder),  # where the cookie is kept
+            "RABBITMQ_NODENAME": f"jobmill_test_{self.port}@localhost",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "logs"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+        }
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
+
+    def start(self) -> None:
+        server = Path(RABBITMQ) / "rabbitmq-server"
+        if not server.exists():
+            pytest.fail(f"There is no {server}. As root: apt-get install rabbitmq-server", pytrace=False)
+        self._run([str(server)], self._answers, env=self.environment)
+
+    def wipe(self) -> None:
+        """Make it forget every queue and message, while it runs."""
+        for step in ("stop_app", "reset", "start_app"):
+            subprocess.run(
+                [f"{RABBITMQ}/rabbitmqctl", "--quiet", step],
+                env=self.environment,
+                cwd=self.folder,
+                capture_output=True,
+                timeout=READY_SECONDS,
+                check=True,
+            )
+        self.eventually(self._answers, READY_SECONDS)
+
+    def _answers(self) -> bool:
+        try:
+            pika.BlockingConnection(pika.URLParameters(self.url)).close()
+        except (pika.exceptions.AMQPError, OSError):
+            return False
+        return True
+
+
+class PrivatePostgresql(PrivateService):
+    """A PostgreSQL cluster; its programs refuse to be root, so root runs them as the user `postgres`."""
+
+    stop_signal = signal.SIGINT  # as `pg_ctl stop -m fast`: without waiting for those who are connected
+
+    def __init__(self, eventually: Callable[..., Any]) -> None:
+        super().__init__(eventually)
+        self.user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres")
+            self.user = {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid, "extra_groups": []}
+        self.cluster = self.folder / "cluster"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://jobmill@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        programs = sorted(glob.glob(POSTGRESQL))  # noqa: PTH207 - the pattern is absolute, which pathlib refuses
+        if not programs:
+            pytest.fail(f"There is no {POSTGRESQL}. As root: apt-get install postgresql", pytrace=False)
+        if not self.cluster.exists():
+            self._make(f"{programs[-1]}/initdb")
+        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder}
+        settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        self._run([f"{programs[-1]}/postgres", "-D", str(self.cluster), *settings], self._answers, **self.user)
+
+    def _make(self, initdb: str) -> None:
+        subprocess.run(
+            [initdb, "-D", str(self.cluster), "-U", "jobmill", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"],
+            cwd=self.folder,
+            capture_output=True,
+            timeout=READY_SECONDS,
+            check=True,
+            **self.user,
+        )
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
