@@ -33,6 +33,7 @@ SESSION_SETTINGS = {
     # index of one tenant's jobs in a state, and walks on through every finished one when there are none.
     "random_page_cost": "1.1",
 }
+TRUSTED_SECONDS = 1.0
 RETRIED_FOR = timedelta(seconds=5)
 
 
@@ -156,12 +157,16 @@ def _postgresql_engine(connect: Callable[[], Any], pool_size: int, **options: An
     return engine
 
 
-def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
+def _refuse_dead(connection: Any, record: Any, _proxy: Any) -> None:
     """Have the pool replace a connection that the server closed while it lay idle.
 
     An idle connection has nothing to read; if it has, that is the server's farewell. SQLAlchemy's own
     pool_pre_ping asks the server instead, at the price of a round trip for each transaction.
     """
+    now, last_used = time.monotonic(), record.info.get("used_at", 0.0)
+    record.info["used_at"] = now
+    if now - last_used < TRUSTED_SECONDS:
+        return  # a step that meets a connection lost this lately is tried again as a whole
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN)
     if connection.closed or poller.poll(0):
