@@ -237,6 +237,25 @@ def test_of_dead_jobs_that_share_a_key_redriven_at_once_one_is_queued(database: 
         assert _count(database, jobs.c.unique_key == key, jobs.c.state.in_(LIVE)) == 1
 
 
+# Prune
+
+
+def test_a_job_that_is_redriven_meanwhile_is_not_pruned(
+    postgresql_database: Database, eventually: Callable[..., Any]
+) -> None:
+    dead = postgresql_database.run(partial(job_in, state=State.DEAD, finished_at=ago(days=9)))
+    prune = partial(moves.prune, state=State.DEAD, older_than=timedelta(days=1), limit=10)
+
+    with ThreadPoolExecutor(1) as threads:
+        with postgresql_database.transaction() as session:
+            moves.redrive(session, [dead], ACTOR)
+            pruned = threads.submit(postgresql_database.run, prune)
+            eventually(lambda: _blocked(postgresql_database))
+        assert pruned.result(PATIENCE) == 0
+
+    assert _count(postgresql_database, jobs.c.state == State.QUEUED) == 1
+
+
 # The leader's lease
 
 LEASE = "dispatch"
