@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -79,14 +80,20 @@ def list_jobs(session: Session, wanted: JobFilter, before: UUID | None, limit: i
 def jobs_page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:
     """The statement of `list_jobs`.
 
-    Several states are several pages, merged: asked for together, the planner walks the newest jobs in the hope
-    of meeting those states soon, and past every finished one if they are old.
+    Several states or types are several pages, merged: asked for together, the planner walks the newest jobs in
+    the hope of meeting one of them soon, and past every finished one if they are old.
     """
-    if len(wanted.states) <= 1:
-        return _page(wanted, before, limit)
-    pages = [_page(replace(wanted, states=(state,)), before, limit).subquery() for state in sorted(set(wanted.states))]
-    merged = union_all(*(page.select() for page in pages)).subquery("pages")
+    pages = [_page(narrow, before, limit) for narrow in _one_by_one(wanted)]
+    if len(pages) == 1:
+        return pages[0]
+    merged = union_all(*(page.subquery().select() for page in pages)).subquery("pages")
     return _newest(merged.select(), merged.c.id, limit)
+
+
+def _one_by_one(wanted: JobFilter) -> list[JobFilter]:
+    states: list[tuple[State, ...]] = [(state,) for state in sorted(set(wanted.states))] or [()]
+    types: list[tuple[str, ...]] = [(job_type,) for job_type in sorted(set(wanted.types))] or [()]
+    return [replace(wanted, states=state, types=job_type) for state, job_type in product(states, types)]
 
 
 def _page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:

@@ -22,6 +22,7 @@ from tests.factories import ago, columns_in, insert_jobs, new_job, tenant_id_of
 TENANTS = ("blue", "green", "red", "grey")
 TYPES = ("demo.echo", "csv.profile", "http.request")
 QUEUES = ("default", "webhooks", "media")
+RARE, NOBODYS = "rare", "nobodys"
 PAGE = 20
 FINISHED_IN_TURN = (State.SUCCEEDED,) * 7 + (State.DEAD, State.CANCELLED, State.DISCARDED)
 WORKERS = [new_id() for _ in range(3)]
@@ -69,6 +70,7 @@ def add_live(session: Session) -> None:
     for state, how_many in ((State.QUEUED, 240), (State.DISPATCHED, 90), (State.RUNNING, 60)):
         rows = [_live(state, tenant_id, number) for number in range(how_many)]
         insert_jobs(session, rows)
+    insert_jobs(session, [columns_in(State.SUCCEEDED, tenant_id, type=RARE, queue=RARE) for _ in range(PAGE)])
 
 
 def _live(state: State, tenant_id: UUID, number: int) -> dict[str, Any]:
@@ -108,6 +110,13 @@ LISTS: dict[str, Question] = {
         "by type": {"types": (TYPES[0],)},
         "by queue": {"queue": QUEUES[0]},
         "by types": {"types": TYPES[:2]},
+        "by a rare type": {"types": (RARE,)},
+        "by a rare queue": {"queue": RARE},
+        "by a rare type and a common one": {"types": (RARE, TYPES[0])},
+        "by rare types": {"types": (RARE, NOBODYS)},
+        "by nobody's type": {"types": (NOBODYS,)},
+        "by nobody's queue": {"queue": NOBODYS},
+        "by state and rare type": {"states": (State.SUCCEEDED,), "types": (RARE,)},
         "by live states": {"states": LIVE},
         "by final states": {"states": FINAL},
         "of every tenant": {"tenant_id": None},

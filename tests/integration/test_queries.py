@@ -113,7 +113,9 @@ def test_a_list_is_narrowed_by_type_and_queue_and_state_together(session: Sessio
     job_in(session, State.QUEUED, type="a", queue="media")
 
     assert _listed(session, states=(State.DEAD, State.SUCCEEDED), types=("a",), queue="media") == [wanted.id]
-    assert len(_listed(session, types=("a", "b"))) == 4
+    assert len(_listed(session, types=("a", "b", "a"))) == 4
+    assert len(_listed(session, types=("a", "b"), states=(State.DEAD, State.QUEUED))) == 4
+    assert len(_listed(session, types=("a", "b"), limit=3)) == 3
     assert len(_listed(session, queue="default")) == 1
     assert _listed(session, types=("c",)) == []
 
