@@ -7,16 +7,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import event, select
+from sqlalchemy import event, insert, select
 from sqlalchemy.orm import Session
 
 from models import moves, queries, reports, worker
 from models.ids import new_id
-from models.job import Ref, jobs
+from models.job import Ref, job_events, jobs
 from models.moves import Ending
 from models.queries import JobFilter
 from models.reports import Report
-from models.states import FINAL, LIVE, State
+from models.states import FINAL, LIVE, Move, State
 from tests.factories import ago, columns_in, insert_jobs, new_job, tenant_id_of
 
 TENANTS = ("blue", "green", "red", "grey")
@@ -60,6 +60,22 @@ def add_finished(session: Session, how_many: int, first: int = 0) -> None:
         for number in range(first, first + how_many)
     ]
     insert_jobs(session, rows)
+    session.execute(insert(job_events), [_buried(row) for row in rows if row["state"] in (State.DEAD, State.DISCARDED)])
+
+
+def _buried(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "job_id": row["id"],
+        "tenant_id": row["tenant_id"],
+        "at": row["finished_at"],
+        "move": Move.BURY,
+        "state": State.DEAD,
+        "attempt": row["attempt"],
+        "lease": row["lease"],
+        "actor": "worker",
+        "error": row["error"],
+    }
 
 
 def add_live(session: Session) -> None:
@@ -128,7 +144,7 @@ READS: dict[str, Question] = {
     "job": lambda s, c: queries.find_job(s, c.some_id, c.tenant_id),
     "idempotency key": lambda s, c: queries.find_by_idempotency_key(s, c.tenant_id, "key-400"),
     "unique holder": lambda s, c: queries.find_unique_holder(s, c.tenant_id, TYPES[0], "unique-8"),
-    "events": lambda s, c: queries.list_events(s, c.some_id, None, PAGE),
+    "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "lanes": lambda s, c: queries.lanes(s, QUEUES[0]),
     "dispatched counts": lambda s, c: queries.dispatched_counts(s),
     "expired claims": lambda s, c: queries.expired_claims(s, PAGE),
@@ -174,7 +190,7 @@ def statements(session: Session) -> Iterator[list[tuple[str, Any]]]:
     seen: list[tuple[str, Any]] = []
 
     def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        if "jobs" in statement and not statement.startswith("INSERT"):
+        if ("jobs" in statement or "job_events" in statement) and not statement.startswith("INSERT"):
             seen.append((statement, parameters))
 
     bind = session.get_bind()
