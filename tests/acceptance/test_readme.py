@@ -128,3 +128,10 @@ def test_the_example_of_an_own_job_type_passes_its_test_and_runs(checkout: Path,
     with serving(serve, folder, environment) as address:
         job = json.loads(shell(submit, folder, {**environment, "JOBMILL_URL": address, "JOBMILL_API_KEY": "another's"}))
     assert (job["state"], job["result"]) == ("succeeded", "Hello Ada")
+
+
+def test_the_example_of_the_how_to_passes_its_own_tests(tmp_path: Path, environment: dict[str, str]):
+    how_to = (ROOT / "docs" / "own-job-types.md").read_text(encoding="utf-8")
+    for name, example in re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", how_to, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(example)
+    assert "5 passed" in shell("python -m pytest -q test_imports.py", tmp_path, environment)
