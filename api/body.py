@@ -85,7 +85,7 @@ def _pieces(most_bytes: int) -> Iterator[bytes]:
     while left > 0:
         try:
             piece = stream.read(min(left, _CHUNK))
-        except (OSError, ValueError):  # ValueError is cheroot's for a chunk that is none
+        except Exception:  # noqa: BLE001 - a socket's errors, and each server's own for a chunk that is none
             return
         if not piece:
             return

@@ -168,12 +168,12 @@ def _query_values(model: type[BaseModel], flaws: list[Flaw]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, given in request.args.lists():
         known = model.model_fields.get(name)
-        if known is not None and known.annotation in _REPEATABLE:
+        if any("\0" in value for value in given):  # which PostgreSQL takes in no text, not even to compare with
+            flaws.append(Flaw("query", name, "nul-character", "NUL characters are not accepted."))
+        elif known is not None and known.annotation in _REPEATABLE:
             values[name] = tuple(given)
         elif len(given) > 1:
             flaws.append(Flaw("query", name, "repeated", f"{name} may be given once."))
-        elif _NUL in given[0]:  # XX
-            pass
         else:
             values[name] = given[0]
     return values

@@ -3,7 +3,7 @@
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import redis
@@ -38,14 +38,11 @@ def readyz() -> tuple[Response, int]:
     return jsonify(status="degraded" if degraded else "ok", checks=checks), 200
 
 
-_last: dict[int, tuple[float, dict[str, str]]] = {}
-
-
-def _kept(services: Services) -> dict[str, str]:
-    at, checks = _last.get(id(services), (0.0, {}))
+def _kept(services: Services) -> Mapping[str, str]:
+    at, checks = services.last_checks
     if time.monotonic() - at > KEPT_SECONDS:
         checks = {name: _state(probe) for name, probe in _probes(services).items()}
-        _last[id(services)] = (time.monotonic(), checks)
+        services.last_checks = (time.monotonic(), checks)
     return checks
 
 

@@ -34,12 +34,14 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_NUMBER = re.compile(r"[-+0-9.eE_\s]+")
 LONGEST_DELAY_SECONDS = 366 * 24 * 3600
 
 
 def _only_text(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError("a time is an RFC 3339 string such as 2027-01-01T00:00:00Z")  # noqa: TRY004 - pydantic's way
+    # pydantic would take a number of seconds as well, also within a text.
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        raise ValueError("a time is an RFC 3339 string such as 2027-01-01T00:00:00Z")
     return value
 
 

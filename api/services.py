@@ -1,6 +1,9 @@
 """What the API needs of the rest of the process, made once and passed in."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sqlalchemy.orm import Session
 
@@ -13,13 +16,17 @@ from settings import Settings
 
 @dataclass
 class Services:
-    """The API's collaborators. `version` is the release that `Jobmill-Version` names."""
+    """The API's collaborators. `version` is the release that `Jobmill-Version` names.
+
+    `last_checks` is what was last found out about the dependencies, and when by `time.monotonic`.
+    """
 
     settings: Settings
     database: Database
     registry: Registry
     doorbell: Doorbell
     version: str
+    last_checks: tuple[float, Mapping[str, str]] = (-math.inf, MappingProxyType({}))
     _pepper: bytes | None = None
 
     def pepper(self, session: Session) -> bytes:

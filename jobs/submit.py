@@ -188,7 +188,7 @@ def _faults(asked: Submission, job_type: JobType) -> list[Fault]:
     if asked.max_attempts is not None and asked.max_attempts > job_type.max_attempts_limit:
         detail = f"{job_type.name} allows at most {job_type.max_attempts_limit} attempts."
         faults.append(Fault("/max_attempts", "too-many-attempts", detail))
-    if asked.timeout_seconds is not None and timedelta(seconds=asked.timeout_seconds) > job_type.timeout_limit:
+    if asked.timeout_seconds is not None and asked.timeout_seconds > job_type.timeout_limit.total_seconds():
         detail = f"{job_type.name} allows at most {_whole_seconds(job_type.timeout_limit)} seconds."
         faults.append(Fault("/timeout_seconds", "timeout-too-long", detail))
     return faults

@@ -1,0 +1,354 @@
+"""Both HTTP servers over real sockets: what a body that is cut, too large or left unread does to its connection."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from cli.serving import EmbeddedServer
+from models.database import connect_sqlite
+from tests.doors import JOBS, Caller, Doors, settings
+
+MEBI = 1024 * 1024
+JOB = b'{"type": "test.echo"}'
+DEADLINE = 20
+STALL_SECONDS = 2
+
+GUNICORN = """
+import sys
+from pathlib import Path
+from api import body
+from cli.serving import Gunicorn
+from models.database import connect_sqlite
+from tests.doors import Doors, settings
+
+body.STALL_SECONDS = 2
+chosen = settings(port=int(sys.argv[2]), api_threads=4, grace_seconds=1)
+Gunicorn(chosen, lambda: Doors(connect_sqlite(Path(sys.argv[1]), 8)).app).run()
+"""
+
+
+@dataclass
+class Served:
+    """A running server, a caller whose key it knows, and the database behind it."""
+
+    port: int
+    caller: Caller
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.caller.token}"}
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def doors(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+    path = tmp_path_factory.mktemp("served") / "jobmill.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    database = connect_sqlite(path, 8)
+    yield Doors(database)
+    database.close()
+
+
+def embedded(doors: Doors) -> Iterator[int]:
+    server = EmbeddedServer(settings(port=0, api_threads=4), doors.app)
+    server.server.timeout = STALL_SECONDS
+    address = server.start()
+    yield int(address.rpartition(":")[2])
+    server.stop()
+
+
+def gunicorn(doors: Doors) -> Iterator[int]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(GUNICORN), str(doors.database.path), str(port)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": "."},
+    )
+    yield port
+    process.send_signal(signal.SIGTERM)
+    process.wait(DEADLINE)
+
+
+def answers(port: int) -> bool:
+    try:
+        return httpx2.get(f"http://127.0.0.1:{port}/healthz", timeout=2).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module", params=[gunicorn, embedded], ids=["gunicorn", "cheroot"])
+def served(request: pytest.FixtureRequest, doors: Doors, eventually: Callable[..., Any]) -> Iterator[Served]:
+    life = request.param(doors)
+    port = next(life)
+    eventually(lambda: answers(port), within_seconds=DEADLINE)
+    yield Served(port, doors.caller())
+    assert next(life, None) is None
+
+
+@pytest.fixture(autouse=True)
+def before(doors: Doors) -> int:
+    """How many jobs there were before the test."""
+    return doors.count_jobs()
+
+
+def head(served: Served, *headers: str, method: str = "POST", path: str = JOBS, key: bool = True) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: jobmill", "Content-Type: application/json", *headers]
+    if key:
+        lines.append(f"Authorization: Bearer {served.caller.token}")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+class Answers:
+    """Reads answers off a connection, one after the other."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.stream = connection.makefile("rb")
+
+    def next(self) -> tuple[int, Any] | None:
+        """Status and document of the next answer; None if the connection is closed instead."""
+        try:
+            line = self.stream.readline()
+        except ConnectionError:
+            return None
+        if not line:
+            return None
+        headers = {}
+        while (header := self.stream.readline().strip()) != b"":
+            name, _, content = header.partition(b":")
+            headers[name.lower()] = content.strip()
+        body = self.stream.read(int(headers[b"content-length"]))
+        return int(line.split()[1]), json.loads(body) if b"json" in headers[b"content-type"] else body.decode()
+
+
+# Bodies that end too early
+
+
+def test_a_body_that_is_cut_is_never_stored(served: Served, doors: Doors, before: int):
+    with served.connect() as connection:
+        connection.sendall(head(served, "Content-Length: 500") + JOB)
+        connection.shutdown(socket.SHUT_WR)
+        answer = Answers(connection).next()
+    assert answer is None or (answer[0], answer[1]["code"]) == (400, "incomplete-body")
+    assert doors.count_jobs() == before
+
+
+def test_a_client_that_vanishes_in_mid_body_leaves_nothing_and_blocks_nobody(served: Served, before: int, doors: Doors):
+    for _ in range(12):  # three times as many as there are threads
+        connection = served.connect()
+        connection.sendall(head(served, "Content-Length: 500") + JOB)
+        # Reset instead of an orderly end.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        connection.close()
+    assert (
+        httpx2.post(f"{served.url}{JOBS}", json={"type": "test.echo"}, headers=served.authorization).status_code == 202
+    )
+    assert doors.count_jobs() == before + 1
+
+
+def test_a_chunked_body_is_refused_whether_it_ends_or_not(served: Served, doors: Doors, before: int):
+    chunk = b"%x\r\n%s\r\n" % (len(JOB), JOB)
+    for end in (b"0\r\n\r\n", b"", b"zz\r\n"):
+        with served.connect() as connection:
+            connection.sendall(head(served, "Transfer-Encoding: chunked") + chunk + end)
+            if end != b"0\r\n\r\n":
+                connection.shutdown(socket.SHUT_WR)
+            answer = Answers(connection).next()
+            assert answer is None or answer[0] in {400, 411}
+    assert doors.count_jobs() == before
+
+
+# Bodies that are too large
+
+
+def large(served: Served) -> httpx2.Response:
+    body = b'{"type": "test.echo", "args": {"value": "%s"}}' % (b"x" * 2 * MEBI)
+    return httpx2.post(
+        f"{served.url}{JOBS}",
+        content=body,
+        headers={**served.authorization, "Content-Type": "application/json"},
+        timeout=DEADLINE,
+    )
+
+
+def test_an_ordinary_client_reads_why_its_large_body_is_refused(served: Served, doors: Doors, before: int):
+    for _ in range(10):  # a reset that overtakes the answer would show now and then only
+        answer = large(served)
+        assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
+        assert answer.headers["Content-Type"] == "application/problem+json"
+    assert doors.count_jobs() == before
+
+
+def test_curl_reads_why_its_large_body_is_refused(served: Served, tmp_path: Path):
+    file = tmp_path / "large.json"
+    file.write_bytes(b'{"type": "test.echo", "args": {"value": "%s"}}' % (b"x" * 2 * MEBI))
+    done = subprocess.run(
+        [
+            "curl",
+            "-sS",
+            "-w",
+            "\n%{http_code}",
+            "-H",
+            "Content-Type: application/json",
+            "-H",
+            f"Authorization: Bearer {served.caller.token}",
+            "--data-binary",
+            f"@{file}",
+            f"{served.url}{JOBS}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    document, _, status = done.stdout.rpartition("\n")
+    assert (status, json.loads(document)["code"]) == ("413", "body-too-large")
+
+
+def test_a_body_without_end_is_not_read_to_the_end(served: Served):
+    sent = 0
+    with served.connect() as connection:
+        connection.sendall(head(served, f"Content-Length: {1024 * MEBI}", key=False))
+        try:
+            while sent < 256 * MEBI:
+                connection.sendall(b" " * MEBI)
+                sent += MEBI
+        except ConnectionError:
+            pass
+    assert sent < 256 * MEBI
+
+
+# What follows on the same connection
+
+EARLY = {
+    "no key": ({"key": False}, 401),
+    "an unknown address": ({"path": "/v1/nothing"}, 404),
+    "an unknown job": ({"path": f"{JOBS}/none/cancel"}, 404),
+    "a wrong method": ({"method": "PUT"}, 405),
+    "a GET with a body": ({"method": "GET"}, 200),
+    "a page with a body": ({"method": "GET", "path": "/healthz", "key": False}, 200),
+}
+
+
+@pytest.mark.parametrize(("asked", "status"), EARLY.values(), ids=EARLY.keys())
+@pytest.mark.parametrize("size", [len(JOB), 100_000, MEBI])
+def test_an_unread_body_is_not_taken_for_the_next_request(
+    served: Served, doors: Doors, before: int, asked: dict[str, Any], status: int, size: int
+):
+    # The body looks like a request itself: a server that goes on at the wrong place would answer it.
+    smuggled = head(served, "Content-Length: 21") + JOB
+    body = smuggled * (size // len(smuggled)) + b" " * (size % len(smuggled))
+    with served.connect() as connection:
+        connection.sendall(head(served, f"Content-Length: {len(body)}", **asked) + body)
+        replies = Answers(connection)
+        first = replies.next()
+        assert first is not None
+        assert first[0] == status
+        connection.sendall(head(served, method="GET", path="/v1/job-types/test.echo"))
+        second = replies.next()
+    assert second is not None, "the connection was closed although all of the body had been read"
+    assert (second[0], second[1]["type"]) == (200, "test.echo")
+    assert doors.count_jobs() == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        (("Content-Length: 2",), b"{}", 400),
+        (("Content-Length: 1",), b"{", 400),
+        (("Transfer-Encoding: chunked",), b"%x\r\n%s\r\n0\r\n\r\n" % (len(JOB), JOB), 411),
+    ],
+)
+def test_a_connection_goes_on_after_a_refused_body(served: Served, headers: tuple[str, ...], body: bytes, status: int):
+    with served.connect() as connection:
+        replies = Answers(connection)
+        for _ in range(3):
+            connection.sendall(head(served, *headers) + body)
+            refused = replies.next()
+            assert refused is not None
+            assert refused[0] == status
+            connection.sendall(head(served, f"Content-Length: {len(JOB)}") + JOB)
+            accepted = replies.next()
+            assert accepted is not None
+            assert (accepted[0], accepted[1]["type"]) == (202, "test.echo")
+
+
+def test_requests_sent_all_at_once_are_answered_in_turn(served: Served, doors: Doors, before: int):
+    one = head(served, f"Content-Length: {len(JOB)}") + JOB
+    refused = head(served, f"Content-Length: {len(JOB)}", key=False) + JOB
+    with served.connect() as connection:
+        connection.sendall(one + refused + one + refused)
+        replies = Answers(connection)
+        told = [replies.next() for _ in range(4)]
+    assert [answer and answer[0] for answer in told] == [202, 401, 202, 401]
+    assert doors.count_jobs() == before + 2
+
+
+# Slow clients
+
+
+def test_clients_that_are_slow_to_send_do_not_keep_others_from_writing(served: Served, doors: Doors, before: int):
+    slow = [served.connect() for _ in range(3)]  # there are four threads
+    for connection in slow:
+        connection.sendall(head(served, f"Content-Length: {len(JOB)}") + JOB[:5])
+    done = threading.Event()
+
+    def submit() -> None:
+        headers = served.authorization
+        assert httpx2.post(f"{served.url}{JOBS}", json={"type": "test.echo"}, headers=headers).status_code == 202
+        done.set()
+
+    other = threading.Thread(target=submit)
+    other.start()
+    assert done.wait(4)
+    other.join()
+    for connection in slow:
+        connection.sendall(JOB[5:])
+        answer = Answers(connection).next()
+        assert answer is not None
+        assert answer[0] == 202
+        connection.close()
+    assert doors.count_jobs() == before + 4
+
+
+def test_clients_that_stall_are_let_go(served: Served, doors: Doors, before: int):
+    stalled = [served.connect() for _ in range(4)]  # all the threads there are
+    for connection in stalled:
+        connection.sendall(head(served, f"Content-Length: {len(JOB)}") + JOB[:5])
+    headers = served.authorization
+    accepted = httpx2.post(f"{served.url}{JOBS}", json={"type": "test.echo"}, headers=headers, timeout=DEADLINE)
+    assert accepted.status_code == 202
+    for connection in stalled:
+        answer = Answers(connection).next()
+        assert answer is None or (answer[0], answer[1]["code"]) == (400, "incomplete-body")
+        connection.close()
+    assert doors.count_jobs() == before + 1
+
+
+@pytest.mark.parametrize("length", ["-1", "abc", "1e3", "+2", "0x15", "21, 21", "99999999999999999999999"])
+def test_a_length_that_is_none_is_refused(served: Served, doors: Doors, before: int, length: str):
+    with served.connect() as connection:
+        connection.sendall(head(served, f"Content-Length: {length}") + JOB)
+        connection.shutdown(socket.SHUT_WR)
+        answer = Answers(connection).next()
+    assert answer is None or 400 <= answer[0] < 500
+    assert doors.count_jobs() == before
