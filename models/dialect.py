@@ -22,10 +22,12 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    any_,
     bindparam,
     cast,
     func,
     select,
+    true,
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -132,7 +134,7 @@ def seconds_from_now(seconds: float | ColumnElement[float]) -> ColumnElement[dat
     return later(cast(seconds, Float(53)))
 
 
-def given(dialect: str, **columns: type) -> FromClause:
+def given(dialect: str, /, alias: str = "given", **columns: type) -> FromClause:
     """A set of rows passed as the one parameter `rows`, to join with; make it with `rows_parameter`.
 
     One JSON document instead of a VALUES list keeps the statement's text the same whatever the size of the
@@ -143,11 +145,22 @@ def given(dialect: str, **columns: type) -> FromClause:
     if dialect == POSTGRESQL:
         function = func.json_to_recordset(cast(document, PG_JSON))
         return function.table_valued(*(column(name, kind) for name, kind in types.items())).render_derived(
-            name="given", with_types=True
+            name=alias, with_types=True
         )
     item = func.json_each(document).table_valued("value", name="item")
     extracted = (cast(func.json_extract(item.c.value, f"$.{name}"), kind).label(name) for name, kind in types.items())
-    return select(*extracted).subquery("given")
+    return select(*extracted).subquery(alias)
+
+
+def looked_up(dialect: str, key: ColumnElement[UUID], ids: Select[Any]) -> ColumnElement[bool]:
+    """Whether a primary key is among `ids`, searched for one by one.
+
+    PostgreSQL takes 100 rows for any recordset, and would sooner read a whole index or table to join with
+    that; an array it takes for short. SQLite needs no such hint.
+    """
+    if dialect != POSTGRESQL:
+        return true()
+    return key == any_(func.array(ids.scalar_subquery(), type_=postgresql.ARRAY(Uuid())))
 
 
 _SQL_TYPES: dict[type, TypeEngine[Any]] = {UUID: Uuid(), int: BigInteger(), float: Float(53), str: Text()}

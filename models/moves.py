@@ -15,6 +15,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import (
     ColumnElement,
+    Select,
     Update,
     and_,
     bindparam,
@@ -39,12 +40,13 @@ from models.dialect import (
     given,
     insert_or_ignore,
     locked,
+    looked_up,
     now,
     rows_parameter,
     seconds_from_now,
 )
 from models.ids import new_id
-from models.job import JOB_COLUMNS, Job, NewJob, Ref, as_job, in_state, job_events, jobs
+from models.job import JOB_COLUMNS, Job, NewJob, Ref, as_job, in_state, job_events, jobs, still_in
 from models.states import FINAL, LIVE, LOSSES_UNTIL_DEAD, MOVES, Move, State
 
 _c = jobs.c
@@ -162,7 +164,7 @@ def _claim(dialect: str) -> Update:
     ).cte("due")
     return (
         update(jobs)
-        .where(_c.id == due.c.id, in_state(State.QUEUED))
+        .where(_c.id == due.c.id, looked_up(dialect, _c.id, select(due.c.id)), still_in(State.QUEUED))
         .values(
             state=State.DISPATCHED,
             lease=_c.lease + 1,
@@ -315,7 +317,8 @@ def _cancel(dialect: str) -> Update:
     running = _c.state == State.RUNNING
     return (
         update(jobs)
-        .where(_c.id == rows.c.id, _from(Move.CANCEL), _c.cancel_requested_at.is_(None))
+        .where(_c.id == rows.c.id, looked_up(dialect, _c.id, _asked(dialect)))
+        .where(_from(Move.CANCEL), _c.cancel_requested_at.is_(None))
         .values(
             state=case((running, State.RUNNING), else_=State.CANCELLED),
             cancel_requested_at=now(),
@@ -422,11 +425,19 @@ def prune(session: Session, state: State, older_than: timedelta, limit: int) -> 
 
 def _fenced(dialect: str, move: Move, rows: Any = None, returning: Any = _MOVED) -> Update:
     rows = given(dialect, id=UUID, lease=int) if rows is None else rows
-    return update(jobs).where(_c.id == rows.c.id, _c.lease == rows.c.lease, _from(move)).returning(*returning)
+    return (
+        update(jobs)
+        .where(_c.id == rows.c.id, looked_up(dialect, _c.id, _asked(dialect)), _c.lease == rows.c.lease, _from(move))
+        .returning(*returning)
+    )
+
+
+def _asked(dialect: str) -> Select[Any]:
+    return select(given(dialect, "asked", id=UUID).c.id)
 
 
 def _from(move: Move) -> ColumnElement[bool]:
-    return in_state(*MOVES[move].sources)
+    return still_in(*MOVES[move].sources)
 
 
 def _unless(condition: ColumnElement[bool], value: Any) -> Any:

@@ -6,11 +6,11 @@ from datetime import timedelta
 from functools import cache
 from uuid import UUID
 
-from sqlalchemy import Update, bindparam, update
+from sqlalchemy import Update, bindparam, select, update
 from sqlalchemy.orm import Session
 
-from models.dialect import dialect_of, document, given, rows_parameter, seconds_from_now
-from models.job import Ref, in_state, jobs
+from models.dialect import dialect_of, document, given, looked_up, rows_parameter, seconds_from_now
+from models.job import Ref, jobs, still_in
 from models.states import State
 
 _c = jobs.c
@@ -37,9 +37,10 @@ def write_progress(session: Session, reports: Sequence[Report]) -> None:
 @cache
 def _progress(dialect: str) -> Update:
     rows = given(dialect, id=UUID, lease=int, percent=float, message=str)
+    asked = select(given(dialect, "asked", id=UUID).c.id)
     return (
         update(jobs)
-        .where(_c.id == rows.c.id, _c.lease == rows.c.lease, in_state(State.RUNNING))
+        .where(_c.id == rows.c.id, looked_up(dialect, _c.id, asked), _c.lease == rows.c.lease, still_in(State.RUNNING))
         .values(progress_percent=rows.c.percent, progress_message=rows.c.message)
     )
 
@@ -54,7 +55,7 @@ def write_checkpoint(session: Session, ref: Ref, value: str) -> bool:
 def _checkpoint(dialect: str) -> Update:
     return (
         update(jobs)
-        .where(_c.id == bindparam("of_id"), _c.lease == bindparam("of_lease"), in_state(State.RUNNING))
+        .where(_c.id == bindparam("of_id"), _c.lease == bindparam("of_lease"), still_in(State.RUNNING))
         .values(checkpoint=document(bindparam("value"), dialect))
     )
 
@@ -68,8 +69,11 @@ def renew_claims(session: Session, refs: Sequence[Ref], expires_after: timedelta
 @cache
 def _renewal(dialect: str) -> Update:
     rows = given(dialect, id=UUID, lease=int)
+    asked = select(given(dialect, "asked", id=UUID).c.id)
     return (
         update(jobs)
-        .where(_c.id == rows.c.id, _c.lease == rows.c.lease, in_state(State.DISPATCHED))
+        .where(
+            _c.id == rows.c.id, looked_up(dialect, _c.id, asked), _c.lease == rows.c.lease, still_in(State.DISPATCHED)
+        )
         .values(lease_expires_at=seconds_from_now(bindparam("seconds")))
     )

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import structlog
 
-from models import moves, queries, reports, worker
+from models import moves, queries, reports
 from models.database import Database
 from models.job import Ref
 from models.states import Move
@@ -43,20 +43,20 @@ class Reconcile:
     def run_once(self) -> float:
         """Compare every queue that has claims old enough to tell."""
         if self.leadership.held and self.transport.connected:
-            settled = self._settled()
-            # Asked after the claims were read: a message that came meanwhile can only hide a loss until the next look.
-            for queue, waiting in self.transport.depths(settled).items():
-                self._compare(queue, settled[queue], waiting)
+            with self.database.reading() as session:
+                queues = queries.dispatched_counts(session)
+            # The broker is asked first: what a worker begins between the two looks then counts as waiting for
+            # one look too long, and never as lost.
+            for queue, waiting in self.transport.depths(queues).items():
+                self._compare(queue, waiting)
         return EVERY_SECONDS
 
-    def _settled(self) -> dict[str, list[Ref]]:
+    def _compare(self, queue: str, waiting: int) -> None:
         with self.database.reading() as session:
-            queues = queries.dispatched_counts(session).keys() | worker.capacities(session).keys()
-            claims = {q: queries.settled_claims(session, q, SETTLED_AFTER, MOST_ON_BROKER) for q in sorted(queues)}
-        return {queue: refs for queue, refs in claims.items() if refs}
-
-    def _compare(self, queue: str, claims: list[Ref], waiting: int) -> None:
+            claims = queries.settled_claims(session, queue, SETTLED_AFTER, MOST_ON_BROKER)
         lost, kept = missing(claims, waiting)
+        if not claims:
+            return
         with self.database.transaction() as session:
             released = moves.release(session, lost) if lost else []
             if kept:
