@@ -22,14 +22,19 @@ if TYPE_CHECKING:
 VERSION = version("jobmill")
 
 
-def full_database(settings: Settings, role: str, pool_size: int) -> Database:
-    """PostgreSQL as the settings say, with this release's tables. Raises BadSetting, SchemaMismatch, Unavailable."""
+def database_url(settings: Settings, role: str) -> str:
+    """PostgreSQL's address, or BadSetting."""
     if settings.database_url is None:
         raise BadSetting(
             f"`jobmill {role}` needs DATABASE_URL, for example postgresql://jobmill:secret@localhost/jobmill. "
             "Without a PostgreSQL run `jobmill up`, which does everything in one process."
         )
-    database = connect_postgresql(settings.database_url.get_secret_value(), f"jobmill {role}", pool_size)
+    return settings.database_url.get_secret_value()
+
+
+def full_database(settings: Settings, role: str, pool_size: int) -> Database:
+    """PostgreSQL as the settings say, with this release's tables. Raises BadSetting, SchemaMismatch, Unavailable."""
+    database = connect_postgresql(database_url(settings, role), f"jobmill {role}", pool_size)
     migrate.require(database)
     return database
 
@@ -69,6 +74,17 @@ def retention(settings: Settings) -> dict[State, timedelta]:
         State.DISCARDED: settings.retain_discarded_days,
     }
     return {state: timedelta(days=kept) for state, kept in days.items() if kept > 0}
+
+
+def serve_metrics(settings: Settings) -> None:
+    """This process's metrics on their own port, if there is one. Raises BadSetting if it is taken."""
+    from workers import metrics
+
+    try:
+        metrics.serve(settings.metrics_port)
+    except OSError as error:
+        why = f"Cannot serve metrics on port {settings.metrics_port}: {error}."
+        raise BadSetting(f"{why} Choose another port in JOBMILL_METRICS_PORT.") from None
 
 
 def doorbell(settings: Settings) -> Doorbell:

@@ -14,7 +14,6 @@ from models import migrate
 from models.database import Database, lock_directory
 from models.doorbell import LocalDoorbell
 from settings import BadSetting, Settings
-from workers import metrics
 from workers.child import WorkerPlan, WorkerProcess
 from workers.dispatcher import Dispatcher
 from workers.duties.rescue import take_over
@@ -48,24 +47,27 @@ def embedded(settings: Settings) -> Iterator[Running]:
         database = compose.embedded_database(settings, DATABASE_CONNECTIONS + settings.threads + settings.api_threads)
         stack.callback(database.close)
         migrate.upgrade(database)
+        wake = threading.Event()
+        bell = LocalDoorbell(wake)
+        server = EmbeddedServer(settings, compose.api_app(settings, database, registry, bell))
+        # Ports first: when one is taken, no job shall have been begun, and no key made that nobody was shown.
+        address = server.listen()
+        stack.callback(server.stop)
+        compose.serve_metrics(settings)
         token, key_file, new = _ensure_key(settings, database)
         take_over(database, "up")
-        metrics.serve(settings.metrics_port)
 
-        wake = threading.Event()
         broker = LocalBroker()
         queues = tuple(dict.fromkeys([*settings.queues, *(known.queue for known in registry.all())]))
         plan = WorkerPlan(queues, queues, settings.threads, compose.VERSION)
-        bell = LocalDoorbell(wake)
         worker = WorkerProcess(database, broker, registry, compose.outbound(settings), bell, plan)
         worker.start()
         stack.callback(worker.stop, settings.grace_seconds)
         dispatcher = Dispatcher(database, broker, compose.retention(settings), wake, alone=True)
         dispatcher.start()
         stack.callback(dispatcher.stop, 5)
-        server = EmbeddedServer(settings, compose.api_app(settings, database, registry, bell))
-        address = server.start()
-        stack.callback(server.stop)
+        server.serve()
+        stack.callback(server.stop)  # once more, since the last callback is the first: no request while the rest stops
         yield Running(address, token, key_file, new)
 
 

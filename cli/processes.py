@@ -74,15 +74,15 @@ def api(**flags: Any) -> None:
 def dispatcher(**flags: Any) -> None:
     """Run the dispatcher. Any number may run: one leads, the others stand by."""
     from cli.stopping import StopSignal
-    from workers import metrics
     from workers.dispatcher import Dispatcher
     from workers.publisher import Publisher
 
     loaded = _load(**flags)
     stop = StopSignal()
+    compose.database_url(loaded, "dispatcher")
     publisher = Publisher(compose.brokers(loaded, "dispatcher"), loaded.queue_prefix, "jobmill dispatcher")
     database = compose.full_database(loaded, "dispatcher", 2 * _SPARE_CONNECTIONS)
-    metrics.serve(loaded.metrics_port)
+    compose.serve_metrics(loaded)
     publisher.start()
     running = Dispatcher(database, publisher, compose.retention(loaded), compose.hear_doorbell(loaded))
     running.start()
@@ -99,15 +99,15 @@ def dispatcher(**flags: Any) -> None:
 def worker(**flags: Any) -> None:
     """Run a worker."""
     from cli.stopping import StopSignal
-    from workers import metrics
 
     loaded = _load(**flags)
     stop = StopSignal()
     known = compose.registry(loaded)
+    compose.database_url(loaded, "worker")
     compose.brokers(loaded, "worker")
     # A handler that uses context.session holds a connection while its progress needs another.
     database = compose.full_database(loaded, "worker", 2 * loaded.threads + _SPARE_CONNECTIONS)
-    metrics.serve(loaded.metrics_port)
+    compose.serve_metrics(loaded)
     running = compose.full_worker(loaded, database, known)
     running.start()
     stop.wait()

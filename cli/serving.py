@@ -1,6 +1,9 @@
 """The two HTTP servers: gunicorn for `jobmill api`, cheroot for the embedded mode, which needs one in a thread."""
 
+import errno
+import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -10,6 +13,9 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from settings import BadSetting, Settings
+
+PORT_PATIENCE = 5.0
+"""Seconds that a process before us, which was killed, may take to let go of the port."""
 
 
 class PlainLogger(Logger):
@@ -50,9 +56,14 @@ class Gunicorn(BaseApplication):
         """The application of one process."""
         return self.make()
 
+    def run(self) -> None:
+        """Serve until told to stop. Raises BadSetting if the port is taken."""
+        _wait_for_port(self.settings.host, self.settings.port)
+        super().run()
+
 
 class EmbeddedServer:
-    """cheroot on a thread, from start() to stop()."""
+    """cheroot on a thread: listen(), serve(), stop()."""
 
     def __init__(self, settings: Settings, app: WSGIApplication) -> None:
         self.server = Server(
@@ -67,20 +78,43 @@ class EmbeddedServer:
         )
         self.thread = threading.Thread(target=self.server.serve, name="http", daemon=True)
 
-    def start(self) -> str:
-        """Listen; gives the address. Raises BadSetting if the port is taken."""
+    def listen(self) -> str:
+        """Take the port; gives the address. Whoever connects waits until serve(). Raises BadSetting if it is taken."""
         host, port = self.server.bind_addr
         try:
             self.server.prepare()
         except OSError as error:
-            raise BadSetting(
-                f"Cannot listen on {host}:{port}: {error}. Choose another port, for example PORT=8001."
-            ) from None
-        self.thread.start()
+            raise _cannot_listen(host, port, error) from None
         host, port = self.server.bind_addr
         return f"http://{host}:{port}"
 
+    def serve(self) -> None:
+        """Begin to answer."""
+        self.thread.start()
+
     def stop(self) -> None:
-        """Answer what has begun, then close."""
+        """Answer what has begun, then close. Does nothing the second time."""
         self.server.stop()
-        self.thread.join(10)
+        if self.thread.is_alive():
+            self.thread.join(10)
+
+
+def _wait_for_port(host: str, port: int) -> None:
+    """See that the port can be had. gunicorn would say that it cannot in a dozen lines, none with what to do."""
+    deadline = time.monotonic() + PORT_PATIENCE
+    while error := _bind_error(host, port):
+        if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise _cannot_listen(host, port, error)
+        time.sleep(0.2)
+
+
+def _bind_error(host: str, port: int) -> OSError | None:
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        return error
+    return None
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> BadSetting:
+    return BadSetting(f"Cannot listen on {host}:{port}: {error}. Choose another port, for example PORT=8001.")

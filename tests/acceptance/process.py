@@ -16,7 +16,10 @@ JOBMILL = Path(sys.executable).parent / "jobmill"
 HERE = Path(__file__).parent
 END_SECONDS = 20
 COMMAND_SECONDS = 60
-_OURS = re.compile(r"(JOBMILL|OTEL)_.*|DATABASE_URL|RABBITMQ_URL|REDIS_URL|PORT|LOG_LEVEL|PYTHONPATH")
+# The last two: where modules are found, and a switch that would have each process compile all it imports, for seconds.
+_OURS = re.compile(
+    r"(JOBMILL|OTEL)_.*|DATABASE_URL|RABBITMQ_URL|REDIS_URL|PORT|LOG_LEVEL|PYTHONPATH|PYTHONDONTWRITEBYTECODE"
+)
 
 
 def environment(**settings: str) -> dict[str, str]:
