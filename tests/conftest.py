@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import count, product
 from pathlib import Path
@@ -69,6 +69,11 @@ class PostgresqlServer:
 
     def drop(self, name: str) -> None:
         self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+    def end_backends(self, pids: Sequence[int]) -> None:
+        """Close connections from the server's side; returns when they are gone."""
+        for pid in pids:
+            self._connection.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
     def sweep(self) -> None:
         """Drop what runs that crashed long ago left behind."""

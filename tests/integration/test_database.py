@@ -29,6 +29,7 @@ from models.dialect import now
 from models.errors import Unavailable
 from models.job import Ref, jobs
 from models.states import State
+from tests.conftest import PostgresqlServer
 from tests.factories import job_in, jobs_in, row_of, tenant_id_of
 
 NOT_AT_ALL = timedelta(0)
@@ -98,8 +99,8 @@ def test_an_exhausted_pool_is_unavailable_within_seconds(database_url: str) -> N
         with database.transaction() as session:
             session.execute(text("SELECT 1"))
             with pytest.raises(Unavailable):
-                database.ping()
-        database.ping()
+                database.run(tenant_id_of, patience=NOT_AT_ALL)
+        database.run(tenant_id_of, patience=NOT_AT_ALL)
 
 
 # PostgreSQL going away
@@ -131,20 +132,30 @@ def test_a_step_whose_connection_is_cut_is_done_again_from_its_beginning(postgre
     assert _count(postgresql_database) == 1
 
 
-def test_pooled_connections_that_were_cut_while_idle_trouble_nobody(postgresql_database: Database) -> None:
-    cut = text(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    with postgresql_database.transaction() as one, postgresql_database.transaction() as other:
-        one.execute(text("SELECT 1"))
-        other.execute(text("SELECT 1"))
-    with postgresql_database.transaction() as session:
-        assert session.execute(cut).scalars().all() == [True]
+def _cut_every_idle_connection(database: Database, server: PostgresqlServer) -> None:
+    """Leave two connections in the pool, and have the server close both."""
+    with database.transaction() as one, database.transaction() as other:
+        pids = [session.execute(text("SELECT pg_backend_pid()")).scalar_one() for session in (one, other)]
+    server.end_backends(pids)
+
+
+def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(
+    postgresql_database: Database, postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.database.TRUSTED_SECONDS", 0)
+    _cut_every_idle_connection(postgresql_database, postgresql_server)
 
     with postgresql_database.transaction() as one, postgresql_database.transaction() as other:
         one.execute(text("SELECT 1"))
         other.execute(text("SELECT 1"))
+
+
+def test_a_step_that_meets_a_connection_cut_just_now_is_done_again(
+    postgresql_database: Database, postgresql_server: PostgresqlServer
+) -> None:
+    _cut_every_idle_connection(postgresql_database, postgresql_server)
+
+    postgresql_database.run(tenant_id_of)
 
 
 def test_an_idle_transaction_that_the_server_ended_is_unavailable(
