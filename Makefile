@@ -9,7 +9,7 @@ WITH_SERVICES := urls=$$(bin/services install) && eval "$$urls" && exec
 FIRST := $(wildcard tests/unit/ tests/integration/ tests/acceptance/)
 TESTS := $(FIRST) $(filter-out $(FIRST) %/__pycache__/,$(wildcard tests/*/ tests/test_*.py))
 
-.PHONY: help setup run test check format services bench lock audit clean
+.PHONY: help setup run test check format docs services bench lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,11 +31,15 @@ check: setup ## Check format, lint, types, import contracts, dead code, locks
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 	$(BIN)/python bin/lock.py --check
+	$(BIN)/python bin/docs.py --check
 	bin/no-registry
 
 format: setup ## Format the code and fix what the linter can fix
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+docs: setup ## Write what docs/ repeats from the code
+	@$(BIN)/python bin/docs.py
 
 services: setup ## Find or start PostgreSQL, RabbitMQ and Redis, and print their URLs
 	@bin/services install

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     metrics_port: int | None = _setting(
         None,
         "JOBMILL_METRICS_PORT",
-        "Serve Prometheus metrics on this port; unset: not at all.",
+        "Serve Prometheus metrics on this port of JOBMILL_HOST; unset: not at all.",
         "9100",
         ge=0,
         le=65535,
@@ -148,9 +148,8 @@ class Settings(BaseSettings):
     @field_validator("queues")
     @classmethod
     def _queue_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        wrong = [name for name in value if not QUEUE_NAME.fullmatch(name)]
-        if wrong or not value:
-            raise ValueError(f"queue names match {QUEUE_NAME.pattern}; wrong: {wrong}")
+        if not value or not all(QUEUE_NAME.fullmatch(name) for name in value):
+            raise ValueError(f"queue names match {QUEUE_NAME.pattern}")
         return value
 
     @field_validator("database_url")
@@ -218,7 +217,9 @@ def _explain(fault: Any, flags: dict[str, object]) -> str:
             env = str(field.validation_alias)
             source = _source(name, env, flags)
             example = field.examples[0] if field.examples else ""
-            return f"{env} (from {source}) is wrong: {fault['msg']}. A right one: {example}"
+            return (
+                f"{env} (from {source}) is wrong: {fault['msg'].removeprefix('Value error, ')}. A right one: {example}"
+            )
     return f"{wanted}: {fault['msg']}"
 
 

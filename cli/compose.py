@@ -1,8 +1,10 @@
 """Putting processes together from their parts: the one place that knows every folder."""
 
+import sys
 import threading
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 from wsgiref.types import WSGIApplication
 
@@ -32,9 +34,9 @@ def database_url(settings: Settings, role: str) -> str:
     return settings.database_url.get_secret_value()
 
 
-def full_database(settings: Settings, role: str, pool_size: int) -> Database:
+def full_database(settings: Settings, role: str, pool_size: int, transactions: int | None = None) -> Database:
     """PostgreSQL as the settings say, with this release's tables. Raises BadSetting, SchemaMismatch, Unavailable."""
-    database = connect_postgresql(database_url(settings, role), f"jobmill {role}", pool_size)
+    database = connect_postgresql(database_url(settings, role), f"jobmill {role}", pool_size, transactions)
     migrate.require(database)
     return database
 
@@ -53,6 +55,9 @@ def brokers(settings: Settings, role: str) -> tuple[str, ...]:
 
 def registry(settings: Settings) -> Registry:
     """The shipped job types and the user's own. Raises BadSetting when one of their modules cannot be imported."""
+    if settings.job_modules:
+        # At the end, so that a user's own `models` or `settings` cannot take the place of ours.
+        sys.path.append(str(Path.cwd()))
     try:
         return job_registry.load(settings.job_modules)
     except Exception as error:
@@ -81,7 +86,7 @@ def serve_metrics(settings: Settings) -> None:
     from workers import metrics
 
     try:
-        metrics.serve(settings.metrics_port)
+        metrics.serve(settings.host, settings.metrics_port)
     except OSError as error:
         why = f"Cannot serve metrics on port {settings.metrics_port}: {error}."
         raise BadSetting(f"{why} Choose another port in JOBMILL_METRICS_PORT.") from None

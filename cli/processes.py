@@ -63,7 +63,7 @@ def api(**flags: Any) -> None:
     database.close()
 
     def make() -> Any:
-        own = compose.full_database(loaded, "api", loaded.api_threads + _SPARE_CONNECTIONS)
+        own = compose.full_database(loaded, "api", loaded.api_threads + _SPARE_CONNECTIONS, 2 * _SPARE_CONNECTIONS)
         return compose.api_app(loaded, own, compose.registry(loaded), compose.doorbell(loaded))
 
     Gunicorn(loaded, make).run()
@@ -81,7 +81,7 @@ def dispatcher(**flags: Any) -> None:
     stop = StopSignal()
     compose.database_url(loaded, "dispatcher")
     publisher = Publisher(compose.brokers(loaded, "dispatcher"), loaded.queue_prefix, "jobmill dispatcher")
-    database = compose.full_database(loaded, "dispatcher", 2 * _SPARE_CONNECTIONS)
+    database = compose.full_database(loaded, "dispatcher", _SPARE_CONNECTIONS + 2)
     compose.serve_metrics(loaded)
     publisher.start()
     running = Dispatcher(database, publisher, compose.retention(loaded), compose.hear_doorbell(loaded))
@@ -106,7 +106,7 @@ def worker(**flags: Any) -> None:
     compose.database_url(loaded, "worker")
     compose.brokers(loaded, "worker")
     # A handler that uses context.session holds a connection while its progress needs another.
-    database = compose.full_database(loaded, "worker", 2 * loaded.threads + _SPARE_CONNECTIONS)
+    database = compose.full_database(loaded, "worker", loaded.threads + _SPARE_CONNECTIONS)
     compose.serve_metrics(loaded)
     running = compose.full_worker(loaded, database, known)
     running.start()

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from jobs.outcomes import CancelRequested, Json
+from jobs.serialise import clean_text
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from structlog.typing import FilteringBoundLogger
 
     from jobs.outbound import Outbound
+
+
+MOST_MESSAGE = 500
+"""Characters of a progress message that are kept."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ class Context:
         """Tell how far the job is. Cheap: kept in memory and written about once a second."""
         if not 0 <= percent <= 100:  # noqa: PLR2004 - percents
             raise ValueError(f"progress: percent must be between 0 and 100, not {percent}")
-        self.latest_progress = Progress(float(percent), message)
+        told = clean_text(message)[:MOST_MESSAGE] if message is not None else None
+        self.latest_progress = Progress(float(percent), told)
 
     def checkpoint(self, value: Json) -> None:
         """Keep a JSON value (64 KiB at most) that the next attempt finds in `last_checkpoint`.

@@ -72,9 +72,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Succeeded:
-    """The handler returned; `result` is a JSON document in UTF-8."""
+    """The handler returned; `result` is a JSON document in UTF-8, `percent` and `message` its last progress."""
 
     result: bytes
+    percent: float | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True)

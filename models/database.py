@@ -131,13 +131,15 @@ def postgresql_connector(url: str, application_name: str) -> Callable[[], psycop
     )
 
 
-def connect_postgresql(url: str, application_name: str, pool_size: int) -> Database:
-    """A PostgreSQL database behind two pools of at most `pool_size`: one for transactions, one for single statements.
+def connect_postgresql(url: str, application_name: str, pool_size: int, transactions: int | None = None) -> Database:
+    """A PostgreSQL database behind two pools.
+
+    At most `pool_size` connections serve single statements, and `transactions` (default: as many) the rest.
 
     A read, and a write of one statement, need neither BEGIN nor COMMIT, which are two round trips of four.
     """
     connect = postgresql_connector(url, application_name)
-    engine = _postgresql_engine(connect, pool_size)
+    engine = _postgresql_engine(connect, transactions or pool_size)
     single = _postgresql_engine(connect, pool_size, isolation_level="AUTOCOMMIT")
     return Database(engine, reader=single, single=single)
 

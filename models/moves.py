@@ -96,13 +96,15 @@ class Started:
 
 @dataclass(frozen=True)
 class Ending:
-    """How one run ended: the job, and what its move needs of `result`, `error` (JSON texts) and a delay."""
+    """How one run ended: the job, and what its move needs: `result` or `error` (JSON texts), a delay, progress."""
 
     ref: Ref
     result: str | None = None
     error: str | None = None
     delay_seconds: float = 0
     reason: str | None = None
+    percent: float | None = None
+    message: str | None = None
 
 
 _MOVED = (_c.id, _c.lease, _c.tenant_id, _c.type, _c.queue, _c.state, _c.attempt)
@@ -212,9 +214,15 @@ def succeed(session: Session, endings: Sequence[Ending]) -> list[Moved]:
 
 @cache
 def _succeed(dialect: str) -> Update:
-    rows = given(dialect, id=UUID, lease=int, result=str)
+    rows = given(dialect, id=UUID, lease=int, result=str, percent=float, message=str)
+    said = rows.c.percent.is_not(None)
     return _fenced(dialect, Move.SUCCEED, rows).values(
-        state=State.SUCCEEDED, result=document(rows.c.result, dialect), error=null(), finished_at=now()
+        state=State.SUCCEEDED,
+        result=document(rows.c.result, dialect),
+        error=null(),
+        finished_at=now(),
+        progress_percent=case((said, rows.c.percent), else_=_c.progress_percent),
+        progress_message=case((said, rows.c.message), else_=_c.progress_message),
     )
 
 
@@ -457,6 +465,8 @@ def _endings(endings: Sequence[Ending]) -> dict[str, str]:
                 "result": ending.result,
                 "error": ending.error,
                 "delay_seconds": ending.delay_seconds,
+                "percent": ending.percent,
+                "message": ending.message,
             }
             for ending in endings
         ]

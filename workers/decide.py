@@ -40,8 +40,9 @@ def decide(outcome: Outcome, job: Started, policy: RetryPolicy, chance: float) -
     """
     decision: Decision | None = None
     match outcome:
-        case Succeeded(result):
-            decision = Decision(Move.SUCCEED, Ending(job.ref, result=result.decode()))
+        case Succeeded(result, percent, message):
+            ending = Ending(job.ref, result=result.decode(), percent=percent, message=message)
+            decision = Decision(Move.SUCCEED, ending)
         case Failed(failure, after):
             decision = _after_failure(failure, after, job, policy, chance)
         case FailedForGood(failure):

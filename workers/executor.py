@@ -6,6 +6,7 @@ a job that could not be started or recorded stays a row that the dispatcher will
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 from jobs.attempt import attempt, outcome_of
 from jobs.context import Context
 from jobs.outbound import Outbound
-from jobs.outcomes import Failed, Failure, Interrupt, Outcome, Stopped
+from jobs.outcomes import Failed, Failure, Interrupt, Outcome, Stopped, Succeeded
 from jobs.registry import JobType, Registry, UnknownJobType
 from jobs.retry import Exponential
 from models import moves, queries
@@ -110,7 +111,7 @@ class Executor:
             outcome = outcome or outcome_of(interrupt)
         finally:
             self.in_hand.ended(run)
-        return _unasked(outcome, run)
+        return _with_progress(_unasked(outcome, run), run)
 
     def _context(self, job: Started, desk: DatabaseDesk) -> Context:
         return Context(
@@ -140,6 +141,14 @@ def _unknown_type(job: Started) -> Outcome:
     # Not for good: during a rolling deploy another worker may know the type already.
     message = f"This worker knows no job type {job.type!r}; is its module in the worker's JOBMILL_JOBS?"
     return Failed(Failure("UnknownJobType", message, "unknown-type"))
+
+
+def _with_progress(outcome: Outcome, run: Run) -> Outcome:
+    """What a quick handler said last, the watchdog has not written yet."""
+    last = run.context.latest_progress
+    if isinstance(outcome, Succeeded) and last is not None:
+        return replace(outcome, percent=last.percent, message=last.message)
+    return outcome
 
 
 def _unasked(outcome: Outcome, run: Run) -> Outcome:

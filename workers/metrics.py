@@ -18,7 +18,7 @@ handler_seconds = Histogram(
 )
 
 
-def serve(port: int | None) -> None:
+def serve(host: str, port: int | None) -> None:
     """Serve this process's metrics on a port of their own; None: not at all."""
     if port is not None:
-        start_http_server(port)
+        start_http_server(port, host)

@@ -4,6 +4,7 @@ pika's blocking channel waits for every single confirm, about a thousand a secon
 on a thread of its own keeps a whole batch in flight and reaches ten times that.
 """
 
+import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
@@ -37,6 +38,10 @@ class _Batch:
         if self.open == 0:
             self.done.set()
 
+    def give_up(self) -> None:
+        """Let nobody wait for what is still open."""
+        self.done.set()
+
 
 class Publisher:
     """A Transport on RabbitMQ. Everything with an underscore runs on the connection's thread."""
@@ -47,8 +52,11 @@ class Publisher:
         self.connection_name = connection_name
         self.timeout = timeout
         self.stopping = threading.Event()
+        self.gate = threading.Lock()
         self.connection: pika.SelectConnection | None = None
         self.channel: Channel | None = None
+        self.calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self.asking: list[_Batch] = []
         self.thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._forget()
 
@@ -84,11 +92,17 @@ class Publisher:
         return dict(found)
 
     def _call(self, function: Callable[[], object]) -> bool:
-        connection = self.connection
-        if connection is None:
-            return False
-        connection.ioloop.add_callback_threadsafe(function)
-        return True
+        """Have the connection's thread call `function`; False if there is no connection."""
+        with self.gate:
+            if self.connection is None:
+                return False
+            self.calls.put(function)
+            self.connection.ioloop.add_callback_threadsafe(self._answer_calls)
+            return True
+
+    def _answer_calls(self) -> None:
+        while not self.calls.empty():
+            self.calls.get()()
 
     def _forget(self) -> None:
         """Begin anew: confirms of an earlier channel say nothing about this one."""
@@ -112,18 +126,26 @@ class Publisher:
             self.stopping.wait(RECONNECT_SECONDS)
 
     def _connect(self, url: str) -> None:
-        self.connection = pika.SelectConnection(
+        connection = self.connection = pika.SelectConnection(
             topology.connection_parameters(url, self.connection_name),
             on_open_callback=self._on_connected,
             on_open_error_callback=self._on_connection_lost,
             on_close_callback=self._on_connection_lost,
         )
-        self.connection.ioloop.start()
-        self.connection = None
+        try:
+            connection.ioloop.start()
+        finally:
+            with self.gate:
+                self.connection = None
+            self._lose_channel()
+            self._answer_calls()  # what was asked in the last moment learns that there is no channel
+            connection.ioloop.close()
 
     def _close(self) -> None:
         if self.connection is not None and self.connection.is_open:
             self.connection.close()
+        elif self.connection is not None:
+            self.connection.ioloop.stop()  # it was still connecting, which may take until its timeouts
 
     def _on_connected(self, connection: Any) -> None:
         connection.channel(on_open_callback=self._on_channel)
@@ -158,6 +180,9 @@ class Publisher:
         pending, self.pending = self.pending, {}
         for batch, index in pending.values():
             batch.settle(index, confirmed=False)
+        for batch in self.asking:
+            batch.give_up()
+        self.asking.clear()
 
     # Sending, and what comes back.
 
@@ -208,18 +233,19 @@ class Publisher:
             batch.settle(index, confirmed=confirmed)
 
     def _ask(self, batch: _Batch, names: Sequence[str], found: dict[str, int]) -> None:
-        for index, queue in enumerate(names):
+        self.asking = [asked for asked in self.asking if not asked.done.is_set()] + [batch]
+        for index, asked_for in enumerate(names):
             channel = self.channel
             if channel is None or not channel.is_open:
-                batch.settle(index, confirmed=False)
-                continue
-            name = topology.queue_name(self.prefix, queue)
+                batch.give_up()
+                return
+            name = topology.queue_name(self.prefix, asked_for)
             _declare_dead_letters(channel, name)
             channel.queue_declare(
                 name,
                 durable=True,
                 arguments=topology.queue_arguments(name),
-                callback=_depth_taker(batch, index, queue, found),
+                callback=_depth_taker(batch, index, asked_for, found),
             )
 
 
@@ -227,9 +253,9 @@ def _declare_dead_letters(channel: Channel, name: str) -> None:
     channel.queue_declare(topology.dead_letter_name(name), durable=True, arguments=topology.dead_letter_arguments())
 
 
-def _depth_taker(batch: _Batch, index: int, queue: str, found: dict[str, int]) -> Callable[[Any], None]:
+def _depth_taker(batch: _Batch, index: int, asked_for: str, found: dict[str, int]) -> Callable[[Any], None]:
     def take(frame: Any) -> None:
-        found[queue] = frame.method.message_count
+        found[asked_for] = frame.method.message_count
         batch.settle(index, confirmed=True)
 
     return take
