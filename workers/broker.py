@@ -83,8 +83,9 @@ class JobmillConsumer(_RabbitmqConsumer):
                 self._take_nothing_more()
                 return None
             method, _properties, body = next(self.iterator)
-        except (AssertionError, *topology.BROKER_ERRORS) as error:
-            if getattr(error, "reply_code", None) == 404:  # noqa: PLR2004 - AMQP not-found: declare it anew
+        except (AssertionError, StopIteration, *topology.BROKER_ERRORS) as error:
+            # AMQP says not-found of a queue that is missing, and just ends the consumer of one that is deleted.
+            if isinstance(error, StopIteration) or getattr(error, "reply_code", None) == 404:  # noqa: PLR2004
                 self.broker.queues_pending.add(q_name(self.queue_name))
             raise ConnectionClosed(error) from None
         return None if method is None or body is None else self._checked(method.delivery_tag, body)
