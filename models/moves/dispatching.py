@@ -1,0 +1,125 @@
+"""The moves on the way to a worker: record, claim, release, start."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    Update,
+    bindparam,
+    func,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from models.dialect import (
+    UtcTime,
+    dialect_of,
+    insert_or_ignore,
+    locked,
+    looked_up,
+    now,
+    seconds_from_now,
+)
+from models.job import JOB_COLUMNS, Job, NewJob, Ref, as_job, in_state, jobs, still_in
+from models.moves.frame import MOVED, OFF_THE_BROKER, Moved, Started, fenced, make, refs_rows
+from models.states import Move, State
+
+_c = jobs.c
+
+
+def record(session: Session, new: Sequence[NewJob]) -> list[Job]:
+    """Insert jobs as `queued`; gives those that were, less those whose id or keys were there already."""
+    if not new:
+        return []  # an INSERT without rows would try one of defaults only
+    rows = [{**vars(job), "asked_due_at": job.due_at} for job in new]
+    for row in rows:
+        del row["due_at"]
+    return [as_job(row) for row in session.execute(_record(dialect_of(session)), rows).mappings()]
+
+
+@cache
+def _record(dialect: str) -> Any:
+    values = {
+        "state": State.QUEUED,
+        "attempt": 0,
+        "lost": 0,
+        "lease": 0,
+        "created_at": now(),
+        "due_at": func.coalesce(
+            bindparam("asked_due_at", type_=UtcTime()), seconds_from_now(bindparam("delay_seconds"))
+        ),
+    }
+    return insert_or_ignore(dialect, jobs).values(values).returning(*JOB_COLUMNS)
+
+
+def claim(session: Session, queue: str, priority: int, limit: int, expires_after: timedelta) -> list[Moved]:
+    """Take up to `limit` due jobs of one queue and priority for delivery, longest due first."""
+    parameters = {
+        "of_queue": queue,
+        "of_priority": priority,
+        "most": limit,
+        "expiry_seconds": expires_after.total_seconds(),
+    }
+    return make(session, _claim(dialect_of(session)), parameters)
+
+
+@cache
+def _claim(dialect: str) -> Update:
+    due = locked(
+        select(_c.id)
+        .where(
+            in_state(State.QUEUED),
+            _c.queue == bindparam("of_queue"),
+            _c.priority == bindparam("of_priority"),
+            _c.due_at <= now(),
+        )
+        .order_by(_c.due_at, _c.id)
+        .limit(bindparam("most")),
+        dialect,
+    ).cte("due")
+    return (
+        update(jobs)
+        .where(_c.id == due.c.id, looked_up(dialect, _c.id, select(due.c.id)), still_in(State.QUEUED))
+        .values(
+            state=State.DISPATCHED,
+            lease=_c.lease + 1,
+            dispatched_at=now(),
+            lease_expires_at=seconds_from_now(bindparam("expiry_seconds")),
+        )
+        .returning(*MOVED)
+    )
+
+
+def release(session: Session, refs: Sequence[Ref]) -> list[Moved]:
+    """Take jobs back from the broker: their message was not confirmed, was lost, or their claim expired.
+
+    No history: while a broker is down this may happen every second, and a metric counts it.
+    """
+    return make(session, _release(dialect_of(session)), refs_rows(refs))
+
+
+@cache
+def _release(dialect: str) -> Update:
+    return fenced(dialect, Move.RELEASE).values(state=State.QUEUED, **OFF_THE_BROKER)
+
+
+def start(session: Session, refs: Sequence[Ref], worker_id: UUID) -> list[Started]:
+    """Begin an attempt at each job that is still dispatched under this lease."""
+    rows = session.execute(_start(dialect_of(session)), {**refs_rows(refs), "by_worker": worker_id}).mappings()
+    return [Started(**row) for row in rows]
+
+
+@cache
+def _start(dialect: str) -> Update:
+    return fenced(dialect, Move.START, returning=[_c[name] for name in Started.__dataclass_fields__]).values(
+        state=State.RUNNING,
+        attempt=_c.attempt + 1,
+        started_at=now(),
+        lease_expires_at=null(),
+        worker_id=bindparam("by_worker"),
+    )

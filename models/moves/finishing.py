@@ -1,0 +1,157 @@
+"""The moves that end an attempt, each fenced by its lease: by its worker, or for a worker that died."""
+
+from collections.abc import Sequence
+from functools import cache
+from uuid import UUID
+
+from sqlalchemy import (
+    Update,
+    and_,
+    case,
+    null,
+)
+from sqlalchemy.orm import Session
+
+from models.dialect import (
+    dialect_of,
+    document,
+    given,
+    now,
+    seconds_from_now,
+)
+from models.job import jobs
+from models.moves.frame import (
+    ATTEMPT_GIVEN_BACK,
+    OFF_THE_WORKER,
+    Ending,
+    Moved,
+    ending_rows,
+    fenced,
+    make,
+    remember,
+    unless,
+)
+from models.states import LOSSES_UNTIL_DEAD, Move, State
+
+_c = jobs.c
+
+
+def succeed(session: Session, endings: Sequence[Ending]) -> list[Moved]:
+    """Keep the results of jobs that were done."""
+    return make(session, _succeed(dialect_of(session)), ending_rows(endings))
+
+
+@cache
+def _succeed(dialect: str) -> Update:
+    rows = given(dialect, id=UUID, lease=int, result=str, percent=float, message=str)
+    said = rows.c.percent.is_not(None)
+    return fenced(dialect, Move.SUCCEED, rows).values(
+        state=State.SUCCEEDED,
+        result=document(rows.c.result, dialect),
+        error=null(),
+        finished_at=now(),
+        progress_percent=case((said, rows.c.percent), else_=_c.progress_percent),
+        progress_message=case((said, rows.c.message), else_=_c.progress_message),
+    )
+
+
+def retry(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
+    """Put failed attempts back in the queue, due after their delay; not those that are to be cancelled."""
+    moved = make(session, _retry(dialect_of(session)), ending_rows(endings))
+    return remember(session, Move.RETRY, moved, actor, endings)
+
+
+@cache
+def _retry(dialect: str) -> Update:
+    rows = given(dialect, id=UUID, lease=int, error=str, delay_seconds=float)
+    return (
+        fenced(dialect, Move.RETRY, rows)
+        .where(_c.cancel_requested_at.is_(None))
+        .values(
+            state=State.QUEUED,
+            error=document(rows.c.error, dialect),
+            due_at=seconds_from_now(rows.c.delay_seconds),
+            **OFF_THE_WORKER,
+        )
+    )
+
+
+def snooze(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
+    """Put jobs back that asked to run later; the attempt is given back."""
+    moved = make(session, _put_back(dialect_of(session), Move.SNOOZE), ending_rows(endings))
+    return remember(session, Move.SNOOZE, moved, actor, endings)
+
+
+def interrupt(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
+    """Put jobs back, due now, that a draining worker could not finish; the attempt is given back."""
+    moved = make(session, _put_back(dialect_of(session), Move.INTERRUPT), ending_rows(endings))
+    return remember(session, Move.INTERRUPT, moved, actor, endings)
+
+
+@cache
+def _put_back(dialect: str, move: Move) -> Update:
+    rows = given(dialect, id=UUID, lease=int, delay_seconds=float)
+    return (
+        fenced(dialect, move, rows)
+        .where(_c.cancel_requested_at.is_(None))
+        .values(
+            state=State.QUEUED,
+            attempt=ATTEMPT_GIVEN_BACK,
+            due_at=seconds_from_now(rows.c.delay_seconds),
+            **OFF_THE_WORKER,
+        )
+    )
+
+
+def bury(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
+    """Make dead letters of jobs that failed for good."""
+    moved = make(session, _bury(dialect_of(session)), ending_rows(endings))
+    return remember(session, Move.BURY, moved, actor, endings)
+
+
+@cache
+def _bury(dialect: str) -> Update:
+    rows = given(dialect, id=UUID, lease=int, error=str)
+    return fenced(dialect, Move.BURY, rows).values(
+        state=State.DEAD, error=document(rows.c.error, dialect), finished_at=now()
+    )
+
+
+def stop(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
+    """Cancel running jobs whose cancellation was asked for and whose handler has let go."""
+    moved = make(session, _stop(dialect_of(session)), ending_rows(endings))
+    return remember(session, Move.STOP, moved, actor, endings)
+
+
+@cache
+def _stop(dialect: str) -> Update:
+    return (
+        fenced(dialect, Move.STOP)
+        .where(_c.cancel_requested_at.is_not(None))
+        .values(state=State.CANCELLED, finished_at=now())
+    )
+
+
+def rescue(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
+    """Take jobs from workers that died. `error` is what a job carries that is dead after too many losses."""
+    moved = make(session, _rescue(dialect_of(session)), ending_rows(endings))
+    return remember(session, Move.RESCUE, moved, actor, endings)
+
+
+@cache
+def _rescue(dialect: str) -> Update:
+    rows = given(dialect, id=UUID, lease=int, error=str)
+    cancelled = _c.cancel_requested_at.is_not(None)
+    dead = and_(~cancelled, _c.lost + 1 >= LOSSES_UNTIL_DEAD)
+    queued = and_(~cancelled, ~dead)
+    return fenced(dialect, Move.RESCUE, rows).values(
+        state=case((cancelled, State.CANCELLED), (dead, State.DEAD), else_=State.QUEUED),
+        lost=_c.lost + 1,
+        attempt=ATTEMPT_GIVEN_BACK,
+        error=case((dead, document(rows.c.error, dialect)), else_=_c.error),
+        finished_at=case((queued, null()), else_=now()),
+        dispatched_at=unless(queued, _c.dispatched_at),
+        started_at=unless(queued, _c.started_at),
+        worker_id=unless(queued, _c.worker_id),
+        due_at=case((queued, now()), else_=_c.due_at),
+    )
