@@ -133,7 +133,8 @@ class Publisher:
             on_close_callback=self._on_connection_lost,
         )
         try:
-            connection.ioloop.start()
+            if not self.stopping.is_set():  # which came before there was a connection to close
+                connection.ioloop.start()
         finally:
             with self.gate:
                 self.connection = None

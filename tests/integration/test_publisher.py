@@ -144,10 +144,15 @@ def test_an_unreachable_broker_is_told_at_once(publishers: Callable[..., Publish
         assert time.monotonic() - began < PROMPTLY
 
 
-def test_a_broker_that_accepts_and_says_nothing_is_no_connection(publishers: Callable[..., Publisher]):
+@pytest.mark.parametrize("wait_for_it", [False, True])
+def test_a_broker_that_accepts_and_says_nothing_is_no_connection(
+    publishers: Callable[..., Publisher], eventually: Callable[..., Any], wait_for_it: bool
+):
     with closing(socket.create_server(("127.0.0.1", 0))) as mute:
         url = f"amqp://guest:guest@127.0.0.1:{mute.getsockname()[1]}/"
         publisher = publishers(url, connects=False)
+        if wait_for_it:
+            eventually(lambda: publisher.connection)
         began = time.monotonic()
         assert publisher.publish(envelopes(3)) == [False] * 3
         assert publisher.connected is False
