@@ -65,10 +65,11 @@ class Publisher:
         self.thread.start()
 
     def stop(self) -> None:
-        """Close the connection and end the thread."""
+        """Close the connection and end the thread; one that is still connecting ends with that, by its timeouts."""
         self.stopping.set()
+        was_connected = self.connected
         self._call(self._close)
-        self.thread.join(self.timeout)
+        self.thread.join(self.timeout if was_connected else RECONNECT_SECONDS)
 
     @property
     def connected(self) -> bool:
@@ -133,8 +134,7 @@ class Publisher:
             on_close_callback=self._on_connection_lost,
         )
         try:
-            if not self.stopping.is_set():  # which came before there was a connection to close
-                connection.ioloop.start()
+            connection.ioloop.start()
         finally:
             with self.gate:
                 self.connection = None
@@ -145,8 +145,6 @@ class Publisher:
     def _close(self) -> None:
         if self.connection is not None and self.connection.is_open:
             self.connection.close()
-        elif self.connection is not None:
-            self.connection.ioloop.stop()  # it was still connecting, which may take until its timeouts
 
     def _on_connected(self, connection: Any) -> None:
         connection.channel(on_open_callback=self._on_channel)

@@ -41,7 +41,7 @@ def publishers(
     yield start
     for publisher in made:
         publisher.stop()
-        assert not publisher.thread.is_alive()
+        eventually(lambda ended=publisher.thread: not ended.is_alive())
 
 
 @pytest.fixture
