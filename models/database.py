@@ -140,7 +140,7 @@ def connect_postgresql(url: str, application_name: str, pool_size: int, transact
     """
     connect = postgresql_connector(url, application_name)
     engine = _postgresql_engine(connect, transactions or pool_size)
-    single = _postgresql_engine(connect, pool_size, isolation_level="AUTOCOMMIT")
+    single = _postgresql_engine(connect, pool_size, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
     return Database(engine, reader=single, single=single)
 
 
