@@ -42,6 +42,11 @@ class InHand:
             self._taken.update(fresh)
             return fresh
 
+    def lacks(self, refs: Iterable[Ref]) -> list[Ref]:
+        """Those of the refs that are not in hand."""
+        with self._lock:
+            return [ref for ref in refs if ref not in self._taken]
+
     def let_go(self, refs: Iterable[Ref]) -> None:
         """The jobs are ended, or were never started."""
         with self._lock:

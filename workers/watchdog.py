@@ -10,12 +10,15 @@ import structlog
 from sqlalchemy.orm import Session
 
 from jobs.outcomes import CancelRequested, Interrupt, LeaseLost, TimedOut
-from models import queries, reports, worker
+from models import moves, queries, reports, worker
 from models.database import Database
 from models.errors import Unavailable
+from models.moves import Ending
 from models.queries import Signal
 from models.reports import Report
+from models.states import Move
 from workers import metrics
+from workers.duties.rescue import LOST
 from workers.running import InHand, Run
 
 log = structlog.get_logger(__name__)
@@ -23,6 +26,7 @@ log = structlog.get_logger(__name__)
 TICK = timedelta(seconds=0.5)
 CANCEL_GRACE = timedelta(seconds=2)
 """How long a handler may take to notice `context.cancelled` by itself before it is interrupted."""
+MOST_TAKEN_BACK = 500
 
 
 class Watchdog:
@@ -70,14 +74,14 @@ class Watchdog:
             self.beat_due = now + worker.HEARTBEAT_EVERY.total_seconds()
 
     def _exchange(self, runs: list[Run], now: float) -> None:
-        """Write what the handlers said, read what they must know."""
-        told = [run for run in runs if run.context.latest_progress is not run.written_progress]
-        if told:
-            self._write_progress(told)
+        """Read what the handlers must know, then write what they said: on SQLite only a write may have to wait."""
         with self.database.reading() as session:
             signals = queries.signals(session, self.worker_id)
         for run in runs:
             _heed(run, signals.get(run.ref.id), now)
+        told = [run for run in runs if run.context.latest_progress is not run.written_progress]
+        if told:
+            self._write_progress(told)
 
     def _write_progress(self, runs: list[Run]) -> None:
         said = [(run, run.context.latest_progress) for run in runs]
@@ -91,6 +95,19 @@ class Watchdog:
         with self.database.transaction() as session:
             if not worker.beat(session, self.worker_id):
                 self.register(session)
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Queue what the rows say we run and nobody here does: the answer to its start, or its end, was lost."""
+        with self.database.reading() as session:
+            running = queries.running_of(session, [self.worker_id], MOST_TAKEN_BACK)
+        # Looked up after the rows were read: a job is in hand from before its start until after its end.
+        unheld = [Ending(ref, error=LOST, reason="its worker lost sight of it") for ref in self.in_hand.lacks(running)]
+        if unheld:
+            with self.database.transaction() as session:
+                rescued = moves.rescue(session, unheld, f"worker:{self.worker_id}")
+            metrics.moves.labels(Move.RESCUE).inc(len(rescued))
+            log.warning("jobs_taken_back", rescued=len(rescued))
 
 
 def _heed(run: Run, signal: Signal | None, now: float) -> None:

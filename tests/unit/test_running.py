@@ -69,3 +69,9 @@ def test_waiting_ends_with_the_last_job():
     assert in_hand.wait_until_empty(20) is True
     assert time.monotonic() - began < 10
     other.join()
+
+
+def test_what_is_not_in_hand_can_be_told():
+    in_hand = InHand()
+    in_hand.take([A])
+    assert in_hand.lacks([A, B, A_LATER]) == [B, A_LATER]

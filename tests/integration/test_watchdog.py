@@ -1,0 +1,474 @@
+"""The watchdog over handlers that run: it asks them to stop, makes them stop, and carries what they say."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import pytest
+from sqlalchemy import delete, event, text, update
+
+from jobs.context import Context
+from jobs.outcomes import Interrupt
+from models import moves, worker
+from models.database import Database
+from models.dialect import POSTGRESQL, SQLITE
+from models.errors import Unavailable
+from models.ids import new_id
+from models.job import Ref, jobs
+from models.moves import Ending
+from models.states import State
+from models.worker import HEARTBEAT_EVERY, workers
+from tests.factories import ago, job_in, unique
+from tests.mishaps import LosesAnswers
+from tests.workbench import Bench, counted, lent_database, write_effect
+from workers import watchdog as watchdog_module
+from workers.watchdog import CANCEL_GRACE, Watchdog
+
+DEADLINE = 20.0
+
+
+@pytest.fixture(scope="module", params=[POSTGRESQL, SQLITE])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    yield from lent_database(request, request.param)
+
+
+class Watched(Bench):
+    """A worker with one job in hand, and its watchdog, which looks when it is told to."""
+
+    def __init__(self, database: Database, eventually: Callable[..., Any]) -> None:
+        super().__init__(database)
+        self.eventually = eventually
+        self.watchdog = Watchdog(database, self.worker_id, self.executor.in_hand, lambda _session: self.registered())
+        self.registrations = 0
+        self.threads: list[threading.Thread] = []
+        self.over = threading.Event()
+
+    def registered(self) -> None:
+        self.registrations += 1
+
+    def begin(self, behaviour: Callable[[Context], Any], **columns: Any) -> Ref:
+        """Start a job on a thread of its own; returns once its handler runs."""
+        begun = threading.Event()
+
+        def behave(context: Context) -> Any:
+            begun.set()
+            return behaviour(context)
+
+        ref = self.plant(behave, **columns)
+        self.threads.append(threading.Thread(target=self.executor.run, args=[[ref]]))
+        self.threads[-1].start()
+        assert begun.wait(DEADLINE)
+        return ref
+
+    def look(self, seconds_later: float = 0.0) -> None:
+        self.watchdog.run_once(time.monotonic() + seconds_later)
+
+    def ended(self, ref: Ref) -> dict[str, Any]:
+        """The job's row when its handler is done."""
+        for thread in self.threads:
+            thread.join(DEADLINE)
+            assert not thread.is_alive(), "the handler never ended"
+        return self.row(ref)
+
+    def until_over(self, context: Context) -> str:
+        """A handler in a Python loop that listens to nobody."""
+        deadline = time.monotonic() + DEADLINE
+        while not self.over.is_set() and time.monotonic() < deadline:
+            pass
+        return "to the end"
+
+    def cancel(self, ref: Ref) -> None:
+        self.database.run(lambda session: moves.cancel(session, [ref.id], "tester"))
+
+
+@pytest.fixture
+def watched(database: Database, eventually: Callable[..., Any]) -> Iterator[Watched]:
+    made = Watched(database, eventually)
+    made.register()
+    yield made
+    made.over.set()
+    for thread in made.threads:
+        thread.join(DEADLINE)
+
+
+def interrupts(reason: str) -> float:
+    return counted("jobmill_interrupts_total", reason=reason)
+
+
+# Cancellation
+
+
+def test_a_handler_that_listens_stops_by_itself(watched: Watched):
+    ref = watched.begin(lambda context: context.wait(DEADLINE))
+    before = interrupts("CancelRequested")
+    watched.look()
+    assert watched.row(ref)["state"] == State.RUNNING
+    watched.cancel(ref)
+    watched.look()
+    assert watched.ended(ref)["state"] == State.CANCELLED
+    assert interrupts("CancelRequested") == before
+    assert [told["move"] for told in watched.history(ref)] == ["cancel", "stop"]
+
+
+def test_a_handler_that_does_not_is_interrupted_after_a_grace(watched: Watched):
+    ref = watched.begin(watched.until_over)
+    before = interrupts("CancelRequested")
+    watched.cancel(ref)
+    watched.look()
+    watched.look(CANCEL_GRACE.total_seconds() - 0.5)
+    assert interrupts("CancelRequested") == before
+    watched.look(CANCEL_GRACE.total_seconds() + 0.1)
+    assert watched.ended(ref)["state"] == State.CANCELLED
+    assert interrupts("CancelRequested") - before == 1
+
+
+def test_a_handler_that_swallows_its_interrupt_is_not_struck_twice(watched: Watched):
+    def behave(context: Context) -> str:
+        with suppress(Interrupt):
+            watched.until_over(context)
+        struck.set()
+        return watched.until_over(context)
+
+    struck = threading.Event()
+    ref = watched.begin(behave)
+    watched.cancel(ref)
+    watched.look()
+    watched.look(CANCEL_GRACE.total_seconds() + 1)
+    assert struck.wait(DEADLINE)
+    for _ in range(5):
+        watched.look(CANCEL_GRACE.total_seconds() + 2)
+    watched.over.set()
+    row = watched.ended(ref)
+    assert (row["state"], row["result"]) == (State.SUCCEEDED, "to the end")
+
+
+def test_only_the_job_that_is_to_be_cancelled_is_told(watched: Watched):
+    other = watched.begin(watched.until_over)
+    ref = watched.begin(watched.until_over)
+    watched.cancel(ref)
+    watched.look()
+    watched.look(CANCEL_GRACE.total_seconds() + 1)
+    watched.eventually(lambda: watched.row(ref)["state"] == State.CANCELLED)
+    watched.over.set()
+    assert watched.ended(other)["state"] == State.SUCCEEDED
+
+
+# Time limits
+
+
+@pytest.mark.parametrize(("max_attempts", "state"), [(5, State.QUEUED), (3, State.DEAD)])
+def test_a_handler_that_runs_too_long_fails(watched: Watched, max_attempts: int, state: State):
+    ref = watched.begin(watched.until_over, timeout_seconds=60, max_attempts=max_attempts)
+    watched.look(59)
+    assert watched.row(ref)["state"] == State.RUNNING
+    watched.look(60)
+    row = watched.ended(ref)
+    assert (row["state"], row["error"]["code"]) == (state, "timed-out")
+    assert "until_over" in row["error"]["trace"]
+
+
+def test_a_time_limit_needs_no_database(watched: Watched):
+    class Away(LosesAnswers):
+        def _session(self, _engine: Any) -> NoReturn:
+            raise Unavailable("away")
+
+    ref = watched.begin(watched.until_over, timeout_seconds=60)
+    watched.watchdog.database = Away(watched.database)
+    with pytest.raises(Unavailable):
+        watched.look(61)
+    assert watched.ended(ref)["error"]["code"] == "timed-out"
+
+
+# A lease that is lost
+
+
+def test_a_handler_whose_job_went_to_another_worker_is_stopped(watched: Watched, database: Database):
+    queue = unique("queue")
+    ref = watched.begin(watched.until_over, queue=queue)
+
+    def take_away(session: Any) -> Ref:
+        moves.rescue(session, [Ending(ref, error="{}", reason="test")], "tester")
+        (claimed,) = moves.claim(session, queue, 0, 1, timedelta(seconds=60))
+        moves.start(session, [claimed.ref], new_id())
+        return claimed.ref
+
+    new = database.run(take_away)
+    watched.look()
+    row = watched.ended(ref)
+    assert (row["state"], row["lease"]) == (State.RUNNING, new.lease)
+    assert row["worker_id"] != watched.worker_id
+
+
+def test_the_same_job_under_a_new_lease_on_the_same_worker_does_not_keep_the_old_handler_alive(
+    watched: Watched, database: Database
+):
+    ref = watched.begin(watched.until_over)
+    database.run(lambda session: session.execute(update(jobs).where(jobs.c.id == ref.id).values(lease=ref.lease + 1)))
+    before = interrupts("LeaseLost")
+    watched.look()
+    watched.ended(ref)
+    assert interrupts("LeaseLost") - before == 1
+
+
+def test_a_handler_whose_job_is_gone_altogether_is_stopped(watched: Watched, database: Database):
+    ref = watched.begin(watched.until_over)
+    database.run(lambda session: session.execute(delete(jobs).where(jobs.c.id == ref.id)))
+    before = interrupts("LeaseLost")
+    watched.look()
+    for thread in watched.threads:
+        thread.join(DEADLINE)
+    assert interrupts("LeaseLost") - before == 1
+
+
+def test_a_handler_that_ends_while_the_watchdog_looks_is_not_struck(watched: Watched):
+    before = interrupts("LeaseLost")
+    for _ in range(30):
+        ref = watched.begin(lambda _context: None)
+        watched.look()
+        assert watched.ended(ref)["state"] == State.SUCCEEDED
+    assert interrupts("LeaseLost") == before
+
+
+# What handlers say
+
+
+@pytest.fixture
+def writes(database: Database) -> Iterator[list[str]]:
+    """The statements that wrote progress."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "SET progress_percent" in statement:
+            seen.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(database.engine, "before_cursor_execute", note)
+
+
+def test_progress_is_written_once_a_look_however_often_it_is_told(watched: Watched, writes: list[str]):
+    told, more = threading.Event(), threading.Event()
+
+    def behave(context: Context) -> None:
+        for percent in range(100):
+            context.progress(percent, f"at {percent}")
+        told.set()
+        more.wait(DEADLINE)
+        context.progress(100)
+        told.set()
+        watched.over.wait(DEADLINE)
+
+    ref = watched.begin(behave)
+    assert told.wait(DEADLINE)
+    assert writes == []
+    watched.look()
+    row = watched.row(ref)
+    assert (row["progress_percent"], row["progress_message"]) == (99, "at 99")
+    watched.look()
+    assert len(writes) == 1
+    told.clear()
+    more.set()
+    assert told.wait(DEADLINE)
+    watched.look()
+    row = watched.row(ref)
+    assert (row["progress_percent"], row["progress_message"]) == (100, None)
+    assert len(writes) == 2
+
+
+def test_progress_of_several_handlers_is_one_statement(watched: Watched, writes: list[str]):
+    told = threading.Semaphore(0)
+
+    def behave(context: Context) -> None:
+        context.progress(50)
+        told.release()
+        watched.over.wait(DEADLINE)
+
+    refs = [watched.begin(behave) for _ in range(3)]
+    for _ in refs:
+        assert told.acquire(timeout=DEADLINE)
+    watched.look()
+    assert [watched.row(ref)["progress_percent"] for ref in refs] == [50] * 3
+    assert len(writes) == 1
+
+
+def test_progress_under_a_lost_lease_is_not_written(watched: Watched, database: Database):
+    told = threading.Event()
+
+    def behave(context: Context) -> None:
+        context.progress(50)
+        told.set()
+        watched.until_over(context)
+
+    ref = watched.begin(behave)
+    assert told.wait(DEADLINE)
+    database.run(lambda session: session.execute(update(jobs).where(jobs.c.id == ref.id).values(lease=ref.lease + 1)))
+    watched.look()
+    assert watched.row(ref)["progress_percent"] is None
+
+
+# The heartbeat
+
+
+def heartbeat(watched: Watched) -> Any:
+    with watched.database.reading() as session:
+        return session.execute(workers.select().where(workers.c.id == watched.worker_id)).mappings().one_or_none()
+
+
+def test_a_heartbeat_is_written_when_it_is_due_and_not_before(watched: Watched, database: Database):
+    database.run(lambda session: session.execute(update(workers).values(heartbeat_at=ago(seconds=100))))
+    silent = heartbeat(watched)["heartbeat_at"]
+    watched.look(HEARTBEAT_EVERY.total_seconds() - 0.5)
+    assert heartbeat(watched)["heartbeat_at"] == silent
+    watched.look(HEARTBEAT_EVERY.total_seconds() + 0.1)
+    assert heartbeat(watched)["heartbeat_at"] > ago(seconds=50)
+    database.run(lambda session: session.execute(update(workers).values(heartbeat_at=ago(seconds=100))))
+    watched.look(HEARTBEAT_EVERY.total_seconds() + 0.2)
+    assert heartbeat(watched)["heartbeat_at"] < ago(seconds=50)
+
+
+def test_a_worker_that_was_given_up_is_back_with_its_next_beat(watched: Watched, database: Database):
+    database.run(lambda session: worker.mark_stopped(session, [watched.worker_id]))
+    watched.look(HEARTBEAT_EVERY.total_seconds() + 1)
+    assert heartbeat(watched)["stopped_at"] is None
+    assert watched.registrations == 0
+
+
+def test_a_worker_whose_row_is_gone_registers_again(watched: Watched, database: Database):
+    database.run(lambda session: session.execute(delete(workers).where(workers.c.id == watched.worker_id)))
+    watched.look(HEARTBEAT_EVERY.total_seconds() + 1)
+    assert watched.registrations == 1
+
+
+# Jobs that the rows say we run and nobody here does
+
+
+def beat(watched: Watched) -> None:
+    watched.look(HEARTBEAT_EVERY.total_seconds() + 1)
+
+
+def test_a_job_whose_start_was_committed_and_never_heard_of_is_queued_again(
+    database: Database, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Database.run_single, "__defaults__", (timedelta(seconds=0.1),))
+    forgetful, ran = LosesAnswers(database), []
+    watched = Watched(forgetful, eventually)
+    watched.register()
+    ref = watched.plant(lambda _context: ran.append(1))
+    forgetful.times = 10_000
+    watched.executor.run([ref])
+    forgetful.times = 0
+    assert watched.row(ref)["state"] == State.RUNNING
+    beat(watched)
+    row = watched.row(ref)
+    assert (row["state"], row["lost"], row["attempt"]) == (State.QUEUED, 1, 2)
+    assert ran == []
+    (told,) = watched.history(ref)
+    assert (told["move"], told["actor"]) == ("rescue", f"worker:{watched.worker_id}")
+
+
+def test_jobs_in_hand_and_other_workers_jobs_are_left_alone(watched: Watched, database: Database):
+    mine = watched.begin(watched.until_over)
+    others = database.run(lambda session: job_in(session, State.RUNNING))
+    beat(watched)
+    assert [watched.row(ref)["state"] for ref in (mine, others)] == [State.RUNNING] * 2
+    watched.over.set()
+    assert watched.ended(mine)["state"] == State.SUCCEEDED
+
+
+def test_a_job_nobody_runs_that_was_to_be_cancelled_is_cancelled(watched: Watched, database: Database):
+    ref = watched.plant(lambda _context: None, State.RUNNING, worker_id=watched.worker_id)
+    watched.cancel(ref)
+    beat(watched)
+    assert watched.row(ref)["state"] == State.CANCELLED
+
+
+# A handler that holds its session open: on SQLite the only writer there can be
+
+
+@pytest.fixture
+def holder(watched: Watched) -> Iterator[Ref]:
+    """A job whose handler has written through its session and goes on."""
+    written = threading.Event()
+
+    def behave(context: Context) -> None:
+        write_effect(context)
+        written.set()
+        watched.over.wait(DEADLINE)
+
+    ref = watched.begin(behave)
+    assert written.wait(DEADLINE)
+    yield ref
+    watched.over.set()
+
+
+def test_reading_never_waits_for_a_handler_that_holds_its_session(watched: Watched, holder: Ref, database: Database):
+    began = time.monotonic()
+    for _ in range(20):
+        with database.reading() as session:
+            assert (
+                session.execute(text("SELECT count(*) FROM effects WHERE job = :j"), {"j": holder.id.hex}).scalar() == 0
+            )
+        assert watched.row(holder)["state"] == State.RUNNING
+        watched.look()
+    assert time.monotonic() - began < 2
+    watched.over.set()
+    assert watched.ended(holder)["state"] == State.SUCCEEDED
+    assert watched.effects(holder) == ["done"]
+
+
+def test_a_cancellation_reaches_its_handler_while_another_holds_its_session(watched: Watched, database: Database):
+    said, written = threading.Event(), threading.Event()
+
+    def talks(context: Context) -> None:
+        context.progress(50)
+        said.set()
+        context.wait(DEADLINE)
+
+    def holds(context: Context) -> None:
+        write_effect(context)
+        written.set()
+        watched.over.wait(DEADLINE)
+
+    talker = watched.begin(talks)
+    watched.cancel(talker)
+    watched.begin(holds)
+    assert said.wait(DEADLINE)
+    assert written.wait(DEADLINE)
+    context = next(run.context for run in watched.executor.in_hand.runs() if run.ref == talker)
+    other = threading.Thread(target=quiet, args=[watched.look])
+    other.start()
+    assert context.cancellation.wait(2)  # before the progress, which on SQLite has to wait for the holder
+    watched.over.set()
+    other.join(DEADLINE)
+
+
+def quiet(step: Callable[[], Any]) -> None:
+    with suppress(Unavailable):
+        step()
+
+
+# The thread
+
+
+def test_the_watch_goes_on_after_the_database_was_away(watched: Watched, monkeypatch: pytest.MonkeyPatch):
+    class AwayAtFirst(LosesAnswers):
+        looks = 0
+
+        def reading(self) -> Any:
+            self.looks += 1
+            if self.looks <= 3:
+                raise (Unavailable("away") if self.looks % 2 else ValueError("a bug"))
+            return super().reading()
+
+    monkeypatch.setattr(watchdog_module, "TICK", timedelta(seconds=0.01))
+    away = watched.watchdog.database = AwayAtFirst(watched.database)
+    ref = watched.begin(lambda context: context.wait(DEADLINE))
+    watched.cancel(ref)
+    watched.watchdog.start()
+    assert watched.ended(ref)["state"] == State.CANCELLED
+    assert away.looks > 3
+    watched.watchdog.stop()
+    assert not watched.watchdog.thread.is_alive()
