@@ -71,7 +71,8 @@ def doors(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 def embedded(doors: Doors) -> Iterator[int]:
     server = EmbeddedServer(settings(port=0, api_threads=4), doors.app)
     server.server.timeout = STALL_SECONDS
-    address = server.start()
+    address = server.listen()
+    server.serve()
     yield int(address.rpartition(":")[2])
     server.stop()
 
