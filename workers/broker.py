@@ -4,7 +4,8 @@ The dispatcher publishes through `workers.publisher`. Dramatiq is pinned, and a 
 private names used here exist.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from dramatiq import Message, MessageProxy
@@ -88,23 +89,25 @@ class JobmillConsumer(_RabbitmqConsumer):
             if isinstance(error, StopIteration) or getattr(error, "reply_code", None) == 404:  # noqa: PLR2004
                 self.broker.queues_pending.add(q_name(self.queue_name))
             raise ConnectionClosed(error) from None
-        return None if method is None or body is None else self._checked(method.delivery_tag, body)
+        if method is None or body is None:
+            return None
+        if self.broker.draining:  # it began while we waited for this message
+            self.channel.basic_nack(method.delivery_tag, requeue=True)
+            return None
+        return self._checked(method.delivery_tag, body)
 
     def ack(self, message: MessageProxy) -> None:
         """Acknowledge, unless an earlier consumer delivered it."""
-        if self._is_mine(message):
-            super().ack(message)
+        self._answer(message, super().ack)
 
     def nack(self, message: MessageProxy) -> None:
         """Dead-letter, unless an earlier consumer delivered it."""
-        if self._is_mine(message):
-            super().nack(message)
+        self._answer(message, super().nack)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Give messages back to RabbitMQ at once, for another worker."""
         for message in messages:
-            if self._is_mine(message):
-                self._give_back(message)
+            self._answer(message, self._give_back)
 
     def _give_back(self, message: MessageProxy) -> None:
         tag = message._tag  # noqa: SLF001 - Dramatiq's own name for it
@@ -121,11 +124,17 @@ class JobmillConsumer(_RabbitmqConsumer):
         self.known_tags.add(tag)
         return JobmillMessage(dramatiq_message(self.queue_name, refs), self, tag)
 
+    def _answer(self, message: MessageProxy, answer: Callable[[MessageProxy], None]) -> None:
+        """Answer a message that this consumer delivered; on a lost connection RabbitMQ has it back already."""
+        if self._is_mine(message):
+            # Dramatiq would have the thread wait five seconds for the connection, and try in vain.
+            with suppress(ConnectionClosed, *topology.BROKER_ERRORS):
+                return answer(message)
+        metrics.stale_acknowledgements.inc()
+        return None
+
     def _is_mine(self, message: MessageProxy) -> bool:
-        mine = getattr(message, "consumer", None) is self
-        if not mine:
-            metrics.stale_acknowledgements.inc()
-        return mine
+        return getattr(message, "consumer", None) is self
 
     def _take_nothing_more(self) -> None:
         """Cancel once, then only keep the connection alive for the acknowledgements still to come."""

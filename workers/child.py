@@ -22,6 +22,7 @@ from models.errors import Unavailable
 from models.ids import new_id
 from models.moves import Ending
 from workers import metrics
+from workers.duties.rescue import rescue_from
 from workers.executor import Executor
 from workers.messages import ACTOR
 from workers.watchdog import Watchdog
@@ -90,7 +91,9 @@ class WorkerProcess:
             self._interrupt_the_rest()
         self.watchdog.stop()
         self.dramatiq.stop(timeout=int(LAST_WORDS.total_seconds() * 1000))
-        self._tell(worker.mark_stopped, [self.id])
+        # Whatever is still said to run here, no one would ask for again once the worker is known to be gone.
+        self._tell(rescue_from, [self.id], f"worker:{self.id}", "its worker stopped")
+        self.broker.close()
         log.info("worker_stopped", worker_id=str(self.id))
 
     def _register(self, session: Session) -> None:

@@ -284,6 +284,19 @@ def test_an_answer_to_an_earlier_consumers_message_is_dropped(
     eventually(lambda: (depth(), depth(".XQ")) == (1, 0))
 
 
+@pytest.mark.parametrize("way", ["ack", "nack", "requeue"])
+def test_an_answer_on_a_broken_connection_is_dropped_and_keeps_no_thread_waiting(
+    consumers: Callable[..., JobmillConsumer], publish: Callable[..., None], way: str
+):
+    consumer = consumers()
+    publish(body())
+    message = message_of(consumer)
+    consumer.connection.close()
+    before = counted("jobmill_stale_acknowledgements_total")
+    consumer.requeue([message]) if way == "requeue" else getattr(consumer, way)(message)
+    assert counted("jobmill_stale_acknowledgements_total") - before == 1
+
+
 # When the broker goes away
 
 
@@ -315,6 +328,25 @@ def test_a_broken_connection_is_told_as_dramatiq_expects_it(
     with pytest.raises(ConnectionClosed):
         settle(consumer, looks=50)
     proxy.close()
+
+
+def test_a_message_that_comes_while_draining_begins_goes_back_unread(
+    consumers: Callable[..., JobmillConsumer], publish: Callable[..., None], depth: Callable[..., int]
+):
+    consumer = consumers(prefetch=1)
+    assert next(consumer) is None
+    publish(body())
+    waiting = consumer.iterator
+
+    def drain_meanwhile() -> Iterator[Any]:
+        for delivery in waiting:
+            consumer.broker.draining = True
+            yield delivery
+
+    consumer.iterator = drain_meanwhile()
+    settle(consumer)
+    consumer.close()
+    assert depth() == 1
 
 
 def test_a_draining_consumer_takes_nothing_more_and_can_still_acknowledge(
