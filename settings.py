@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     @classmethod
     def _amqp(cls, value: SecretStr | None) -> SecretStr | None:
         for url in value.get_secret_value().split(",") if value else ():
-            _of_scheme(SecretStr(url), "amqp", "amqps")
+            _of_scheme(SecretStr(url.strip()), "amqp", "amqps")
         return value
 
     @field_validator("redis_url")
@@ -191,7 +191,8 @@ class Settings(BaseSettings):
     @property
     def rabbitmq_urls(self) -> tuple[str, ...]:
         """The brokers' addresses in the order they are tried; empty in the embedded mode."""
-        return tuple(self.rabbitmq_url.get_secret_value().split(",")) if self.rabbitmq_url else ()
+        urls = self.rabbitmq_url.get_secret_value().split(",") if self.rabbitmq_url else ()
+        return tuple(url.strip() for url in urls)
 
 
 def load(**flags: object) -> Settings:

@@ -29,6 +29,7 @@ def create_app(services: Services) -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.extensions["jobmill"] = services
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
     for blueprint in (jobs.blueprint, catalogue.blueprint, health.blueprint, pages):
         app.register_blueprint(blueprint)
     app.before_request(_begin)

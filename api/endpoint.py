@@ -22,7 +22,7 @@ from api.services import Services
 from jobs import api_keys
 from jobs.outcomes import Json
 from jobs.scopes import Principal, Scope
-from jobs.submit import pointer
+from jobs.submit import plain_words, pointer
 
 PATIENCE = timedelta(seconds=0.5)
 """How long a request tries again while the database is away, before it answers 503."""
@@ -45,6 +45,7 @@ class Call:
     query: Any
     body: Any
     document: Json
+    tries: int = 0
     _made: Any = None
 
     def once(self, make: Callable[[], Made]) -> Made:
@@ -120,6 +121,7 @@ def _serve(operation: Operation, view: Callable[..., Reply], path: dict[str, Any
         if not calls:  # a step that is tried again must not read the body twice
             calls.append(Call(services, session, principal, *_parse(operation)))
         calls[0].session = session
+        calls[0].tries += 1
         return view(calls[0], **path)
 
     database = services.database
@@ -185,9 +187,7 @@ def _checked(model: type[BaseModel], values: Any, place: str, flaws: list[Flaw])
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_context=False, include_input=False):
             where = pointer(fault["loc"]) if place == "body" else ".".join(str(part) for part in fault["loc"][:1])
-            flaws.append(
-                Flaw(place, where, fault["type"].replace("_", "-"), fault["msg"].removeprefix("Value error, "))
-            )
+            flaws.append(Flaw(place, where, fault["type"].replace("_", "-"), plain_words(fault["msg"])))
         return None
 
 

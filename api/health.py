@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from models.errors import Unavailable
 blueprint = Blueprint("health", __name__)
 
 PROBE_SECONDS = 1.0
+DEADLINE_SECONDS = 1.5
 KEPT_SECONDS = 1.0
 """An answer about dependencies is kept this long, so that probing us is no way to load them."""
 
@@ -41,7 +43,7 @@ def readyz() -> tuple[Response, int]:
 def _kept(services: Services) -> Mapping[str, str]:
     at, checks = services.last_checks
     if time.monotonic() - at > KEPT_SECONDS:
-        checks = {name: _state(probe) for name, probe in _probes(services).items()}
+        checks = {name: _state(name, probe, services.probing) for name, probe in _probes(services).items()}
         services.last_checks = (time.monotonic(), checks)
     return checks
 
@@ -57,12 +59,26 @@ def _probes(services: Services) -> dict[str, Callable[[], None]]:
     return probes
 
 
-def _state(probe: Callable[[], None]) -> str:
+def _state(name: str, probe: Callable[[], None], probing: dict[str, threading.Thread]) -> str:
+    """Ask on a thread: a frozen server keeps whoever asks it, for longer than whoever asks us will wait."""
+    last = probing.get(name)
+    if last is not None and last.is_alive():
+        return "down"
+    answers: list[str] = []
+    thread = threading.Thread(target=_ask, args=[probe, answers], name=f"probe-{name}", daemon=True)
+    probing[name] = thread
+    thread.start()
+    thread.join(DEADLINE_SECONDS)
+    return answers[0] if answers else "down"
+
+
+def _ask(probe: Callable[[], None], answers: list[str]) -> None:
     try:
         probe()
     except (Unavailable, OSError, redis.RedisError):
-        return "down"
-    return "ok"
+        answers.append("down")
+    else:
+        answers.append("ok")
 
 
 def _any_broker(urls: tuple[str, ...]) -> None:

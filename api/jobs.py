@@ -35,6 +35,8 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NUMBER = re.compile(r"[-+0-9.eE_\s]+")
+MOST_CHOICES = 20
+"""How often one parameter of a list may repeat: each adds a branch to its query."""
 LONGEST_DELAY_SECONDS = 366 * 24 * 3600
 
 
@@ -90,8 +92,8 @@ class SubmitBody(BaseModel, extra="forbid", strict=True):
 class JobsQuery(ListQuery):
     """What GET /v1/jobs takes."""
 
-    state: repeatable(tuple[State, ...]) = ()  # type: ignore[valid-type]
-    type: repeatable(tuple[str, ...]) = ()  # type: ignore[valid-type]
+    state: Annotated[repeatable(tuple[State, ...]), Field(max_length=MOST_CHOICES)] = ()  # type: ignore[valid-type]
+    type: Annotated[repeatable(tuple[str, ...]), Field(max_length=MOST_CHOICES)] = ()  # type: ignore[valid-type]
     queue: Word | None = None
 
 
@@ -151,7 +153,7 @@ def list_events(call: Call, job_id: str) -> Reply:
 def cancel_job(call: Call, job_id: str) -> Reply:
     """Cancel a waiting job, or ask a running one to stop."""
     try:
-        job = operate.cancel(call.session, call.principal, job_uuid(job_id))
+        job = operate.cancel(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except operate.JobIsFinal as error:
         raise Problem("job-is-final", str(error)) from None
     return Reply(job_document(job), 202, {"Location": f"/v1/jobs/{job.id}"} | _polling(job))

@@ -68,7 +68,9 @@ KINDS: dict[str, Kind] = {
         500, "Something broke on our side", "Try again later; name the request_id when you report it."
     ),
     "unavailable": Kind(
-        503, "The database is away", "Nothing was lost or half done. Try again after `Retry-After` seconds."
+        503,
+        "The database is away",
+        "Try again after `Retry-After` seconds, with the same Idempotency-Key: a job is then recorded once.",
     ),
 }
 

@@ -1,8 +1,9 @@
 """What the API needs of the rest of the process, made once and passed in."""
 
 import math
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from sqlalchemy.orm import Session
@@ -27,6 +28,7 @@ class Services:
     doorbell: Doorbell
     version: str
     last_checks: tuple[float, Mapping[str, str]] = (-math.inf, MappingProxyType({}))
+    probing: dict[str, threading.Thread] = field(default_factory=dict)
     _pepper: bytes | None = None
 
     def pepper(self, session: Session) -> bytes:

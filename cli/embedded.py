@@ -80,8 +80,15 @@ def _ensure_key(settings: Settings, database: Database) -> tuple[str, Path | Non
         token, kept, new = path.read_text().strip(), path, False
     else:
         token, kept, new = api_keys.new_token(), path, True
-    with database.transaction() as session:
-        api_keys.ensure_bootstrap_key(session, api_keys.pepper(session, settings), token)
+    try:
+        with database.transaction() as session:
+            api_keys.ensure_bootstrap_key(session, api_keys.pepper(session, settings), token)
+    except api_keys.BootstrapKeyRefused:
+        if kept is None:
+            raise
+        raise BadSetting(
+            f"The key in {path} was revoked. Delete the file, and the next start makes a new one."
+        ) from None
     if new:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token + "\n")

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from jobs.scopes import Principal
 from models import moves, queries
 from models.job import Job
+from models.states import State
 
 
 class NoSuchJob(LookupError):  # noqa: N818
@@ -31,11 +32,14 @@ def find(session: Session, principal: Principal, job_id: UUID) -> Job:
     return job
 
 
-def cancel(session: Session, principal: Principal, job_id: UUID) -> Job:
-    """Cancel a waiting job, or ask a running one to stop; gives it as it is then. Raises NoSuchJob, JobIsFinal."""
+def cancel(session: Session, principal: Principal, job_id: UUID, *, again: bool = False) -> Job:
+    """Cancel a waiting job, or ask a running one to stop; gives it as it is then. Raises NoSuchJob, JobIsFinal.
+
+    With `again`, an earlier try may have been committed and only its answer lost: cancelled is then as asked.
+    """
     find(session, principal, job_id)
     moved = moves.cancel(session, [job_id], principal.actor)
     job = find(session, principal, job_id)
-    if job.final and not moved:
+    if job.final and not moved and not (again and job.state is State.CANCELLED):
         raise JobIsFinal(job)
     return job

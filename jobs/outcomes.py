@@ -109,7 +109,9 @@ class Stopped:
 
 @dataclass(frozen=True)
 class GivenBack:
-    """The worker drained before the handler was done; the attempt is given back."""
+    """Through no fault of its own the attempt came to nothing, and is given back."""
+
+    reason: str = "the worker stopped"
 
 
 @dataclass(frozen=True)

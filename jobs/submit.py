@@ -199,10 +199,17 @@ def _args_faults(asked: Submission, job_type: JobType) -> list[Fault]:
         job_type.parse(asked.args)
     except ValidationError as error:
         return [
-            Fault(pointer(("args", *fault["loc"])), fault["type"], fault["msg"])
+            Fault(pointer(("args", *fault["loc"])), fault["type"].replace("_", "-"), plain_words(fault["msg"]))
             for fault in error.errors(include_url=False, include_context=False, include_input=False)
         ]
+    except Exception as error:  # noqa: BLE001 - a model's own validator may raise anything
+        return [Fault("/args", "invalid-args", f"{job_type.name} cannot read these args: {type(error).__name__}.")]
     return []
+
+
+def plain_words(message: str) -> str:
+    """Pydantic's message without its prefix for errors that our own validators raised."""
+    return message.removeprefix("Value error, ")
 
 
 def pointer(place: tuple[Any, ...]) -> str:

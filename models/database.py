@@ -151,6 +151,7 @@ def _postgresql_engine(connect: Callable[[], Any], pool_size: int, **options: An
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=2,
+        hide_parameters=True,  # they are customers' data, and errors are logged
         json_serializer=_dumps,
         json_deserializer=orjson.loads,
         **options,
@@ -187,6 +188,7 @@ def connect_sqlite(path: Path, pool_size: int) -> Database:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
+        hide_parameters=True,  # they are customers' data, and errors are logged
         json_serializer=_dumps,
         json_deserializer=orjson.loads,
     )

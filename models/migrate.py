@@ -27,7 +27,8 @@ def upgrade(database: Database) -> str:
     """Bring the tables to this release in one transaction; gives the revision. Safe to run twice or at once."""
     from alembic import command
 
-    with database.engine.begin() as connection:
+    with database.transaction() as session:
+        connection = session.connection()
         if database.dialect == POSTGRESQL:
             connection.execute(text("SET LOCAL lock_timeout = '60s'"))
             connection.execute(text("SET LOCAL statement_timeout = 0"))

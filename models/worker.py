@@ -130,8 +130,8 @@ def unstopped(session: Session, limit: int) -> list[UUID]:
     return list(session.scalars(select(workers.c.id).where(workers.c.stopped_at.is_(None)).limit(limit)))
 
 
-def list_workers(session: Session, limit: int = 1000) -> list[Worker]:
-    """Workers that live, or were alive within the last hour, newest first."""
+def list_workers(session: Session, limit: int = 1000, *, live_only: bool = False) -> list[Worker]:
+    """Workers that live, or were alive within the last hour, newest first; or only those that take jobs now."""
     c = workers.c
     busy = select(func.count()).where(jobs.c.worker_id == c.id, in_state(State.RUNNING)).scalar_subquery()
     state = case(
@@ -157,15 +157,15 @@ def list_workers(session: Session, limit: int = 1000) -> list[Worker]:
         .order_by(c.id.desc())
         .limit(limit)
     )
+    if live_only:
+        query = query.where(state == "live")
     return [Worker(**{**row, "queues": tuple(row["queues"])}) for row in session.execute(query).mappings()]
 
 
 def capacities(session: Session) -> dict[str, Capacity]:
     """For each queue with a live worker, what its workers could take."""
     totals: dict[str, Capacity] = {}
-    for worker in list_workers(session):
-        if worker.state != "live":
-            continue
+    for worker in list_workers(session, live_only=True):
         for queue in worker.queues:
             known = totals.get(queue, Capacity(0, 0))
             totals[queue] = Capacity(known.threads + worker.threads, known.free + max(0, worker.threads - worker.busy))

@@ -38,6 +38,8 @@ class JobmillBroker(RabbitmqBroker):
             self.emit_after("declare_queue", queue_name)
         if ensure:
             self._ensure_queue(queue_name)
+            # Made on this thread for the declaration only; left open it would miss its heartbeats.
+            del self.connection
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Refused: only the dispatcher publishes, after it claimed the jobs."""

@@ -19,7 +19,7 @@ from jobs.outcomes import (
     Stopped,
     Succeeded,
 )
-from jobs.retry import RetryPolicy
+from jobs.retry import LONGEST_DELAY, Exponential, RetryPolicy
 from models import moves
 from models.moves import Ending, Moved, Started
 from models.states import Move
@@ -51,8 +51,8 @@ def decide(outcome: Outcome, job: Started, policy: RetryPolicy, chance: float) -
             decision = Decision(Move.SNOOZE, Ending(job.ref, delay_seconds=after.total_seconds(), reason=reason))
         case Stopped():
             decision = Decision(Move.STOP, Ending(job.ref, reason="the handler stopped as asked"))
-        case GivenBack():
-            decision = Decision(Move.INTERRUPT, Ending(job.ref, reason="the worker stopped"))
+        case GivenBack(reason):
+            decision = Decision(Move.INTERRUPT, Ending(job.ref, reason=reason))
         case Abandoned():
             pass
         case _:
@@ -65,8 +65,16 @@ def _after_failure(
 ) -> Decision:
     if job.attempt >= job.max_attempts:
         return Decision(Move.BURY, Ending(job.ref, error=as_json(failure), reason="attempts exhausted"))
-    wait = policy.delay(job.attempt, chance) if after is None else after
+    wait = _policy_delay(policy, job.attempt, chance) if after is None else after
     return Decision(Move.RETRY, Ending(job.ref, error=as_json(failure), delay_seconds=wait.total_seconds()))
+
+
+def _policy_delay(policy: RetryPolicy, attempt: int, chance: float) -> timedelta:
+    """The policy's wait, bounded; a policy of the user's own that fails must not cost the record of the attempt."""
+    try:
+        return min(max(policy.delay(attempt, chance), timedelta(0)), LONGEST_DELAY)
+    except Exception:  # noqa: BLE001
+        return Exponential().delay(attempt, chance)
 
 
 def as_json(failure: Failure) -> str:

@@ -57,7 +57,7 @@ class Executor:
         try:
             for job in self._start(fresh):
                 self._do(job)
-        except Exception:
+        except BaseException:
             log.exception("message_failed", jobs=[str(ref.id) for ref in fresh])
         finally:
             self.in_hand.let_go(fresh)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from jobs.attempt import outcome_of
-from jobs.outcomes import Failed, Failure, Outcome
+from jobs.outcomes import Failed, Failure, GivenBack, Outcome
 from jobs.retry import RetryPolicy, jitter
 from models import moves, queries
 from models.database import Database
@@ -33,14 +33,16 @@ class Recorder:
         decision = decide(outcome, job, policy, jitter())
         if desk.session is not None and decision is not None and decision.move is Move.SUCCEED:
             mishap = self._succeed_together(desk, desk.session, decision)
-            if not isinstance(mishap, Failed):
+            if not isinstance(mishap, Failed | GivenBack):
                 return mishap
             decision = decide(mishap, job, policy, jitter())
         desk.roll_back()
         return self._make(decision) if decision else None
 
-    def _succeed_together(self, desk: DatabaseDesk, session: Session, decision: Decision) -> Move | Failed | None:
-        """Commit the handler's own writes and its job's success at once; a Failed says why that went wrong."""
+    def _succeed_together(
+        self, desk: DatabaseDesk, session: Session, decision: Decision
+    ) -> Move | Failed | GivenBack | None:
+        """Commit the handler's own writes and its job's success at once; an outcome says why that went wrong."""
         try:
             if not apply(session, decision, self.actor):
                 desk.roll_back()
@@ -52,13 +54,12 @@ class Recorder:
             return Failed(Failure(*_told(outcome_of(error)), code="commit-failed"))
         return Move.SUCCEED
 
-    def _after_lost_commit(self, ref: Ref) -> Move | Failed:
-        """Look again: the COMMIT may have succeeded while its answer was lost."""
+    def _after_lost_commit(self, ref: Ref) -> Move | GivenBack:
+        """Look again: the COMMIT may have succeeded while its answer was lost. If not, nobody is to blame."""
         states = self.database.run(lambda session: queries.states_of(session, [ref]), PATIENCE)
         if states.get(ref) is State.SUCCEEDED:
             return Move.SUCCEED
-        message = "The database was lost before the handler's writes were committed."
-        return Failed(Failure("Unavailable", message, "commit-failed"))
+        return GivenBack("the database was lost before the handler's writes were committed")
 
     def _make(self, decision: Decision) -> Move | None:
         # Success is one statement; every other ending writes history too.
@@ -72,7 +73,8 @@ class Recorder:
         state = queries.states_of(session, [ref]).get(ref)
         if state is State.RUNNING:
             # Still ours and yet refused: a cancellation came meanwhile, and such a job does not go back.
-            stopped = moves.stop(session, [Ending(ref, reason="cancelled between two attempts")], self.actor)
+            ending = Ending(ref, error=decision.ending.error, reason="cancelled between two attempts")
+            stopped = moves.stop(session, [ending], self.actor)
             return Move.STOP if stopped else None
         # Same lease, target reached: an earlier try was committed and only its answer was lost.
         return decision.move if state in MOVES[decision.move].targets else None

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from models import moves, queries, worker
 from models.database import Database
+from models.errors import Unavailable
 from models.moves import Moved
 from models.queries import Lane
 from models.states import Move
@@ -121,12 +122,17 @@ class Dispatch:
         return min(pause(step), _until_due(lanes))
 
     def _claim(self, due: Iterable[Lane], wanted: int) -> list[Moved]:
+        """Claim lane by lane; what was claimed before the database went away is published all the same."""
         claimed: list[Moved] = []
-        with self.database.single() as session:
-            for lane in due:
-                left = wanted - len(claimed)
-                if left > 0:
-                    claimed += moves.claim(session, lane.queue, lane.priority, left, CLAIM_EXPIRES_AFTER)
+        try:
+            with self.database.single() as session:
+                for lane in due:
+                    left = wanted - len(claimed)
+                    if left > 0:
+                        claimed += moves.claim(session, lane.queue, lane.priority, left, CLAIM_EXPIRES_AFTER)
+        except Unavailable:
+            if not claimed:
+                raise
         return claimed
 
     def _publish(self, claimed: list[Moved]) -> int:

@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 EVERY_SECONDS = 2.0
 SETTLED_AFTER = timedelta(seconds=5)
 """A message published this long ago is on its queue, with a worker, or lost."""
+RENEWED_FOR = timedelta(minutes=2)
+"""Counting cannot find the one message that was lost from a queue that is never empty. So claims are renewed for
+this long only; then they expire, and a message that waited so long is stale when it comes."""
 
 
 def missing(claims: list[Ref], waiting: int) -> tuple[list[Ref], list[Ref]]:
@@ -54,13 +57,14 @@ class Reconcile:
     def _compare(self, queue: str, waiting: int) -> None:
         with self.database.reading() as session:
             claims = queries.settled_claims(session, queue, SETTLED_AFTER, MOST_ON_BROKER)
+            old = set(queries.settled_claims(session, queue, RENEWED_FOR, MOST_ON_BROKER))
         lost, kept = missing(claims, waiting)
         if not claims:
             return
         with self.database.transaction() as session:
             released = moves.release(session, lost) if lost else []
-            if kept:
-                reports.renew_claims(session, kept, CLAIM_EXPIRES_AFTER)
+            if young := [ref for ref in kept if ref not in old]:
+                reports.renew_claims(session, young, CLAIM_EXPIRES_AFTER)
         if released:
             metrics.moves.labels(Move.RELEASE).inc(len(released))
             log.warning("messages_were_lost", queue=queue, jobs=len(released))

@@ -21,7 +21,7 @@ EVERY_SECONDS = 2.0
 LOST = orjson.dumps(
     {
         "type": "WorkerLost",
-        "message": "The worker died three times while it ran this job.",
+        "message": "The worker died while it ran this job.",
         "code": "lost",
     }
 ).decode()
