@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from cli import compose
 from cli.serving import EmbeddedServer
@@ -43,7 +44,7 @@ def embedded(settings: Settings) -> Iterator[Running]:
         )
     registry = compose.registry(settings)
     with ExitStack() as stack:
-        stack.enter_context(lock_directory(settings.data_dir))
+        stack.enter_context(_locked(settings))
         database = compose.embedded_database(settings, DATABASE_CONNECTIONS + settings.threads + settings.api_threads)
         stack.callback(database.close)
         migrate.upgrade(database)
@@ -69,6 +70,13 @@ def embedded(settings: Settings) -> Iterator[Running]:
         server.serve()
         stack.callback(server.stop)  # once more, since the last callback is the first: no request while the rest stops
         yield Running(address, token, key_file, new)
+
+
+def _locked(settings: Settings) -> IO[str]:
+    try:
+        return lock_directory(settings.data_dir)
+    except OSError as error:
+        raise BadSetting(f"JOBMILL_DATA_DIR={settings.data_dir} cannot be used: {error.strerror}.") from None
 
 
 def _ensure_key(settings: Settings, database: Database) -> tuple[str, Path | None, bool]:
