@@ -1,0 +1,573 @@
+"""The dispatcher's duties, one step at a time: what each takes, gives back, deletes, and leaves alone."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pika
+import pytest
+from sqlalchemy import delete, func, select, update
+
+from models import moves, worker
+from models.database import Database
+from models.dialect import POSTGRESQL, SQLITE
+from models.errors import Unavailable
+from models.ids import new_id
+from models.job import Ref, job_events, jobs
+from models.states import State
+from models.worker import leases, workers
+from tests.factories import ago, history_of, job_in, jobs_in, row_of
+from tests.workbench import counted, lent_database
+from workers.duties import leadership as leadership_module
+from workers.duties import prune as prune_module
+from workers.duties import rescue as rescue_module
+from workers.duties.dispatch import LONGEST_SLEEP, NO_LEADER_SLEEP, Dispatch
+from workers.duties.leadership import RENEW_EVERY, TERM, Leadership
+from workers.duties.prune import BETWEEN_BATCHES, EVERY_SECONDS, Prune
+from workers.duties.reconcile import Reconcile
+from workers.duties.rescue import Rescue, take_over
+from workers.local_broker import LocalBroker
+from workers.publisher import Publisher
+from workers.transport import Envelope
+
+LEADS: Any = SimpleNamespace(held=True, holder=new_id())
+STANDS_BY: Any = SimpleNamespace(held=False, holder=new_id())
+
+
+@pytest.fixture(scope="module", params=[POSTGRESQL, SQLITE])
+def lent(request: pytest.FixtureRequest) -> Iterator[Database]:
+    yield from lent_database(request, request.param)
+
+
+@pytest.fixture
+def database(lent: Database) -> Database:
+    """Without jobs and workers: the duties are concerned with all there are."""
+    with lent.transaction() as session:
+        for table in (job_events, jobs, workers, leases):
+            session.execute(delete(table))
+    return lent
+
+
+class Noting:
+    """A transport that notes what it is given, and confirms what it is told to confirm."""
+
+    def __init__(self, confirms: Callable[[Envelope], bool] = lambda _envelope: True) -> None:
+        self.connected = True
+        self.confirms = confirms
+        self.published: list[Ref] = []
+        self.waiting: dict[str, int] = {}
+
+    def publish(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        self.published += [ref for envelope in envelopes for ref in envelope.refs]
+        return [self.confirms(envelope) for envelope in envelopes]
+
+    def depths(self, queues: Iterable[str]) -> dict[str, int]:
+        return {queue: self.waiting[queue] for queue in queues if queue in self.waiting}
+
+
+def plant(database: Database, state: State, how_many: int = 1, **columns: Any) -> list[Ref]:
+    return database.run(lambda session: jobs_in(session, state, how_many, **columns))
+
+
+def row(database: Database, ref: Ref) -> dict[str, Any]:
+    with database.reading() as session:
+        return row_of(session, ref)
+
+
+def states(database: Database, refs: Iterable[Ref]) -> list[State]:
+    return [row(database, ref)["state"] for ref in refs]
+
+
+def register(database: Database, *queues: str, threads: int = 4, silent_for: float = 0, **columns: Any) -> Any:
+    worker_id = new_id()
+
+    def step(session: Any) -> None:
+        worker.register(
+            session, worker_id, host="h", pid=1, queues=queues or ("default",), threads=threads, version="0"
+        )
+        session.execute(
+            update(workers).where(workers.c.id == worker_id).values(heartbeat_at=ago(seconds=silent_for), **columns)
+        )
+
+    database.run(step)
+    return worker_id
+
+
+# Dispatch
+
+
+def test_due_jobs_go_to_the_broker_by_priority_and_then_by_age(database: Database):
+    register(database, threads=3)
+    low = plant(database, State.QUEUED, priority=-5)
+    young = plant(database, State.QUEUED, priority=7, due_at=ago(minutes=1))
+    old = plant(database, State.QUEUED, priority=7, due_at=ago(minutes=2))
+    top = plant(database, State.QUEUED, priority=9)
+    transport = Noting()
+    Dispatch(database, transport, LEADS).run_once()
+    assert {ref.id for ref in transport.published} == {ref.id for ref in top + old + young}
+    assert next(ref.id for ref in transport.published) == top[0].id
+    assert states(database, top + old + young + low) == [State.DISPATCHED] * 3 + [State.QUEUED]
+
+
+def test_what_is_published_carries_the_lease_it_was_claimed_with(database: Database):
+    register(database)
+    (ref,) = plant(database, State.QUEUED)
+    transport = Noting()
+    Dispatch(database, transport, LEADS).run_once()
+    assert transport.published == [Ref(ref.id, ref.lease + 1)]
+    assert row(database, ref)["lease"] == ref.lease + 1
+
+
+def test_a_job_that_is_not_due_waits_and_the_sleep_ends_with_its_wait(database: Database):
+    register(database)
+    soon = plant(database, State.QUEUED, due_at=ago(seconds=-0.4))
+    late = plant(database, State.QUEUED, due_at=ago(hours=-1))
+    transport = Noting()
+    slept = Dispatch(database, transport, LEADS).run_once()
+    assert transport.published == []
+    assert states(database, soon + late) == [State.QUEUED] * 2
+    assert 0 < slept <= 0.4
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        None,
+        {"silent_for": 21},
+        {"draining_at": ago(seconds=1)},
+        {"stopped_at": ago(seconds=1)},
+        {"queues": ["other"]},
+    ],
+    ids=["no worker", "a silent one", "a draining one", "a stopped one", "one of another queue"],
+)
+def test_nothing_is_claimed_for_a_queue_that_no_live_worker_serves(database: Database, columns: Any):
+    if columns is not None:
+        register(database, **columns)
+    refs = plant(database, State.QUEUED, 3)
+    transport = Noting()
+    Dispatch(database, transport, LEADS).run_once()
+    assert transport.published == []
+    assert states(database, refs) == [State.QUEUED] * 3
+
+
+def test_what_is_not_confirmed_is_given_back_and_counted(database: Database):
+    register(database)
+    refs = plant(database, State.QUEUED, 4)
+    lucky = {refs[0].id, refs[2].id}
+    transport = Noting(lambda envelope: envelope.refs[0].id in lucky)
+    before = counted("jobmill_unconfirmed_total")
+    Dispatch(database, transport, LEADS).run_once()
+    assert states(database, refs) == [State.DISPATCHED, State.QUEUED, State.DISPATCHED, State.QUEUED]
+    # The lease stays where it was raised to: should the message turn up all the same, it is stale by then.
+    assert [row(database, ref)["lease"] for ref in refs] == [ref.lease + 1 for ref in refs]
+    assert counted("jobmill_unconfirmed_total") - before == 2
+    later = Noting()
+    Dispatch(database, later, LEADS).run_once()
+    assert set(later.published) == {Ref(refs[1].id, 5), Ref(refs[3].id, 5)}
+
+
+def test_the_broker_is_not_filled_with_what_nobody_can_begin(database: Database):
+    register(database, threads=4)
+    plant(database, State.QUEUED, 100)
+    transport = Noting()
+    dispatch = Dispatch(database, transport, LEADS)
+    for _ in range(20):
+        dispatch.run_once()
+    assert len(transport.published) == 4
+
+
+def test_busy_workers_count_for_what_is_free(database: Database):
+    worker_id = register(database, threads=4)
+    plant(database, State.RUNNING, 3, worker_id=worker_id)
+    plant(database, State.QUEUED, 100)
+    transport = Noting()
+    Dispatch(database, transport, LEADS).run_once()
+    assert len(transport.published) == 1
+
+
+def test_a_full_queue_does_not_hold_up_another(database: Database):
+    register(database, "default", "media", threads=2)
+    plant(database, State.QUEUED, 50)
+    media = plant(database, State.QUEUED, queue="media")
+    transport = Noting()
+    dispatch = Dispatch(database, transport, LEADS)
+    dispatch.run_once()
+    dispatch.run_once()
+    assert media[0].id in {ref.id for ref in transport.published}
+
+
+@pytest.mark.parametrize(("leadership", "connected"), [(STANDS_BY, True), (LEADS, False)])
+def test_a_standby_and_one_without_a_broker_claim_nothing(database: Database, leadership: Any, connected: bool):
+    register(database)
+    refs = plant(database, State.QUEUED, 3)
+    transport = Noting()
+    transport.connected = connected
+    assert Dispatch(database, transport, leadership).run_once() == NO_LEADER_SLEEP
+    assert transport.published == []
+    assert states(database, refs) == [State.QUEUED] * 3
+
+
+def test_nothing_to_do_lets_it_sleep(database: Database):
+    register(database)
+    assert Dispatch(database, Noting(), LEADS).run_once() == LONGEST_SLEEP
+
+
+def test_two_dispatchers_that_both_think_they_lead_publish_no_job_twice(database: Database):
+    register(database, threads=50)
+    plant(database, State.QUEUED, 300)
+    transports = [Noting(), Noting()]
+    both = threading.Barrier(2, timeout=30)
+
+    def dispatch(transport: Noting) -> None:
+        duty = Dispatch(database, transport, LEADS)
+        both.wait()
+        for _ in range(10):
+            duty.run_once()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(dispatch, transports))
+    published = [ref for transport in transports for ref in transport.published]
+    assert len(published) == len(set(published))
+    with database.reading() as session:
+        dispatched = session.execute(select(jobs.c.id, jobs.c.lease).where(jobs.c.state == State.DISPATCHED)).all()
+    assert {Ref(*found) for found in dispatched} == set(published)
+
+
+# Rescue
+
+
+def test_a_silent_workers_jobs_are_queued_again(database: Database):
+    dead, alive = register(database, silent_for=21), register(database, silent_for=15)
+    lost, kept = plant(database, State.RUNNING, worker_id=dead), plant(database, State.RUNNING, worker_id=alive)
+    before = counted("jobmill_moves_total", move="rescue")
+    Rescue(database, LEADS).run_once()
+    rescued = row(database, lost[0])
+    assert (rescued["state"], rescued["lost"], rescued["attempt"]) == (State.QUEUED, 1, 1)
+    assert (rescued["worker_id"], rescued["started_at"]) == (None, None)
+    assert states(database, kept) == [State.RUNNING]
+    with database.reading() as session:
+        (told,) = history_of(session, lost[0])
+        stopped = dict(session.execute(select(workers.c.id, workers.c.stopped_at)).all())
+    assert (told["move"], told["reason"]) == ("rescue", "its heartbeat stopped")
+    assert told["actor"] == f"dispatcher:{LEADS.holder}"
+    assert stopped[dead] is not None
+    assert stopped[alive] is None
+    assert counted("jobmill_moves_total", move="rescue") - before == 1
+
+
+@pytest.mark.parametrize(("lost", "state"), [(0, State.QUEUED), (1, State.QUEUED), (2, State.DEAD)])
+def test_the_third_loss_makes_a_dead_letter(database: Database, lost: int, state: State):
+    dead = register(database, silent_for=60)
+    (ref,) = plant(database, State.RUNNING, worker_id=dead, lost=lost)
+    Rescue(database, LEADS).run_once()
+    found = row(database, ref)
+    assert (found["state"], found["lost"]) == (state, lost + 1)
+    if state is State.DEAD:
+        assert (found["error"]["type"], found["error"]["code"]) == ("WorkerLost", "lost")
+
+
+def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(database: Database):
+    dead = register(database, silent_for=60)
+    refs = plant(database, State.RUNNING, worker_id=dead, cancel_requested_at=ago(minutes=1))
+    Rescue(database, LEADS).run_once()
+    assert states(database, refs) == [State.CANCELLED]
+
+
+def test_claims_whose_time_is_over_are_released_and_others_kept(database: Database):
+    over = plant(database, State.DISPATCHED, lease_expires_at=ago(seconds=1))
+    still_good = plant(database, State.DISPATCHED, lease_expires_at=ago(seconds=-30))
+    Rescue(database, LEADS).run_once()
+    assert states(database, over + still_good) == [State.QUEUED, State.DISPATCHED]
+    assert row(database, over[0])["lease"] == over[0].lease
+
+
+def test_a_batch_that_was_full_is_followed_by_another_at_once(database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rescue_module, "BATCH", 3)
+    dead = register(database, silent_for=60)
+    refs = plant(database, State.RUNNING, 5, worker_id=dead)
+    rescue = Rescue(database, LEADS)
+    assert rescue.run_once() == 0
+    assert rescue.run_once() == rescue_module.EVERY_SECONDS
+    assert states(database, refs) == [State.QUEUED] * 5
+
+
+def test_a_standby_rescues_nobody(database: Database):
+    dead = register(database, silent_for=60)
+    refs = plant(database, State.RUNNING, worker_id=dead) + plant(
+        database, State.DISPATCHED, lease_expires_at=ago(seconds=1)
+    )
+    Rescue(database, STANDS_BY).run_once()
+    assert states(database, refs) == [State.RUNNING, State.DISPATCHED]
+
+
+def test_alone_in_its_process_it_waits_for_no_heartbeat_and_releases_claims(database: Database):
+    late = register(database, silent_for=60)
+    running = plant(database, State.RUNNING, worker_id=late)
+    claimed = plant(database, State.DISPATCHED, lease_expires_at=ago(seconds=1))
+    Rescue(database, LEADS, alone=True).run_once()
+    assert states(database, running + claimed) == [State.RUNNING, State.QUEUED]
+
+
+def test_a_process_that_is_alone_takes_over_whatever_an_earlier_one_left(database: Database):
+    dead = register(database)
+    running = plant(database, State.RUNNING, 2, worker_id=dead)
+    claimed = plant(database, State.DISPATCHED, 3)
+    others = plant(database, State.QUEUED) + plant(database, State.DEAD)
+    assert take_over(database, "up") == 5
+    assert states(database, running + claimed) == [State.QUEUED] * 5
+    assert states(database, others) == [State.QUEUED, State.DEAD]
+    assert [row(database, ref)["lost"] for ref in running + claimed] == [1, 1, 0, 0, 0]
+
+
+# Reconcile
+
+
+def settled(database: Database, how_many: int = 1, seconds: float = 10, **columns: Any) -> list[Ref]:
+    """Claims that were published that long ago, the oldest first."""
+    return [
+        plant(database, State.DISPATCHED, dispatched_at=ago(seconds=seconds + how_many - number), **columns)[0]
+        for number in range(how_many)
+    ]
+
+
+def test_claims_without_a_message_are_released_the_oldest_first(database: Database):
+    refs = settled(database, 3)
+    transport = Noting()
+    transport.waiting = {"default": 1}
+    Reconcile(database, transport, LEADS).run_once()
+    assert states(database, refs) == [State.QUEUED, State.QUEUED, State.DISPATCHED]
+
+
+def test_waiting_messages_keep_their_claims_which_are_renewed(database: Database):
+    refs = settled(database, 2, lease_expires_at=ago(seconds=-3))
+    transport = Noting()
+    transport.waiting = {"default": 2}
+    Reconcile(database, transport, LEADS).run_once()
+    assert states(database, refs) == [State.DISPATCHED] * 2
+    assert all(row(database, ref)["lease_expires_at"] > ago(seconds=-50) for ref in refs)
+
+
+def test_a_message_that_may_still_be_on_its_way_is_not_missed(database: Database):
+    young = plant(database, State.DISPATCHED, 3, dispatched_at=ago(seconds=1), lease_expires_at=ago(seconds=-3))
+    transport = Noting()
+    transport.waiting = {"default": 0}
+    Reconcile(database, transport, LEADS).run_once()
+    assert states(database, young) == [State.DISPATCHED] * 3
+
+
+def test_a_queue_of_which_nothing_is_known_is_left_alone(database: Database):
+    refs = settled(database, 2)
+    Reconcile(database, Noting(), LEADS).run_once()
+    assert states(database, refs) == [State.DISPATCHED] * 2
+
+
+@pytest.mark.parametrize(("leadership", "connected"), [(STANDS_BY, True), (LEADS, False)])
+def test_a_standby_and_one_without_a_broker_compare_nothing(database: Database, leadership: Any, connected: bool):
+    refs = settled(database, 2)
+    transport = Noting()
+    transport.connected, transport.waiting = connected, {"default": 0}
+    Reconcile(database, transport, leadership).run_once()
+    assert states(database, refs) == [State.DISPATCHED] * 2
+
+
+def test_what_a_purged_queue_held_is_found_in_one_step(
+    database: Database, rabbitmq_url: str, queue_prefix: str, eventually: Callable[..., Any]
+):
+    publisher = Publisher((rabbitmq_url,), queue_prefix, "jobmill tests")
+    publisher.start()
+    eventually(lambda: publisher.connected)
+    register(database)
+    refs = plant(database, State.QUEUED, 3)
+    Dispatch(database, publisher, LEADS).run_once()
+    assert states(database, refs) == [State.DISPATCHED] * 3
+    database.run(lambda session: session.execute(update(jobs).values(dispatched_at=ago(seconds=6))))
+    reconcile = Reconcile(database, publisher, LEADS)
+    reconcile.run_once()
+    assert states(database, refs) == [State.DISPATCHED] * 3
+
+    connection = pika.BlockingConnection(pika.URLParameters(rabbitmq_url))
+    connection.channel().queue_purge(f"{queue_prefix}.default")
+    connection.close()
+    reconcile.run_once()
+    assert states(database, refs) == [State.QUEUED] * 3
+    Dispatch(database, publisher, LEADS).run_once()
+    assert publisher.depths(["default"]) == {"default": 3}
+    publisher.stop()
+
+
+def test_what_the_embedded_broker_forgot_is_found_too(database: Database):
+    broker = LocalBroker()
+    broker.declare_queue("default")
+    refs = settled(database, 2)
+    broker.publish([Envelope("default", (refs[1],))])
+    Reconcile(database, broker, LEADS).run_once()
+    assert states(database, refs) == [State.QUEUED, State.DISPATCHED]
+
+
+# Prune
+
+
+def count(database: Database, table: Any) -> int:
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def test_final_jobs_are_deleted_by_the_retention_of_their_state(database: Database):
+    old, young = ago(days=8), ago(days=6)
+    gone = plant(database, State.SUCCEEDED, finished_at=old)
+    kept = [
+        *plant(database, State.SUCCEEDED, finished_at=young),
+        *plant(database, State.CANCELLED, finished_at=old),
+        *plant(database, State.DEAD, finished_at=old),
+        *plant(database, State.QUEUED, created_at=old, due_at=old),
+        *plant(database, State.RUNNING, created_at=old, started_at=old),
+    ]
+    retention = {State.SUCCEEDED: timedelta(days=7), State.CANCELLED: timedelta(days=9)}
+    assert Prune(database, LEADS, retention).run_once() == EVERY_SECONDS
+    with database.reading() as session:
+        left = set(session.scalars(select(jobs.c.id)))
+    assert left == {ref.id for ref in kept}
+    assert gone[0].id not in left
+
+
+def test_a_jobs_history_goes_with_it(database: Database):
+    def step(session: Any) -> None:
+        ref = job_in(session, State.QUEUED)
+        moves.cancel(session, [ref.id], "tester")
+        session.execute(update(jobs).values(finished_at=ago(days=2)))
+
+    database.run(step)
+    assert count(database, job_events) == 1
+    Prune(database, LEADS, {State.CANCELLED: timedelta(days=1)}).run_once()
+    assert (count(database, jobs), count(database, job_events)) == (0, 0)
+
+
+def test_a_large_crowd_is_deleted_in_batches(database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prune_module, "BATCH", 10)
+    plant(database, State.SUCCEEDED, 25)
+    prune = Prune(database, LEADS, {State.SUCCEEDED: timedelta(0)})
+    assert [(prune.run_once(), count(database, jobs)) for _ in range(3)] == [
+        (BETWEEN_BATCHES, 15),
+        (BETWEEN_BATCHES, 5),
+        (EVERY_SECONDS, 0),
+    ]
+
+
+def test_workers_that_stopped_long_ago_are_forgotten(database: Database):
+    register(database, stopped_at=ago(days=2))
+    lately, alive = register(database, stopped_at=ago(hours=2)), register(database)
+    Prune(database, LEADS, {}).run_once()
+    with database.reading() as session:
+        assert set(session.scalars(select(workers.c.id))) == {lately, alive}
+
+
+def test_a_standby_deletes_nothing(database: Database):
+    plant(database, State.SUCCEEDED, finished_at=ago(days=9))
+    Prune(database, STANDS_BY, {State.SUCCEEDED: timedelta(0)}).run_once()
+    assert count(database, jobs) == 1
+
+
+# Leadership
+
+
+class Clock:
+    """What `time.monotonic` shows."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(leadership_module, "time", clock)
+    return clock
+
+
+def end_the_lease(database: Database) -> None:
+    database.run(lambda session: session.execute(update(leases).values(expires_at=ago(seconds=1))))
+
+
+def test_one_leads_and_the_others_stand_by(database: Database):
+    candidates = [Leadership(database, new_id()) for _ in range(3)]
+    assert not any(candidate.held for candidate in candidates)
+    assert [candidate.run_once() for candidate in candidates] == [RENEW_EVERY.total_seconds()] * 3
+    assert [candidate.held for candidate in candidates] == [True, False, False]
+    candidates[1].run_once()
+    candidates[0].run_once()
+    assert [candidate.held for candidate in candidates] == [True, False, False]
+
+
+def test_of_many_that_ask_at_once_one_leads(database: Database):
+    candidates = [Leadership(database, new_id()) for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(Leadership.run_once, candidates))
+    assert [candidate.held for candidate in candidates].count(True) == 1
+
+
+def test_a_leader_that_resigns_is_followed_at_once(database: Database):
+    first, second = (Leadership(database, new_id()) for _ in range(2))
+    first.run_once()
+    first.resign()
+    assert not first.held
+    second.run_once()
+    assert second.held
+    first.resign()  # which no longer is its to do
+    second.run_once()
+    assert second.held
+
+
+def test_a_leader_that_falls_silent_is_followed_when_its_term_is_over(database: Database, clock: Clock):
+    first, second = (Leadership(database, new_id()) for _ in range(2))
+    first.run_once()
+    second.run_once()
+    assert not second.held
+    end_the_lease(database)
+    second.run_once()
+    assert second.held
+    # The frozen one knows by its own clock that it leads no longer, before it has asked anyone.
+    clock.now += TERM.total_seconds()
+    assert not first.held
+    first.run_once()
+    assert not first.held
+
+
+def test_a_term_is_counted_from_before_it_was_asked_for(database: Database, clock: Clock):
+    class Slow(Database):
+        def __init__(self) -> None:
+            self.__dict__.update(vars(database))
+
+        def transaction(self) -> Any:
+            clock.now += 4
+            return super().transaction()
+
+    leader = Leadership(Slow(), new_id())
+    leader.run_once()
+    assert leader.held
+    clock.now = 1000.0 + TERM.total_seconds()
+    assert not leader.held
+
+
+def test_a_database_that_is_away_for_a_moment_ends_no_term(database: Database, clock: Clock):
+    leader = Leadership(database, new_id())
+    leader.run_once()
+
+    class Away(Database):
+        def __init__(self) -> None:
+            pass
+
+        def transaction(self) -> Any:
+            raise Unavailable("away")
+
+    leader.database = Away()
+    with pytest.raises(Unavailable):
+        leader.run_once()
+    assert leader.held
+    clock.now += TERM.total_seconds()
+    assert not leader.held
