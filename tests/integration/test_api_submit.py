@@ -33,6 +33,12 @@ def caller(doors: Doors) -> Caller:
     return doors.caller()
 
 
+@pytest.fixture(scope="module")
+def sender(doors: Doors) -> Caller:
+    """One whose every request is refused, so that it may be the same for many tests."""
+    return doors.caller()
+
+
 @pytest.fixture
 def nothing_stored(doors: Doors) -> Iterator[None]:
     before = doors.count_jobs()
@@ -323,9 +329,9 @@ FLAWS = {
 
 @pytest.mark.parametrize(("sent", "pointer", "code"), FLAWS.values(), ids=FLAWS.keys())
 def test_a_flaw_is_named_by_its_place(
-    caller: Caller, nothing_stored: None, sent: bytes, pointer: str, code: str | None
+    sender: Caller, nothing_stored: None, sent: bytes, pointer: str, code: str | None
 ):
-    flaws = assert_problem(caller.post(JOBS, sent), 400, "invalid-request")["errors"]
+    flaws = assert_problem(sender.post(JOBS, sent), 400, "invalid-request")["errors"]
     assert [(flaw["in"], flaw["pointer"]) for flaw in flaws] == [("body", pointer)]
     assert flaws[0]["detail"]
     assert code in {None, flaws[0]["code"]}
@@ -365,8 +371,8 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize(("sent", "json_error"), MALFORMED.values(), ids=MALFORMED.keys())
-def test_what_is_no_strict_json_is_refused(caller: Caller, nothing_stored: None, sent: bytes, json_error: str):
-    assert assert_problem(caller.post(JOBS, sent), 400, "malformed-json")["json_error"] == json_error
+def test_what_is_no_strict_json_is_refused(sender: Caller, nothing_stored: None, sent: bytes, json_error: str):
+    assert assert_problem(sender.post(JOBS, sent), 400, "malformed-json")["json_error"] == json_error
 
 
 UNREADABLE = {
@@ -405,14 +411,14 @@ UNREADABLE = {
 
 @pytest.mark.parametrize(("options", "status", "code"), UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_a_body_that_cannot_be_taken_is_refused(
-    caller: Caller, nothing_stored: None, options: dict[str, Any], status: int, code: str
+    sender: Caller, nothing_stored: None, options: dict[str, Any], status: int, code: str
 ):
-    assert_problem(caller.request("POST", JOBS, **{"content_type": "application/json", **options}), status, code)
+    assert_problem(sender.request("POST", JOBS, **{"content_type": "application/json", **options}), status, code)
 
 
-def test_all_flaws_are_told_at_once(caller: Caller, nothing_stored: None):
+def test_all_flaws_are_told_at_once(sender: Caller, nothing_stored: None):
     sent = body(priority=101, tags={"a": 1}, due_at=1, extra=1, type=None)
-    flaws = assert_problem(caller.post(f"{JOBS}?wait=1&wait=2&dry=1", sent), 400, "invalid-request")["errors"]
+    flaws = assert_problem(sender.post(f"{JOBS}?wait=1&wait=2&dry=1", sent), 400, "invalid-request")["errors"]
     assert {(flaw["in"], flaw["pointer"]) for flaw in flaws} == {
         ("query", "wait"),
         ("query", "dry"),
@@ -424,15 +430,15 @@ def test_all_flaws_are_told_at_once(caller: Caller, nothing_stored: None):
     }
 
 
-def test_all_that_the_type_finds_wrong_is_told_at_once(caller: Caller, nothing_stored: None):
+def test_all_that_the_type_finds_wrong_is_told_at_once(sender: Caller, nothing_stored: None):
     sent = body(args={"number": "x", "names": 1}, max_attempts=5, timeout_seconds=121)
-    flaws = assert_problem(caller.post(JOBS, sent), 400, "invalid-request")["errors"]
+    flaws = assert_problem(sender.post(JOBS, sent), 400, "invalid-request")["errors"]
     assert {flaw["pointer"] for flaw in flaws} == {"/args/number", "/args/names", "/max_attempts", "/timeout_seconds"}
 
 
-def test_a_secret_in_a_wrong_place_is_not_repeated(caller: Caller, nothing_stored: None):
+def test_a_secret_in_a_wrong_place_is_not_repeated(sender: Caller, nothing_stored: None):
     sent = body(args={"number": "s3cret"}, priority="s3cret", tags={"a": ["s3cret"]})
-    assert "s3cret" not in caller.post(JOBS, sent).text
+    assert "s3cret" not in sender.post(JOBS, sent).text
 
 
 # What a slow client and a lost answer must not do

@@ -24,7 +24,7 @@ from tests.workbench import counted, lent_database
 from workers.duties import leadership as leadership_module
 from workers.duties import prune as prune_module
 from workers.duties import rescue as rescue_module
-from workers.duties.dispatch import LONGEST_SLEEP, NO_LEADER_SLEEP, Dispatch
+from workers.duties.dispatch import LONGEST_SLEEP, NO_LEADER_SLEEP, REFUSED_SLEEP, Dispatch
 from workers.duties.leadership import RENEW_EVERY, TERM, Leadership
 from workers.duties.prune import BETWEEN_BATCHES, EVERY_SECONDS, Prune
 from workers.duties.reconcile import Reconcile
@@ -167,6 +167,13 @@ def test_what_is_not_confirmed_is_given_back_and_counted(database: Database):
     later = Noting()
     Dispatch(database, later, LEADS).run_once()
     assert set(later.published) == {Ref(refs[1].id, 5), Ref(refs[3].id, 5)}
+
+
+def test_a_broker_that_refuses_is_not_asked_again_and_again_without_a_breath(database: Database):
+    register(database)
+    plant(database, State.QUEUED, 50)
+    dispatch = Dispatch(database, Noting(lambda _envelope: False), LEADS)
+    assert [dispatch.run_once() for _ in range(3)] == [REFUSED_SLEEP] * 3
 
 
 def test_the_broker_is_not_filled_with_what_nobody_can_begin(database: Database):

@@ -10,6 +10,7 @@ from workers.duties.dispatch import (
     LONGEST_SLEEP,
     MOST_ON_BROKER,
     MOST_PER_STEP,
+    SECOND_LOOK,
     Rate,
     Step,
     _until_due,
@@ -88,6 +89,7 @@ def test_room_is_for_the_free_threads_and_a_second_of_work(free, per_second, on_
     ("step", "seconds"),
     [
         (Step(before=5, claimed=0, more_due=False, rate=100), LONGEST_SLEEP),
+        (Step(before=5, claimed=3, more_due=False, rate=100), SECOND_LOOK),
         (Step(before=0, claimed=8, more_due=True, rate=0), 0.01),
         (Step(before=50, claimed=50, more_due=True, rate=1000), 0.05),
         (Step(before=1, claimed=0, more_due=True, rate=1000), 0.02),

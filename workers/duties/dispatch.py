@@ -30,6 +30,7 @@ MOST_PER_STEP = 500
 LONGEST_SLEEP = 1.0
 SECOND_LOOK = 0.05
 NO_LEADER_SLEEP = 0.5
+REFUSED_SLEEP = 0.25
 CAPACITY_KEPT_SECONDS = 0.2
 
 
@@ -118,6 +119,8 @@ class Dispatch:
         claimed = self._claim(due, wanted) if due and wanted else []
         sent = self._publish(claimed)
         rate.leaves(on_broker + sent, time.monotonic())
+        if sent < len(claimed):
+            return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
         step = Step(on_broker, sent, more_due=bool(due) and len(claimed) >= wanted, rate=rate.per_second)
         return min(pause(step), _until_due(lanes))
 
