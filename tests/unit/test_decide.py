@@ -36,6 +36,11 @@ FIRST, LAST, BEYOND = 1, 3, 4
 
 TABLE = [
     (Succeeded(b'{"n":1}'), FIRST, Decision(Move.SUCCEED, Ending(REF, result='{"n":1}'))),
+    (
+        Succeeded(b"1", 40.0, "nearly"),
+        FIRST,
+        Decision(Move.SUCCEED, Ending(REF, result="1", percent=40.0, message="nearly")),
+    ),
     (Succeeded(b"null"), LAST, Decision(Move.SUCCEED, Ending(REF, result="null"))),
     (Failed(FAILURE), FIRST, Decision(Move.RETRY, Ending(REF, error=ERROR, delay_seconds=10))),
     (Failed(FAILURE), 2, Decision(Move.RETRY, Ending(REF, error=ERROR, delay_seconds=100))),
@@ -85,6 +90,39 @@ def test_the_chance_spreads_the_policys_delay(chance, seconds):
     decision = decide(Failed(FAILURE), started(2), policy, chance)
     assert decision is not None
     assert decision.ending.delay_seconds == pytest.approx(seconds)
+
+
+class Odd:
+    """A policy of the user's own, with a fault."""
+
+    name = "odd"
+
+    def __init__(self, answer: timedelta | None) -> None:
+        self.answer = answer
+
+    def delay(self, attempt: int, chance: float) -> timedelta:
+        if self.answer is None:
+            raise ZeroDivisionError
+        return self.answer
+
+    def describe(self) -> dict[str, float | str | list[float]]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "least", "most"),
+    [
+        (timedelta(days=-1), 0, 0),
+        (timedelta(days=10_000), 365 * 86_400, 365 * 86_400),
+        (None, 0.5, 1.5),
+    ],
+    ids=["a negative wait", "a wait for ever", "no answer"],
+)
+def test_a_policy_of_the_users_own_cannot_cost_the_record_of_the_attempt(answer, least, most):
+    decision = decide(Failed(FAILURE), started(1), Odd(answer), chance=0.5)
+    assert decision is not None
+    assert decision.move is Move.RETRY
+    assert least <= decision.ending.delay_seconds <= most
 
 
 def test_a_failure_without_a_trace_has_no_empty_one():
