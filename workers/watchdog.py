@@ -107,7 +107,8 @@ class Watchdog:
             with self.database.transaction() as session:
                 rescued = moves.rescue(session, unheld, f"worker:{self.worker_id}")
             metrics.moves.labels(Move.RESCUE).inc(len(rescued))
-            log.warning("jobs_taken_back", rescued=len(rescued))
+            if rescued:  # else they had just ended in the usual way
+                log.warning("jobs_taken_back", rescued=len(rescued))
 
 
 def _heed(run: Run, signal: Signal | None, now: float) -> None:
