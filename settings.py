@@ -1,4 +1,4 @@
-"""Every setting of Jobmill, read once at the edge of a process and passed down; nothing else reads the environment.
+"""Every setting of Jobmill, read once at the edge of a process and passed down to all but the HTTP commands.
 
 Sources, first wins: the command's flags, the environment, `.env` in the working directory, files in the
 secrets directory (`JOBMILL_SECRETS_DIR`, default /run/secrets). `docs/configuration.md` is made from this file.

@@ -21,13 +21,13 @@ from api.endpoint import Call, Reply, Writes, endpoint, repeatable
 from api.lists import ListQuery, page
 from api.problems import Flaw, Problem
 from jobs import operate, submit
-from jobs.registry import QUEUE_NAME
 from jobs.scopes import Scope
 from jobs.submit import Origin, Submission
 from models import queries
 from models.job import Job, NewJob
 from models.queries import JobFilter
 from models.states import State
+from settings import QUEUE_NAME
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from jobs.context import Context
 from jobs.retry import Exponential, RetryPolicy
+from settings import QUEUE_NAME
 
 TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
-QUEUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 MOST_ATTEMPTS = 100
 LONGEST_TIMEOUT = timedelta(days=7)
 

@@ -21,7 +21,7 @@ _CONNECTION_CLASSES = ("08", "57P", "53")
 
 
 class Unavailable(Exception):  # noqa: N818
-    """The database cannot be reached, or did not answer in time. Nothing was decided; try again."""
+    """The database cannot be reached, or did not answer in time; a COMMIT may have succeeded."""
 
 
 class SchemaMismatch(Exception):  # noqa: N818

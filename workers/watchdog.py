@@ -48,7 +48,7 @@ class Watchdog:
         self.thread.start()
 
     def stop(self) -> None:
-        """Stop watching; the worker must have nothing in hand."""
+        """Stop watching; what is still in hand then is no longer this worker's."""
         self.stopping.set()
         self.thread.join(TICK.total_seconds() * 10)
 
