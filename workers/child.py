@@ -63,7 +63,7 @@ class WorkerProcess:
         self.plan = plan
         self.id: UUID = new_id()
         self.executor = Executor(database, registry, self.id, http, doorbell)
-        self.watchdog = Watchdog(database, self.id, self.executor.in_hand, self._register)
+        self.watchdog = Watchdog(database, self.id, self.executor.in_hand, self.executor.recorder.hurry, self._register)
         self.dramatiq = dramatiq.Worker(
             broker, queues=set(plan.queues), worker_threads=plan.threads, worker_timeout=IDLE_MILLISECONDS
         )

@@ -84,9 +84,7 @@ def as_json(failure: Failure) -> str:
 
 
 def apply(session: Session, decision: Decision, actor: str) -> list[Moved]:
-    """Make the move; empty when the job was no longer this worker's."""
-    if decision.move is Move.SUCCEED:
-        return moves.succeed(session, [decision.ending])
+    """Make the move, any but a success; empty when the job was no longer this worker's."""
     return _BY_WORKER[decision.move](session, [decision.ending], actor)
 
 

@@ -34,11 +34,12 @@ class Dispatcher:
         alone: bool = False,
     ) -> None:
         self.leadership = Leadership(database, new_id())
+        dispatch = Dispatch(database, transport, self.leadership)
         duties: list[Duty] = [
             self.leadership,
-            Dispatch(database, transport, self.leadership),
+            dispatch,
             Rescue(database, self.leadership, alone=alone),
-            Reconcile(database, transport, self.leadership),
+            Reconcile(database, transport, self.leadership, dispatch.sizes),
             Prune(database, self.leadership, retention),
         ]
         self.loop = Loop(duties, {Dispatch.name: wake})

@@ -6,6 +6,7 @@ a job that could not be started or recorded stays a row that the dispatcher will
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -27,8 +28,9 @@ from models.moves import Started
 from models.states import Move
 from workers import metrics
 from workers.desk import DatabaseDesk
-from workers.recorder import Recorder
+from workers.recorder import Recorder, Ticket
 from workers.running import InHand, Run
+from workers.turn import Turn
 
 log = structlog.get_logger(__name__)
 
@@ -55,18 +57,30 @@ class Executor:
         fresh = self.in_hand.take(refs)
         metrics.duplicates.inc(len(refs) - len(fresh))
         try:
-            for job in self._start(fresh):
-                self._do(job)
+            with self.in_hand.turn(Turn(self._start(fresh))) as turn:
+                self._run(turn)
         except BaseException:
             log.exception("message_failed", jobs=[str(ref.id) for ref in fresh])
         finally:
             self.in_hand.let_go(fresh)
 
+    def _run(self, turn: Turn) -> None:
+        tickets = []
+        for job in turn:
+            with _bound(job):
+                tickets.append(self._do_safely(job))
+            self.recorder.hurry()
+        self.recorder.settle(tickets)
+        for ticket in tickets:
+            with _bound(ticket.job):
+                self._tell(ticket)
+
     def _start(self, refs: Sequence[Ref]) -> list[Started]:
         started = self.database.run_single(lambda session: self._start_or_find(session, refs)) if refs else []
         metrics.moves.labels(Move.START).inc(len(started))
         metrics.stale.labels(Move.START).inc(len(refs) - len(started))
-        return started
+        place = {ref: number for number, ref in enumerate(refs)}
+        return sorted(started, key=lambda job: place[job.ref])  # by priority, as the dispatcher put them
 
     def _start_or_find(self, session: Session, refs: Sequence[Ref]) -> list[Started]:
         started = moves.start(session, refs, self.worker_id)
@@ -74,20 +88,20 @@ class Executor:
         # A COMMIT whose answer was lost leaves jobs running that nobody runs: they are ours, and are done now.
         return started + (queries.started_by(session, sorted(missing), self.worker_id) if missing else [])
 
-    def _do(self, job: Started) -> None:
-        with structlog.contextvars.bound_contextvars(
-            job_id=str(job.id), job_type=job.type, tenant_id=str(job.tenant_id), request_id=job.request_id
-        ):
-            job_type = self._type(job)
-            desk = DatabaseDesk(self.database, job.ref)
-            began = time.monotonic()
-            outcome = self._attempt(job_type, job, desk) if job_type else _unknown_type(job)
-            metrics.handler_seconds.labels(job.type).observe(time.monotonic() - began)
-            policy = job_type.retry if job_type else Exponential()
-            move = self.recorder.record(job, outcome, policy, desk)
-            if move in _MAKES_WORK:
-                self.doorbell.ring()
-            self._tell(job, move)
+    def _do_safely(self, job: Started) -> Ticket:
+        """Do one job, whose mishap is not to cost the others of its message their turn."""
+        try:
+            return self._do(job)
+        except Exception as error:  # noqa: BLE001
+            return Ticket(job).settle(mishap=error)
+
+    def _do(self, job: Started) -> Ticket:
+        job_type = self._type(job)
+        desk = DatabaseDesk(self.database, job.ref)
+        began = time.monotonic()
+        outcome = self._attempt(job_type, job, desk) if job_type else _unknown_type(job)
+        metrics.handler_seconds.labels(job.type).observe(time.monotonic() - began)
+        return self.recorder.record(job, outcome, job_type.retry if job_type else Exponential(), desk)
 
     def _type(self, job: Started) -> JobType | None:
         try:
@@ -128,13 +142,25 @@ class Executor:
             desk=desk,
         )
 
-    def _tell(self, job: Started, move: Move | None) -> None:
-        if move is None:
+    def _tell(self, ticket: Ticket) -> None:
+        job, move = ticket.job, ticket.move
+        if move in _MAKES_WORK:
+            self.doorbell.ring()
+        if ticket.mishap is not None:
+            log.error("job_not_recorded", attempt=job.attempt, lease=job.lease, exc_info=ticket.mishap)
+        elif move is None:
             metrics.stale.labels("finish").inc()
             log.warning("job_was_stale", attempt=job.attempt, lease=job.lease)
         else:
             metrics.moves.labels(move).inc()
             log.info("job_moved", move=move, attempt=job.attempt)
+
+
+def _bound(job: Started) -> AbstractContextManager[object]:
+    """Every log line within tells of this job."""
+    return structlog.contextvars.bound_contextvars(
+        job_id=str(job.id), job_type=job.type, tenant_id=str(job.tenant_id), request_id=job.request_id
+    )
 
 
 def _unknown_type(job: Started) -> Outcome:

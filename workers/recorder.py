@@ -1,5 +1,14 @@
-"""Recording what an attempt came to: the finishing move, fenced by lease, and what to do when its answer is lost."""
+"""Recording what an attempt came to: the finishing move, fenced by lease, and what to do when its answer is lost.
 
+Successes are most of what happens, so they are recorded many at once: what all threads finished since the last
+statement goes into the next. Every other ending writes history, and is recorded by itself.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
@@ -19,6 +28,25 @@ from workers.desk import DatabaseDesk
 # A result is worth waiting for: nothing else can be done while the database is away, and once it is back
 # the lease decides whether the result still counts.
 PATIENCE = timedelta(minutes=2)
+MOST_AT_ONCE = 500
+HELD_SECONDS = 0.05
+"""So long at most a success waits for others to be recorded with it, while its thread goes on with the next job."""
+
+
+@dataclass
+class Ticket:
+    """A job whose ending is being recorded. Once `settled`, `move` is what it made: None if it was stale."""
+
+    job: Started
+    move: Move | None = None
+    mishap: Exception | None = None
+    settled: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+    def settle(self, move: Move | None = None, mishap: Exception | None = None) -> "Ticket":
+        """Say what came of it."""
+        self.move, self.mishap, self.settled = move, mishap, True
+        return self
 
 
 class Recorder:
@@ -27,24 +55,81 @@ class Recorder:
     def __init__(self, database: Database, actor: str) -> None:
         self.database = database
         self.actor = actor
+        self._successes: deque[tuple[Ticket, Ending]] = deque()
+        self._recording = threading.Lock()
 
-    def record(self, job: Started, outcome: Outcome, policy: RetryPolicy, desk: DatabaseDesk) -> Move | None:
-        """The move that the job made; None when it was no longer this worker's, and nothing changed."""
+    def record(self, job: Started, outcome: Outcome, policy: RetryPolicy, desk: DatabaseDesk) -> Ticket:
+        """Make the move that follows from an outcome. A success may still be open then: see `settle`."""
+        ticket = Ticket(job)
         decision = decide(outcome, job, policy, jitter())
         if desk.session is not None and decision is not None and decision.move is Move.SUCCEED:
             mishap = self._succeed_together(desk, desk.session, decision)
             if not isinstance(mishap, Failed | GivenBack):
-                return mishap
+                return ticket.settle(mishap)
             decision = decide(mishap, job, policy, jitter())
         desk.roll_back()
-        return self._make(decision) if decision else None
+        if decision is not None and decision.move is Move.SUCCEED:
+            self._successes.append((ticket, decision.ending))
+            return ticket
+        return ticket.settle(self._make(decision) if decision else None)
+
+    def settle(self, tickets: Sequence[Ticket]) -> None:
+        """Return when all of them are settled, by this thread or another."""
+        while not all(ticket.settled for ticket in tickets):
+            with self._recording:
+                self._record_some(PATIENCE)
+
+    def hurry(self) -> None:
+        """Record what has waited too long for its message to end, unless another thread is at it."""
+        if not self._is_late() or not self._recording.acquire(blocking=False):
+            return
+        try:
+            self._record_some(timedelta(0))
+        finally:
+            self._recording.release()
+
+    def _is_late(self) -> bool:
+        try:
+            return time.monotonic() - self._successes[0][0].since > HELD_SECONDS
+        except IndexError:
+            return False
+
+    def _record_some(self, patience: timedelta) -> None:
+        """Record what there is, as one set. Only under the lock, so that an open ticket is either here or waits."""
+        some = [self._successes.popleft() for _ in range(min(len(self._successes), MOST_AT_ONCE))]
+        try:
+            self._succeed(some, patience)
+        except Unavailable as error:
+            if patience:
+                _fail(some, error)
+            else:
+                self._successes.extendleft(reversed(some))
+        except Exception as error:  # noqa: BLE001 - one result that the database refuses must not cost the others theirs
+            self._one_by_one(some, error)
+
+    def _one_by_one(self, some: Sequence[tuple[Ticket, Ending]], error: Exception) -> None:
+        if len(some) == 1:
+            return _fail(some, error)
+        for one in some:
+            try:
+                self._succeed([one], PATIENCE)
+            except Exception as its_own:  # noqa: BLE001
+                _fail([one], its_own)
+        return None
+
+    def _succeed(self, some: Sequence[tuple[Ticket, Ending]], patience: timedelta) -> None:
+        endings = [ending for _, ending in some]
+        if endings:
+            succeeded = self.database.run_single(lambda session: _succeeded(session, endings), patience)
+            for ticket, ending in some:
+                ticket.settle(Move.SUCCEED if ending.ref in succeeded else None)
 
     def _succeed_together(
         self, desk: DatabaseDesk, session: Session, decision: Decision
     ) -> Move | Failed | GivenBack | None:
         """Commit the handler's own writes and its job's success at once; an outcome says why that went wrong."""
         try:
-            if not apply(session, decision, self.actor):
+            if not moves.succeed(session, [decision.ending]):
                 desk.roll_back()
                 return None
             desk.commit()
@@ -62,9 +147,7 @@ class Recorder:
         return GivenBack("the database was lost before the handler's writes were committed")
 
     def _make(self, decision: Decision) -> Move | None:
-        # Success is one statement; every other ending writes history too.
-        run = self.database.run_single if decision.move is Move.SUCCEED else self.database.run
-        return run(lambda session: self._apply(session, decision), PATIENCE)
+        return self.database.run(lambda session: self._apply(session, decision), PATIENCE)
 
     def _apply(self, session: Session, decision: Decision) -> Move | None:
         if apply(session, decision, self.actor):
@@ -78,6 +161,19 @@ class Recorder:
             return Move.STOP if stopped else None
         # Same lease, target reached: an earlier try was committed and only its answer was lost.
         return decision.move if state in MOVES[decision.move].targets else None
+
+
+def _succeeded(session: Session, endings: Sequence[Ending]) -> set[Ref]:
+    """Which of the jobs are succeeded under their lease: by this statement, or by one whose answer was lost."""
+    moved = {job.ref for job in moves.succeed(session, endings)}
+    missing = [ending.ref for ending in endings if ending.ref not in moved]
+    states = queries.states_of(session, missing) if missing else {}
+    return moved | {ref for ref, state in states.items() if state is State.SUCCEEDED}
+
+
+def _fail(some: Sequence[tuple[Ticket, Ending]], error: Exception) -> None:
+    for ticket, _ in some:
+        ticket.settle(mishap=error)
 
 
 def _told(outcome: Outcome) -> tuple[str, str]:

@@ -2,12 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from jobs.context import Context, Progress
 from models.job import Ref
 from workers.section import Section
+from workers.turn import Turn
 
 
 @dataclass
@@ -33,6 +35,7 @@ class InHand:
         self._lock = threading.Lock()
         self._taken: set[Ref] = set()
         self._runs: dict[Ref, Run] = {}
+        self._turns: set[Turn] = set()
         self._emptied = threading.Condition(self._lock)
 
     def take(self, refs: Iterable[Ref]) -> list[Ref]:
@@ -53,6 +56,22 @@ class InHand:
             self._taken.difference_update(refs)
             if not self._taken:
                 self._emptied.notify_all()
+
+    @contextmanager
+    def turn(self, turn: Turn) -> Iterator[Turn]:
+        """A message's jobs take their turns while the block lasts."""
+        with self._lock:
+            self._turns.add(turn)
+        try:
+            yield turn
+        finally:
+            with self._lock:
+                self._turns.discard(turn)
+
+    def turns(self) -> list[Turn]:
+        """The messages being worked on now."""
+        with self._lock:
+            return list(self._turns)
 
     def began(self, run: Run) -> None:
         """A handler is about to run."""

@@ -13,31 +13,43 @@ from jobs.outcomes import CancelRequested, Interrupt, LeaseLost, TimedOut
 from models import moves, queries, reports, worker
 from models.database import Database
 from models.errors import Unavailable
-from models.moves import Ending
+from models.moves import Ending, Started
 from models.queries import Signal
 from models.reports import Report
 from models.states import Move
 from workers import metrics
 from workers.duties.rescue import LOST
 from workers.running import InHand, Run
+from workers.turn import Turn
 
 log = structlog.get_logger(__name__)
 
 TICK = timedelta(seconds=0.5)
 CANCEL_GRACE = timedelta(seconds=2)
 """How long a handler may take to notice `context.cancelled` by itself before it is interrupted."""
+LONGEST_TURN = timedelta(seconds=0.5)
+"""How long the other jobs of a message wait for the one that runs, before they are given back."""
 MOST_TAKEN_BACK = 500
 
 
 class Watchdog:
-    """Watches the handlers of one worker process; `register` makes the worker's row again should it be gone."""
+    """Watches the handlers of one worker process.
+
+    `hurry` records what waits to be recorded, `register` makes the worker's row again should it be gone.
+    """
 
     def __init__(
-        self, database: Database, worker_id: UUID, in_hand: InHand, register: Callable[[Session], None]
+        self,
+        database: Database,
+        worker_id: UUID,
+        in_hand: InHand,
+        hurry: Callable[[], None],
+        register: Callable[[Session], None],
     ) -> None:
         self.database = database
         self.worker_id = worker_id
         self.in_hand = in_hand
+        self.hurry = hurry
         self.register = register
         self.beat_due = time.monotonic() + worker.HEARTBEAT_EVERY.total_seconds()
         self.stopping = threading.Event()
@@ -68,10 +80,31 @@ class Watchdog:
             if run.overdue(now):
                 _interrupt(run, TimedOut)
         if runs:
+            self.hurry()
+            self._give_back_waiting(now)
             self._exchange(runs, now)
         if now >= self.beat_due:
             self._beat()
             self.beat_due = now + worker.HEARTBEAT_EVERY.total_seconds()
+
+    def _give_back_waiting(self, now: float) -> None:
+        """Queue again what waits behind a slow job of its own message: another thread may be free."""
+        for turn in self.in_hand.turns():
+            if waiting := turn.take_waiting(since=now - LONGEST_TURN.total_seconds()):
+                self._interrupt_waiting(turn, waiting)
+
+    def _interrupt_waiting(self, turn: Turn, waiting: list[Started]) -> None:
+        endings = [Ending(job.ref, reason="it waited behind a slow job") for job in waiting]
+        try:
+            with self.database.transaction() as session:
+                moved = moves.interrupt(session, endings, f"worker:{self.worker_id}")
+        except Unavailable:
+            turn.put_back(waiting)
+            raise
+        gone = {job.ref for job in moved}
+        # Refused is one whose cancellation was asked for: its turn comes, and its handler is told.
+        turn.put_back(job for job in waiting if job.ref not in gone)
+        metrics.moves.labels(Move.INTERRUPT).inc(len(moved))
 
     def _exchange(self, runs: list[Run], now: float) -> None:
         """Read what the handlers must know, then write what they said: on SQLite only a write may have to wait."""

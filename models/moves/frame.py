@@ -42,6 +42,7 @@ class Moved:
     queue: str
     state: State
     attempt: int
+    lost: int
 
     @property
     def ref(self) -> Ref:
@@ -86,7 +87,7 @@ class Ending:
     message: str | None = None
 
 
-MOVED = (_c.id, _c.lease, _c.tenant_id, _c.type, _c.queue, _c.state, _c.attempt)
+MOVED = (_c.id, _c.lease, _c.tenant_id, _c.type, _c.queue, _c.state, _c.attempt, _c.lost)
 OFF_THE_BROKER: dict[str, Any] = {"dispatched_at": null(), "lease_expires_at": null()}
 OFF_THE_WORKER: dict[str, Any] = {**OFF_THE_BROKER, "started_at": null(), "worker_id": null()}
 ATTEMPT_GIVEN_BACK = _c.attempt - 1

@@ -25,6 +25,7 @@ from workers.duties import leadership as leadership_module
 from workers.duties import prune as prune_module
 from workers.duties import rescue as rescue_module
 from workers.duties.dispatch import LONGEST_SLEEP, NO_LEADER_SLEEP, REFUSED_SLEEP, Dispatch
+from workers.duties.grouping import MessageSizes
 from workers.duties.leadership import RENEW_EVERY, TERM, Leadership
 from workers.duties.prune import BETWEEN_BATCHES, EVERY_SECONDS, Prune
 from workers.duties.reconcile import Reconcile
@@ -94,6 +95,17 @@ def register(database: Database, *queues: str, threads: int = 4, silent_for: flo
 
     database.run(step)
     return worker_id
+
+
+def sizes(largest: int) -> MessageSizes:
+    """Messages to `default` have lately named so many jobs at most."""
+    made = MessageSizes()
+    made.sent("default", largest, now=0.0)
+    return made
+
+
+def singly() -> MessageSizes:
+    return sizes(1)
 
 
 # Dispatch
@@ -344,7 +356,7 @@ def test_claims_without_a_message_are_released_the_oldest_first(database: Databa
     refs = settled(database, 3)
     transport = Noting()
     transport.waiting = {"default": 1}
-    Reconcile(database, transport, LEADS).run_once()
+    Reconcile(database, transport, LEADS, singly()).run_once()
     assert states(database, refs) == [State.QUEUED, State.QUEUED, State.DISPATCHED]
 
 
@@ -352,7 +364,7 @@ def test_waiting_messages_keep_their_claims_which_are_renewed(database: Database
     refs = settled(database, 2, lease_expires_at=ago(seconds=-3))
     transport = Noting()
     transport.waiting = {"default": 2}
-    Reconcile(database, transport, LEADS).run_once()
+    Reconcile(database, transport, LEADS, singly()).run_once()
     assert states(database, refs) == [State.DISPATCHED] * 2
     assert all(row(database, ref)["lease_expires_at"] > ago(seconds=-50) for ref in refs)
 
@@ -361,13 +373,13 @@ def test_a_message_that_may_still_be_on_its_way_is_not_missed(database: Database
     young = plant(database, State.DISPATCHED, 3, dispatched_at=ago(seconds=1), lease_expires_at=ago(seconds=-3))
     transport = Noting()
     transport.waiting = {"default": 0}
-    Reconcile(database, transport, LEADS).run_once()
+    Reconcile(database, transport, LEADS, singly()).run_once()
     assert states(database, young) == [State.DISPATCHED] * 3
 
 
 def test_a_queue_of_which_nothing_is_known_is_left_alone(database: Database):
     refs = settled(database, 2)
-    Reconcile(database, Noting(), LEADS).run_once()
+    Reconcile(database, Noting(), LEADS, singly()).run_once()
     assert states(database, refs) == [State.DISPATCHED] * 2
 
 
@@ -376,7 +388,7 @@ def test_a_standby_and_one_without_a_broker_compare_nothing(database: Database, 
     refs = settled(database, 2)
     transport = Noting()
     transport.connected, transport.waiting = connected, {"default": 0}
-    Reconcile(database, transport, leadership).run_once()
+    Reconcile(database, transport, leadership, singly()).run_once()
     assert states(database, refs) == [State.DISPATCHED] * 2
 
 
@@ -391,7 +403,7 @@ def test_what_a_purged_queue_held_is_found_in_one_step(
     Dispatch(database, publisher, LEADS).run_once()
     assert states(database, refs) == [State.DISPATCHED] * 3
     database.run(lambda session: session.execute(update(jobs).values(dispatched_at=ago(seconds=6))))
-    reconcile = Reconcile(database, publisher, LEADS)
+    reconcile = Reconcile(database, publisher, LEADS, singly())
     reconcile.run_once()
     assert states(database, refs) == [State.DISPATCHED] * 3
 
@@ -405,12 +417,21 @@ def test_what_a_purged_queue_held_is_found_in_one_step(
     publisher.stop()
 
 
+def test_a_message_may_stand_for_as_many_jobs_as_were_put_into_the_largest(database: Database):
+    broker = LocalBroker()
+    broker.declare_queue("default")
+    refs = settled(database, 4)
+    broker.publish([Envelope("default", (refs[2], refs[3]))])
+    Reconcile(database, broker, LEADS, sizes(3)).run_once()
+    assert states(database, refs) == [State.QUEUED, *[State.DISPATCHED] * 3]
+
+
 def test_what_the_embedded_broker_forgot_is_found_too(database: Database):
     broker = LocalBroker()
     broker.declare_queue("default")
     refs = settled(database, 2)
     broker.publish([Envelope("default", (refs[1],))])
-    Reconcile(database, broker, LEADS).run_once()
+    Reconcile(database, broker, LEADS, singly()).run_once()
     assert states(database, refs) == [State.QUEUED, State.DISPATCHED]
 
 

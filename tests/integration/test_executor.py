@@ -1,15 +1,15 @@
 """One attempt at a job on both databases: each way it can end, and that what it wrote counts once or not at all."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jobs.context import Context
@@ -44,6 +44,19 @@ def raising(error: BaseException | type[BaseException]) -> Callable[[Context], N
         raise error
 
     return behave
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[str]]:
+    """Whatever is sent to the database while the block lasts."""
+    seen: list[str] = []
+
+    def see(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", see)
+    yield seen
+    event.remove(Engine, "before_cursor_execute", see)
 
 
 def seconds_until(moment: datetime) -> float:
@@ -194,6 +207,54 @@ def test_a_message_may_name_many_jobs_and_each_ends_its_own_way(bench: Bench):
         State.SUCCEEDED,
     ]
     assert bench.row(stale)["attempt"] == 0
+
+
+def test_the_jobs_of_a_message_run_in_its_order(bench: Bench):
+    ran: list[int] = []
+
+    def noting(number: int) -> Callable[[Context], None]:
+        return lambda _context: ran.append(number)
+
+    refs = [bench.plant(noting(number)) for number in range(10)]
+    bench.executor.run(refs[::-1])
+    assert ran == list(range(10))[::-1]
+
+
+def test_the_successes_of_a_message_are_recorded_by_one_statement(bench: Bench, database: Database):
+    refs = [bench.plant(lambda _context: "done") for _ in range(20)]
+    with statements(database) as seen:
+        bench.executor.run(refs)
+    assert {bench.row(ref)["state"] for ref in refs} == {State.SUCCEEDED}
+    assert sum("UPDATE jobs" in statement for statement in seen) == 2  # one starts them, one ends them
+
+
+def test_a_result_that_the_database_refuses_costs_the_others_of_its_set_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    refs = [bench.plant(lambda _context: "done") for _ in range(3)]
+    succeed = moves.succeed
+
+    def refuse_one(session: Session, endings: Sequence[Ending]) -> Any:
+        if refs[1] in {ending.ref for ending in endings}:
+            raise DataError("UPDATE jobs", {}, Exception("refused"))
+        return succeed(session, endings)
+
+    monkeypatch.setattr(moves, "succeed", refuse_one)
+    bench.executor.run(refs)
+    assert [bench.row(ref)["state"] for ref in refs] == [State.SUCCEEDED, State.RUNNING, State.SUCCEEDED]
+
+
+def test_a_job_that_cannot_be_recorded_costs_the_next_of_its_message_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    first, second = bench.plant(raising(ValueError("x"))), bench.plant(lambda _context: "done")
+
+    def broken(*_: Any) -> NoReturn:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(bench.executor.recorder, "_make", broken)
+    bench.executor.run([first, second])
+    assert [bench.row(ref)["state"] for ref in (first, second)] == [State.RUNNING, State.SUCCEEDED]
 
 
 # Stale and doubled messages

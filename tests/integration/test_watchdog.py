@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -25,7 +25,8 @@ from tests.factories import ago, job_in, unique
 from tests.mishaps import LosesAnswers
 from tests.workbench import Bench, counted, lent_database, write_effect
 from workers import watchdog as watchdog_module
-from workers.watchdog import CANCEL_GRACE, Watchdog
+from workers.recorder import HELD_SECONDS
+from workers.watchdog import CANCEL_GRACE, LONGEST_TURN, Watchdog
 
 DEADLINE = 20.0
 
@@ -41,7 +42,13 @@ class Watched(Bench):
     def __init__(self, database: Database, eventually: Callable[..., Any]) -> None:
         super().__init__(database)
         self.eventually = eventually
-        self.watchdog = Watchdog(database, self.worker_id, self.executor.in_hand, lambda _session: self.registered())
+        self.watchdog = Watchdog(
+            database,
+            self.worker_id,
+            self.executor.in_hand,
+            self.executor.recorder.hurry,
+            lambda _session: self.registered(),
+        )
         self.registrations = 0
         self.threads: list[threading.Thread] = []
         self.over = threading.Event()
@@ -49,8 +56,15 @@ class Watched(Bench):
     def registered(self) -> None:
         self.registrations += 1
 
-    def begin(self, behaviour: Callable[[Context], Any], **columns: Any) -> Ref:
-        """Start a job on a thread of its own; returns once its handler runs."""
+    def begin(
+        self,
+        behaviour: Callable[[Context], Any],
+        *,
+        before: Sequence[Ref] = (),
+        behind: Sequence[Ref] = (),
+        **columns: Any,
+    ) -> Ref:
+        """Start a job, between others in one message, on a thread of its own; returns once its handler runs."""
         begun = threading.Event()
 
         def behave(context: Context) -> Any:
@@ -58,7 +72,7 @@ class Watched(Bench):
             return behaviour(context)
 
         ref = self.plant(behave, **columns)
-        self.threads.append(threading.Thread(target=self.executor.run, args=[[ref]]))
+        self.threads.append(threading.Thread(target=self.executor.run, args=[[*before, ref, *behind]]))
         self.threads[-1].start()
         assert begun.wait(DEADLINE)
         return ref
@@ -472,3 +486,64 @@ def test_the_watch_goes_on_after_the_database_was_away(watched: Watched, monkeyp
     assert away.looks > 3
     watched.watchdog.stop()
     assert not watched.watchdog.thread.is_alive()
+
+
+# Several jobs in one message
+
+
+def test_what_waits_behind_a_slow_job_is_given_back_and_costs_no_attempt(watched: Watched):
+    ran: list[str] = []
+    behind = [watched.plant(lambda _context: ran.append("behind")) for _ in range(2)]
+    slow = watched.begin(lambda _context: watched.over.wait(DEADLINE), behind=behind)
+    watched.look()
+    assert [watched.row(ref)["state"] for ref in behind] == [State.RUNNING] * 2  # it may yet be quick
+    given_back = counted("jobmill_moves_total", move="interrupt")
+    watched.look(seconds_later=LONGEST_TURN.total_seconds())
+    for ref in behind:
+        assert (watched.row(ref)["state"], watched.row(ref)["attempt"]) == (State.QUEUED, 2)
+        assert [event["reason"] for event in watched.history(ref)] == ["it waited behind a slow job"]
+    assert counted("jobmill_moves_total", move="interrupt") == given_back + 2
+    watched.over.set()
+    assert watched.ended(slow)["state"] == State.SUCCEEDED
+    assert ran == []
+
+
+def test_one_whose_cancellation_was_asked_for_stays_and_hears_of_it(watched: Watched):
+    behind = watched.plant(lambda context: context.wait(DEADLINE))
+    slow = watched.begin(lambda _context: watched.over.wait(DEADLINE), behind=[behind])
+    watched.cancel(behind)
+    watched.look(seconds_later=LONGEST_TURN.total_seconds())
+    assert watched.row(behind)["state"] == State.RUNNING
+    watched.over.set()
+    watched.eventually(lambda: [run.ref for run in watched.executor.in_hand.runs()] == [behind])
+    watched.look()
+    assert watched.ended(behind)["state"] == State.CANCELLED
+    assert watched.row(slow)["state"] == State.SUCCEEDED
+
+
+def test_what_cannot_be_given_back_has_its_turn_after_all(watched: Watched, monkeypatch: pytest.MonkeyPatch):
+    behind = watched.plant(lambda _context: "done")
+    watched.begin(lambda _context: watched.over.wait(DEADLINE), behind=[behind])
+
+    @contextmanager
+    def away() -> Iterator[None]:
+        raise Unavailable("away")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watched.database, "transaction", away)
+        with pytest.raises(Unavailable):
+            watched.look(seconds_later=LONGEST_TURN.total_seconds())
+    watched.over.set()
+    assert watched.ended(behind)["state"] == State.SUCCEEDED
+
+
+def test_a_success_is_not_held_back_by_the_slow_job_behind_it(watched: Watched):
+    quick = watched.plant(lambda _context: "done")
+    slow = watched.begin(lambda _context: watched.over.wait(DEADLINE), before=[quick])
+    time.sleep(HELD_SECONDS)
+    watched.look()
+    assert watched.row(quick)["state"] == State.SUCCEEDED
+    assert watched.row(slow)["state"] == State.RUNNING
+    watched.over.set()
+    assert watched.ended(slow)["state"] == State.SUCCEEDED

@@ -21,4 +21,9 @@ CLAIMS = [OLD, MIDDLE, NEW]
     ],
 )
 def test_as_many_of_the_oldest_claims_are_missing_as_there_are_messages_too_few(claims, waiting, lost, kept):
-    assert missing(claims, waiting) == (lost, kept)
+    assert missing(claims, waiting, 1) == (lost, kept)
+
+
+@pytest.mark.parametrize(("waiting", "lost"), [(0, 3), (1, 1), (2, 0)])
+def test_each_message_may_stand_for_several_claims(waiting, lost):
+    assert missing(CLAIMS, waiting, 2) == (CLAIMS[:lost], CLAIMS[lost:])

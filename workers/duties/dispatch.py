@@ -1,7 +1,8 @@
 """The duty that decides what runs next: claim due jobs, publish them, release what was not confirmed.
 
 The broker is kept shallow: the free threads' share and about one second of work. So a priority or a
-cancellation acts at once, whatever the backlog.
+cancellation acts at once, whatever the backlog. Where jobs are short and many, a message names several: their
+worker then starts them by one statement and ends them by one.
 """
 
 import math
@@ -20,6 +21,7 @@ from models.queries import Lane
 from models.states import Move
 from models.worker import Capacity
 from workers import metrics
+from workers.duties.grouping import MessageSizes, envelopes, message_size
 from workers.duties.leadership import Leadership
 from workers.transport import Envelope, Transport
 
@@ -90,6 +92,7 @@ class Dispatch:
         self.transport = transport
         self.leadership = leadership
         self.rates: dict[str, Rate] = {}
+        self.sizes = MessageSizes()
         self._known: dict[str, Capacity] = {}
         self._known_at = -math.inf
 
@@ -117,7 +120,10 @@ class Dispatch:
         wanted = min(room(capacity, rate.per_second, on_broker), MOST_PER_STEP)
         due = [lane for lane in lanes if lane.due]
         claimed = self._claim(due, wanted) if due and wanted else []
-        sent = self._publish(claimed)
+        size = message_size(capacity, rate.per_second, len(claimed))
+        if claimed:
+            self.sizes.sent(queue, size, time.monotonic())
+        sent = self._publish(envelopes(claimed, size))
         rate.leaves(on_broker + sent, time.monotonic())
         if sent < len(claimed):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
@@ -136,20 +142,22 @@ class Dispatch:
         except Unavailable:
             if not claimed:
                 raise
+        metrics.moves.labels(Move.CLAIM).inc(len(claimed))
         return claimed
 
-    def _publish(self, claimed: list[Moved]) -> int:
-        """Publish and give back what was not confirmed; gives how many were."""
-        if not claimed:
+    def _publish(self, messages: list[Envelope]) -> int:
+        """Publish and give back what was not confirmed; gives how many jobs were."""
+        if not messages:
             return 0
-        metrics.moves.labels(Move.CLAIM).inc(len(claimed))
-        confirmed = self.transport.publish([Envelope(job.queue, (job.ref,)) for job in claimed])
-        failed = [job.ref for job, arrived in zip(claimed, confirmed, strict=True) if not arrived]
+        confirmed = self.transport.publish(messages)
+        failed = [
+            ref for message, arrived in zip(messages, confirmed, strict=True) if not arrived for ref in message.refs
+        ]
         if failed:
             metrics.unconfirmed.inc(len(failed))
             released = self.database.run(lambda session: moves.release(session, failed))
             metrics.moves.labels(Move.RELEASE).inc(len(released))
-        return len(claimed) - len(failed)
+        return sum(len(message.refs) for message in messages) - len(failed)
 
 
 def _until_due(lanes: Iterable[Lane]) -> float:

@@ -1,6 +1,6 @@
 """The duty that compares rows with the broker: what an emptied or restarted broker lost is queued again.
 
-Queues with fewer messages than claims have lost some. Which ones is unknown, so the oldest claims are
+Queues with fewer messages than their claims need have lost some. Which ones is unknown, so the oldest claims are
 released; should one of their messages turn up all the same, its lease is stale.
 """
 
@@ -14,6 +14,7 @@ from models.job import Ref
 from models.states import Move
 from workers import metrics
 from workers.duties.dispatch import CLAIM_EXPIRES_AFTER, MOST_ON_BROKER
+from workers.duties.grouping import MessageSizes
 from workers.duties.leadership import Leadership
 from workers.transport import Transport
 
@@ -27,9 +28,9 @@ RENEWED_FOR = timedelta(minutes=2)
 this long only; then they expire, and a message that waited so long is stale when it comes."""
 
 
-def missing(claims: list[Ref], waiting: int) -> tuple[list[Ref], list[Ref]]:
-    """Of a queue's settled claims, oldest first, those without a message on it, and those with one."""
-    lost = max(0, len(claims) - waiting)
+def missing(claims: list[Ref], waiting: int, jobs_a_message: int) -> tuple[list[Ref], list[Ref]]:
+    """Of a queue's settled claims, oldest first, those surely without a message on it, and those perhaps with one."""
+    lost = max(0, len(claims) - waiting * jobs_a_message)
     return claims[:lost], claims[lost:]
 
 
@@ -38,10 +39,11 @@ class Reconcile:
 
     name = "reconcile"
 
-    def __init__(self, database: Database, transport: Transport, leadership: Leadership) -> None:
+    def __init__(self, database: Database, transport: Transport, leadership: Leadership, sizes: MessageSizes) -> None:
         self.database = database
         self.transport = transport
         self.leadership = leadership
+        self.sizes = sizes
 
     def run_once(self) -> float:
         """Compare every queue that has claims old enough to tell."""
@@ -58,7 +60,7 @@ class Reconcile:
         with self.database.reading() as session:
             claims = queries.settled_claims(session, queue, SETTLED_AFTER, MOST_ON_BROKER)
             old = set(queries.settled_claims(session, queue, RENEWED_FOR, MOST_ON_BROKER))
-        lost, kept = missing(claims, waiting)
+        lost, kept = missing(claims, waiting, self.sizes.largest(queue))
         if not claims:
             return
         with self.database.transaction() as session:
