@@ -4,6 +4,7 @@ A generated part stands between `<!-- made by bin/docs.py: NAME -->` and `<!-- e
 by hand.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -176,6 +177,33 @@ def _metric(metric: MetricWrapperBase) -> list[str]:
     return [code(name), ", ".join(map(code, labels)), told.documentation]
 
 
+def faults_table() -> str:
+    """Every fault that must be survived: how the tests provoke it, and what was measured."""
+    sys.path.append(str(DOCS.parent))
+    from tests.faults.catalogue import FAULTS, NOT_YET, claims
+
+    known = claims()
+    figures = json.loads((DOCS / "reliability.json").read_text(encoding="utf-8"))
+    return table(
+        ["fault", "how it is provoked", "measured"],
+        (
+            row
+            for group, faults in FAULTS.items()
+            for row in [[f"**{group}**", "", ""], *(_fault(name, faults, known, figures, NOT_YET) for name in faults)]
+        ),
+    )
+
+
+def _fault(name: str, faults: Any, claims: Any, figures: Any, not_yet: Any) -> list[str]:
+    ways = [
+        f"{claim.provoked} ({code(claim.test)}{', long' if claim.long else ''})"
+        for claim in claims
+        if claim.fault == name
+    ]
+    measured = [f"{what}: {value}" for what, value in figures.get(name, {}).items()]
+    return [faults[name], "; ".join(ways) or not_yet.get(name, "**not provoked yet**"), ", ".join(measured)]
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "moves-diagram": moves_diagram,
     "moves-table": moves_table,
@@ -184,6 +212,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "roles": roles_table,
     "job-types": job_types_table,
     "metrics": metrics_table,
+    "faults": faults_table,
 }
 
 

@@ -1,0 +1,150 @@
+"""The catalogue of faults: every one that Jobmill must survive, and the tests that provoke it.
+
+A test claims a fault by `@pytest.mark.fault("<name>", "<how it is provoked>")`, wherever it stands below tests/. The
+marks are read from the source, so that the table in docs/reliability.md is made without running anything.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+
+FAULTS: dict[str, dict[str, str]] = {
+    "Killed (-9) at each point": {
+        "killed-submit-before-commit": "API, a submission before its commit",
+        "killed-submit-after-commit": "API, a submission after its commit, before the 202",
+        "killed-dispatch-after-claim": "dispatcher, after its claim",
+        "killed-dispatch-mid-batch": "dispatcher, in the middle of a batch",
+        "killed-dispatch-after-confirms": "dispatcher, after the confirms",
+        "killed-worker-before-start": "worker, before the start",
+        "killed-worker-after-start": "worker, after the start",
+        "killed-worker-mid-handler": "worker, in the handler",
+        "killed-worker-after-handler": "worker, after the handler",
+        "killed-worker-in-commit": "worker, in the commit",
+        "killed-worker-before-acknowledgement": "worker, after the commit and before the acknowledgement",
+        "killed-worker-at-retry": "worker, between a retry's decision and its commit",
+        "killed-worker-at-bury": "worker, at the move to dead",
+        "killed-mid-redrive": "a redrive, in the middle",
+        "killed-webhook-unrecorded": "a webhook sent and not recorded",
+        "killed-mid-rescue": "dispatcher, in the middle of a rescue",
+        "killed-at-random": "everything, at random, for two minutes",
+    },
+    "Processes": {
+        "zombie": "a worker past its lease that thaws and commits",
+        "handler-never-returns": "a handler that never returns",
+        "handler-exits": "a handler that exits the process",
+        "handler-segfaults": "a handler that crashes the process",
+        "handler-exhausts-memory": "a handler that exhausts the memory",
+        "handler-holds-gil": "a handler that holds the interpreter's lock",
+        "handler-raises-baseexception": "a handler that raises BaseException",
+        "child-dies": "one child of a worker dies",
+        "parent-dies": "a worker's parent dies",
+        "sigterm-enough-grace": "SIGTERM with enough grace",
+        "sigterm-little-grace": "SIGTERM with too little grace",
+        "sigterm-twice": "SIGTERM twice",
+        "sigterm-at-boot": "SIGTERM at boot",
+        "rolling-restart": "API, workers and dispatcher restarted one after the other under load",
+        "fork-after-engine": "a fork after the database was opened",
+    },
+    "Dispatcher": {
+        "dispatcher-dead-60s": "none for a minute",
+        "dispatchers-two": "two at once",
+        "dispatchers-five": "five at once",
+        "dispatcher-frozen-leader": "the leader frozen",
+        "dispatcher-million-queued": "a million queued, and an empty broker",
+        "dispatcher-unfair-tenants": "one tenant with a million jobs, another with one",
+    },
+    "RabbitMQ": {
+        "rabbitmq-restart": "restarted under load",
+        "rabbitmq-killed": "killed (-9)",
+        "rabbitmq-wiped": "wiped",
+        "rabbitmq-queue-deleted": "one queue deleted",
+        "rabbitmq-blocked": "publishers blocked by an alarm",
+        "rabbitmq-frozen": "frozen",
+        "rabbitmq-half-open": "connections half open",
+        "rabbitmq-slow-link": "a slow and lossy link",
+        "rabbitmq-consumer-timeout": "its consumer_timeout reached",
+        "rabbitmq-delivery-limit": "its delivery limit reached",
+        "rabbitmq-duplicates": "the same message 100 times",
+        "rabbitmq-malformed": "every malformed message",
+        "rabbitmq-arguments": "queue arguments changed",
+        "rabbitmq-node-of-three": "one node of three killed",
+    },
+    "PostgreSQL and SQLite": {
+        "postgresql-restart": "restarted in the middle of transactions",
+        "postgresql-down-60s": "down for a minute",
+        "postgresql-backends-killed": "its backends killed twice a second",
+        "postgresql-pool-exhausted": "the pool exhausted",
+        "postgresql-error-classes": "each class of errors",
+        "postgresql-old-transaction": "a transaction held open for the whole run",
+        "postgresql-disk-full": "its disk full",
+        "postgresql-migration": "a migration under load, with old and new code",
+        "postgresql-failover": "the primary killed, its standby promoted",
+        "sqlite-killed": "SQLite killed in a commit",
+    },
+    "Redis": {
+        "redis-down": "down",
+        "redis-frozen": "frozen",
+        "redis-emptied": "restarted empty",
+    },
+    "Receivers": {
+        "receiver-slow": "slow",
+        "receiver-dripping": "dripping a byte at a time",
+        "receiver-huge": "answering without end",
+        "receiver-redirecting": "redirecting",
+        "receiver-rebinding": "a name that changes its address",
+        "receiver-resetting": "resetting connections",
+        "receiver-tls": "TLS errors",
+        "receiver-410": "410",
+        "receiver-429": "429",
+        "receivers-dead": "a thousand dead at once",
+    },
+    "Clients": {
+        "client-identical": "50 identical submissions at once",
+        "client-short-body": "a body cut short",
+        "client-disconnects": "a disconnect before the answer",
+    },
+}
+
+NOT_YET = {
+    "killed-mid-redrive": "comes with redrives",
+    "killed-webhook-unrecorded": "comes with webhooks",
+    "dispatcher-unfair-tenants": "comes with fair shares",
+    "receiver-410": "comes with webhooks",
+    "receivers-dead": "comes with webhooks",
+}
+"""Faults of parts that are not built yet."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A test that provokes a fault; `test` is its path below tests/ and its name."""
+
+    fault: str
+    provoked: str
+    test: str
+    long: bool
+
+
+def names() -> set[str]:
+    """Every fault in the catalogue."""
+    return {name for group in FAULTS.values() for name in group}
+
+
+def claims() -> list[Claim]:
+    """Every claim, by the place of its test."""
+    return [claim for path in sorted(TESTS.rglob("test_*.py")) for claim in _claims_in(path)]
+
+
+def _claims_in(path: Path) -> Iterator[Claim]:
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    everything_is_long = any(isinstance(node, ast.Assign) and "mark.long" in ast.unparse(node) for node in module.body)
+    for function in (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)):
+        marks = [mark for mark in function.decorator_list if isinstance(mark, ast.Call)]
+        is_long = everything_is_long or any("mark.long" in ast.unparse(mark) for mark in function.decorator_list)
+        for mark in marks:
+            if ast.unparse(mark.func) == "pytest.mark.fault":
+                fault, provoked = (ast.literal_eval(argument) for argument in mark.args)
+                yield Claim(fault, provoked, f"{path.relative_to(TESTS).as_posix()}::{function.name}", is_long)
