@@ -138,6 +138,13 @@ class Settings(BaseSettings):
         90, "JOBMILL_RETAIN_DISCARDED_DAYS", "Days until a discarded job is pruned; 0: never.", "30", ge=0
     )
 
+    faults: str | None = _setting(
+        None,
+        "JOBMILL_FAULTS",
+        "For testing only: crash points at which this process shall die, freeze or fail.",
+        "worker.after_handler:3=kill,prune.before_commit=raise",
+    )
+
     @field_validator("job_modules", "queues", "webhook_allowed_networks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -23,6 +23,7 @@ from jobs import api_keys
 from jobs.outcomes import Json
 from jobs.scopes import Principal, Scope
 from jobs.submit import plain_words, pointer
+from models.crashpoints import crashpoint
 
 PATIENCE = timedelta(seconds=0.5)
 """How long a request tries again while the database is away, before it answers 503."""
@@ -132,6 +133,7 @@ def _serve(operation: Operation, view: Callable[..., Reply], path: dict[str, Any
     }[operation.writes]
     reply = run(step, PATIENCE)
     if reply.rings:
+        crashpoint("submit.after_commit")
         services.doorbell.ring()
     return Response(orjson.dumps(reply.document), reply.status, reply.headers, content_type="application/json")
 

@@ -24,6 +24,7 @@ from jobs import operate, submit
 from jobs.scopes import Scope
 from jobs.submit import Origin, Submission
 from models import queries
+from models.crashpoints import crashpoint
 from models.job import Job, NewJob
 from models.queries import JobFilter
 from models.states import State
@@ -101,6 +102,7 @@ class JobsQuery(ListQuery):
 def submit_job(call: Call) -> Reply:
     """Record a job; it is committed before the 202 leaves."""
     new = call.once(lambda: _prepared(call))
+    crashpoint("submit.before_commit")
     try:
         recorded = submit.record(call.session, new)
     except submit.KeyReused as error:

@@ -7,6 +7,7 @@ import click
 
 import settings as settings_module
 from cli import compose, logs
+from models import crashpoints
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ _SPARE_CONNECTIONS = 4
 def _load(**flags: Any) -> Settings:
     loaded = settings_module.load(**flags)
     logs.set_up(loaded)
+    crashpoints.arm(loaded.faults or "")
     return loaded
 
 

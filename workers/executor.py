@@ -21,6 +21,7 @@ from jobs.outcomes import Failed, Failure, Interrupt, Outcome, Stopped, Succeede
 from jobs.registry import JobType, Registry, UnknownJobType
 from jobs.retry import Exponential
 from models import moves, queries
+from models.crashpoints import crashpoint
 from models.database import Database
 from models.doorbell import Doorbell
 from models.job import Ref
@@ -56,6 +57,7 @@ class Executor:
         """Start and do the jobs of one message, in turn. Never raises."""
         fresh = self.in_hand.take(refs)
         metrics.duplicates.inc(len(refs) - len(fresh))
+        crashpoint("worker.before_start")
         try:
             with self.in_hand.turn(Turn(self._start(fresh))) as turn:
                 self._run(turn)
@@ -71,6 +73,7 @@ class Executor:
                 tickets.append(self._do_safely(job))
             self.recorder.hurry()
         self.recorder.settle(tickets)
+        crashpoint("worker.after_commit")
         for ticket in tickets:
             with _bound(ticket.job):
                 self._tell(ticket)
@@ -96,11 +99,13 @@ class Executor:
             return Ticket(job).settle(mishap=error)
 
     def _do(self, job: Started) -> Ticket:
+        crashpoint("worker.after_start")
         job_type = self._type(job)
         desk = DatabaseDesk(self.database, job.ref)
         began = time.monotonic()
         outcome = self._attempt(job_type, job, desk) if job_type else _unknown_type(job)
         metrics.handler_seconds.labels(job.type).observe(time.monotonic() - began)
+        crashpoint("worker.after_handler")
         return self.recorder.record(job, outcome, job_type.retry if job_type else Exponential(), desk)
 
     def _type(self, job: Started) -> JobType | None:
@@ -116,6 +121,7 @@ class Executor:
         try:
             try:
                 run.section.enter()
+                crashpoint("worker.mid_handler")
                 outcome = attempt(job_type, job.args, run.context)
             finally:
                 run.section.leave()

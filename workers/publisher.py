@@ -15,6 +15,7 @@ import structlog
 from pika.channel import Channel
 from pika.exceptions import AMQPError
 
+from models.crashpoints import crashpoint
 from workers import topology
 from workers.messages import encode
 from workers.transport import Envelope
@@ -217,6 +218,7 @@ class Publisher:
         self.declared.clear()
 
     def _on_confirm(self, frame: Any) -> None:
+        crashpoint("dispatch.mid_batch")
         method = frame.method
         acknowledged = isinstance(method, pika.spec.Basic.Ack)
         for tag in self._tags_up_to(method.delivery_tag) if method.multiple else [method.delivery_tag]:

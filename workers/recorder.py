@@ -17,6 +17,7 @@ from jobs.attempt import outcome_of
 from jobs.outcomes import Failed, Failure, GivenBack, Outcome
 from jobs.retry import RetryPolicy, jitter
 from models import moves, queries
+from models.crashpoints import crashpoint
 from models.database import Database
 from models.errors import Unavailable
 from models.job import Ref
@@ -132,6 +133,7 @@ class Recorder:
             if not moves.succeed(session, [decision.ending]):
                 desk.roll_back()
                 return None
+            crashpoint("worker.in_commit")
             desk.commit()
         except Unavailable:
             return self._after_lost_commit(decision.ending.ref)

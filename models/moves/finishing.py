@@ -12,6 +12,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from models.crashpoints import crashpoint
 from models.dialect import (
     dialect_of,
     document,
@@ -58,6 +59,7 @@ def _succeed(dialect: str) -> Update:
 def retry(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
     """Put failed attempts back in the queue, due after their delay; not those that are to be cancelled."""
     moved = make(session, _retry(dialect_of(session)), ending_rows(endings))
+    crashpoint("retry.before_commit")
     return remember(session, Move.RETRY, moved, actor, endings)
 
 
@@ -106,6 +108,7 @@ def _put_back(dialect: str, move: Move) -> Update:
 def bury(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
     """Make dead letters of jobs that failed for good."""
     moved = make(session, _bury(dialect_of(session)), ending_rows(endings))
+    crashpoint("bury.before_commit")
     return remember(session, Move.BURY, moved, actor, endings)
 
 
@@ -135,6 +138,7 @@ def _stop(dialect: str) -> Update:
 def rescue(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
     """Take jobs from workers that died. `error` is what a job carries that is dead after too many losses."""
     moved = make(session, _rescue(dialect_of(session)), ending_rows(endings))
+    crashpoint("rescue.before_commit")
     return remember(session, Move.RESCUE, moved, actor, endings)
 
 

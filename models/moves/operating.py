@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from models.crashpoints import crashpoint
 from models.dialect import (
     dialect_of,
     given,
@@ -148,4 +149,6 @@ def prune(session: Session, state: State, older_than: timedelta, limit: int) -> 
         # Written out as well: a plan for any limit at all would rather read the whole table.
         .limit(literal(limit, literal_execute=True))
     )
-    return len(session.scalars(delete(jobs).where(_c.id.in_(old), in_source_of(Move.PRUNE)).returning(_c.id)).all())
+    pruned = session.scalars(delete(jobs).where(_c.id.in_(old), in_source_of(Move.PRUNE)).returning(_c.id)).all()
+    crashpoint("prune.before_commit")
+    return len(pruned)

@@ -172,3 +172,10 @@ def test_settings_cannot_be_changed() -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         loaded.port = 1
+
+
+def test_faults_are_none_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().faults is None
+    monkeypatch.setenv("JOBMILL_FAULTS", "worker.in_commit=stop")
+
+    assert settings.load().faults == "worker.in_commit=stop"

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from models import moves, queries, worker
+from models.crashpoints import crashpoint
 from models.database import Database
 from models.errors import Unavailable
 from models.moves import Moved
@@ -122,6 +123,7 @@ class Dispatch:
         claimed = self._claim(due, wanted) if due and wanted else []
         size = message_size(capacity, rate.per_second, len(claimed))
         if claimed:
+            crashpoint("dispatch.after_claim")
             self.sizes.sent(queue, size, time.monotonic())
         sent = self._publish(envelopes(claimed, size))
         rate.leaves(on_broker + sent, time.monotonic())
@@ -150,6 +152,7 @@ class Dispatch:
         if not messages:
             return 0
         confirmed = self.transport.publish(messages)
+        crashpoint("dispatch.after_confirms")
         failed = [
             ref for message, arrived in zip(messages, confirmed, strict=True) if not arrived for ref in message.refs
         ]

@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 
 from models import moves, queries, reports
+from models.crashpoints import crashpoint
 from models.database import Database
 from models.job import Ref
 from models.states import Move
@@ -68,5 +69,6 @@ class Reconcile:
             if young := [ref for ref in kept if ref not in old]:
                 reports.renew_claims(session, young, CLAIM_EXPIRES_AFTER)
         if released:
+            crashpoint("reconcile.after_release")
             metrics.moves.labels(Move.RELEASE).inc(len(released))
             log.warning("messages_were_lost", queue=queue, jobs=len(released))
