@@ -6,6 +6,7 @@ gets SIGKILL (the default) or SIGSTOP, or the place raises CrashPointReached. Th
 what is true there. `tests/faults/README.md` shows how they are used.
 """
 
+import os
 import re
 import signal
 import threading
@@ -120,7 +121,7 @@ def _bad(why: str) -> BadSetting:
 def _pass(name: str) -> None:
     armed = _armed.get(name)
     if armed is not None and armed.passed() == armed.fault.passage:
-        log.warning("crashpoint_reached", point=name, action=armed.fault.action)
+        log.warning("crashpoint_reached", point=name, action=armed.fault.action, pid=os.getpid())
         _ACTIONS[armed.fault.action](name)
 
 
