@@ -44,9 +44,9 @@ class Desk(Protocol):
 class Context:
     """One attempt at one job, as its handler sees it.
 
-    `tenant` is the tenant's id, `attempt` counts from 1, `last_checkpoint` is what an earlier attempt
-    saved (None when none did), `http` is the only way a handler should call out: it refuses addresses
-    inside our own network.
+    `tenant` is the tenant's id, `attempt` counts from 1, `lease` is larger each time the job is run, for systems
+    that can refuse whoever comes with an older one, `last_checkpoint` is what an earlier attempt saved (None when
+    none did), `http` is the only way a handler should call out: it refuses addresses inside our own network.
     """
 
     job_id: UUID
@@ -54,6 +54,7 @@ class Context:
     tenant: UUID
     attempt: int
     max_attempts: int
+    lease: int
     tags: Mapping[str, str]
     timeout: timedelta
     last_checkpoint: Json

@@ -98,6 +98,7 @@ def run_job(  # noqa: PLR0913 - what a context holds, each with a default
         tenant=TENANT,
         attempt=attempt,
         max_attempts=max_attempts,
+        lease=attempt,
         tags=dict(tags or {}),
         timeout=job_type.timeout,
         last_checkpoint=last_checkpoint,

@@ -140,6 +140,7 @@ class Executor:
             tenant=job.tenant_id,
             attempt=job.attempt,
             max_attempts=job.max_attempts,
+            lease=job.lease,
             tags=job.tags,
             timeout=timedelta(seconds=job.timeout_seconds),
             last_checkpoint=job.checkpoint,

@@ -79,9 +79,9 @@ def take_away(database: Database, ref: Ref) -> Ref:
 
 
 def test_a_value_is_kept_and_the_job_has_succeeded(bench: Bench):
-    row = bench.run(lambda context: {"attempt": context.attempt, "of": context.max_attempts, "tags": context.tags})
+    row = bench.run(lambda context: {"attempt": context.attempt, "lease": context.lease, "tags": context.tags})
     assert row["state"] == State.SUCCEEDED
-    assert row["result"] == {"attempt": 3, "of": 5, "tags": {}}
+    assert row["result"] == {"attempt": 3, "lease": row["lease"], "tags": {}}
     assert (row["attempt"], row["worker_id"], row["error"]) == (3, bench.worker_id, None)
     assert row["started_at"] <= row["finished_at"]
     assert bench.history(row) == []
