@@ -197,3 +197,8 @@ def lead(session: Session, name: str, holder: UUID, term: timedelta) -> bool:
 def resign(session: Session, name: str, holder: UUID) -> None:
     """Give the lease up, so that a standby need not wait for its end."""
     session.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
+
+
+def vacate(session: Session, name: str) -> None:
+    """End anyone's term. Only for a process that is alone: whoever held the lease is dead."""
+    session.execute(delete(leases).where(leases.c.name == name))

@@ -341,6 +341,15 @@ def test_a_process_that_is_alone_takes_over_whatever_an_earlier_one_left(databas
     assert [row(database, ref)["lost"] for ref in running + claimed] == [1, 1, 0, 0, 0]
 
 
+def test_a_process_that_is_alone_does_not_wait_for_the_end_of_a_dead_leaders_term(database: Database):
+    with database.transaction() as session:
+        worker.lead(session, leadership_module.LEASE, new_id(), timedelta(minutes=1))
+    take_over(database, "up")
+    own = Leadership(database, new_id())
+    own.run_once()
+    assert own.held
+
+
 # Reconcile
 
 

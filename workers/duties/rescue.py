@@ -11,7 +11,7 @@ from models.database import Database
 from models.moves import Ending, Moved
 from models.states import Move
 from workers import metrics
-from workers.duties.leadership import Leadership
+from workers.duties.leadership import LEASE, Leadership
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,11 @@ class Rescue:
 
 
 def take_over(database: Database, actor: str) -> int:
-    """Queue whatever an earlier process left in motion; gives how many jobs. Only for a process that is alone."""
+    """Queue whatever an earlier process left in motion; gives how many jobs. Only for a process that is alone.
+
+    Its term as leader ends as well: nothing would be dispatched until it runs out.
+    """
+    database.run(lambda session: worker.vacate(session, LEASE))
     count = 0
     while taken := database.run(lambda session: _take_over_once(session, actor)):
         count += taken
