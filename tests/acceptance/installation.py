@@ -38,6 +38,8 @@ class Installation(ABC):
         port, self.key = free_port(), f"jm_acceptance_{secrets.token_urlsafe(32)}"
         self.settings = {"PORT": str(port), "JOBMILL_BOOTSTRAP_API_KEY": self.key, **settings}
         self.address = f"http://127.0.0.1:{port}"
+        self.accepted: list[Json] = []  # every job that was answered with 202
+        self.asked: set[str] = set()  # every idempotency key that was sent, whatever came of it
         self.client = httpx2.Client(
             base_url=self.address,
             headers={"Authorization": f"Bearer {self.key}"},
@@ -121,6 +123,7 @@ class Installation(ABC):
         answer = self.client.post("/v1/jobs", json={"type": job_type, "args": args, **more})
         assert answer.status_code == httpx2.codes.ACCEPTED, answer.text
         assert answer.headers["Location"] == f"/v1/jobs/{answer.json()['id']}"
+        self.accepted.append(answer.json())
         return answer.json()
 
     def job(self, job_id: str) -> Json:
@@ -168,7 +171,7 @@ class Embedded(Installation):
 
     def __init__(self, folder: Path, eventually: Eventually, settings: Mapping[str, str]) -> None:
         super().__init__(folder, eventually, {"JOBMILL_DATA_DIR": str(folder / "data"), **settings})
-        self.worker = Process("up", settings=self.settings, folder=folder)
+        self.worker = Process("up", settings=self.settings | metrics_port(), folder=folder)
         self.processes = {"up": self.worker}
 
     def prepare(self) -> None:
@@ -186,8 +189,11 @@ class Full(Installation):
 
     def __init__(self, folder: Path, eventually: Eventually, settings: Mapping[str, str]) -> None:
         super().__init__(folder, eventually, settings)
-        names = ("api", "dispatcher", "worker")
-        self.processes = {name: Process(name, settings=self.settings, folder=folder) for name in names}
+        self.processes = {
+            "api": Process("api", settings=self.settings, folder=folder),
+            "dispatcher": Process("dispatcher", settings=self.settings | metrics_port(), folder=folder),
+            "worker": Process("worker", settings=self.settings | metrics_port(), folder=folder),
+        }
         self.worker = self.processes["worker"]
 
     def prepare(self) -> None:
@@ -198,6 +204,11 @@ class Full(Installation):
         with psycopg.connect(self.settings["DATABASE_URL"], autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
+
+
+def metrics_port() -> Json:
+    """The setting that has a process serve its metrics, on a port of its own."""
+    return {"JOBMILL_METRICS_PORT": str(free_port())}
 
 
 def _telling(words: str) -> str:

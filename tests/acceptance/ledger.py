@@ -10,6 +10,7 @@ class Entry:
 
     event: str
     job_id: str
+    lease: int
     attempt: int
     at: float
     pid: int
@@ -35,10 +36,15 @@ class Ledger:
     def open_gate(self) -> None:
         self.gate.touch()
 
-    def entries(self, event: str, job_id: str | None = None) -> list[Entry]:
+    def everything(self) -> list[Entry]:
         lines = self.path.read_text().splitlines() if self.path.exists() else []
-        found = [Entry(e, j, int(attempt), float(at), int(pid)) for e, j, attempt, at, pid in map(str.split, lines)]
-        return [entry for entry in found if entry.event == event and job_id in {None, entry.job_id}]
+        return [
+            Entry(event, job_id, int(lease), int(attempt), float(at), int(pid))
+            for event, job_id, lease, attempt, at, pid in map(str.split, lines)
+        ]
+
+    def entries(self, event: str, job_id: str | None = None) -> list[Entry]:
+        return [entry for entry in self.everything() if entry.event == event and job_id in {None, entry.job_id}]
 
     def starts(self, job_id: str | None = None) -> list[Entry]:
         return self.entries("start", job_id)

@@ -54,7 +54,7 @@ class Payment(BaseModel):
 
 def note(ledger: Path, event: str, context: Context) -> None:
     """Append a line; O_APPEND keeps lines of several processes whole."""
-    line = f"{event} {context.job_id} {context.attempt} {time.monotonic()} {os.getpid()}\n"
+    line = f"{event} {context.job_id} {context.lease} {context.attempt} {time.monotonic()} {os.getpid()}\n"
     descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, line.encode())

@@ -1,0 +1,241 @@
+"""What is known of an installation after a fault, read from outside: the handlers' ledger, the tables by SQL, the
+metrics pages, the logs, and what the operating system says of the processes.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx2
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.acceptance.installation import Embedded, Full, Installation
+from tests.acceptance.ledger import Entry, Ledger
+from tests.faults.health import Outage, Sample
+
+KEY_ID = "acceptance"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A job as its table has it."""
+
+    id: str
+    tenant: str
+    type: str
+    state: str
+    attempt: int
+    lost: int
+    lease: int
+    result: Any = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of a job's history; `at` is a moment that can be compared with others of the same database."""
+
+    job_id: str
+    tenant: str
+    at: Any
+    move: str
+    state: str
+    attempt: int
+    lease: int
+    actor: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process and its children hold; `database` and `amqp` are connections."""
+
+    descriptors: int
+    threads: int
+    database: int
+    amqp: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the invariants look at."""
+
+    submitted: Sequence[str]  # ids of the jobs that this test submitted and that were accepted
+    accepted: frozenset[str] = frozenset()  # ids of all jobs that the installation ever accepted
+    asked: frozenset[str] = frozenset()  # idempotency keys that were sent
+    tenant: str = ""
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    events: Sequence[Event] = ()
+    payments: Sequence[tuple[str, int, int]] = ()  # job, attempt, lease
+    entries: Sequence[Entry] = ()
+    pages: Mapping[str, str] = field(default_factory=dict)
+    logs: Mapping[str, str] = field(default_factory=dict)
+    answers: Sequence[str] = ()
+    canaries: Sequence[str] = ()
+    live_actors: frozenset[str] = frozenset()
+    live_pids: frozenset[int] = frozenset()
+    before: Mapping[str, Usage] = field(default_factory=dict)
+    after: Mapping[str, Usage] = field(default_factory=dict)
+    samples: Sequence[Sample] = ()
+    outages: Sequence[Outage] = ()
+    faults: int | None = None  # how many faults may have hit one job
+    settled_after: float | None = 0.0  # seconds from the fault's end to the last job's; None: not in time
+    restarted: Sequence[str] = ()  # processes that ended although nobody ended them
+
+    def rows_of_test(self) -> Iterator[Row]:
+        """The rows of the submitted jobs that have one."""
+        return (self.rows[job_id] for job_id in self.submitted if job_id in self.rows)
+
+    def history(self, job_id: str) -> list[Event]:
+        """A job's history, oldest first."""
+        return [event for event in self.events if event.job_id == job_id]
+
+    def ledger(self, event: str, job_id: str) -> list[Entry]:
+        """What a job's handlers noted, in the order in which they did."""
+        return [entry for entry in self.entries if entry.event == event and entry.job_id == job_id]
+
+    def counted(self, name: str, **labels: str) -> float:
+        """A metric, summed over all processes that serve theirs."""
+        return sum(
+            sample.value
+            for page in self.pages.values()
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+def gather(
+    installation: Installation, ledger: Ledger, submitted: Sequence[Mapping[str, Any]], **known: Any
+) -> Evidence:
+    """Look everywhere. `known` is what only the test knows: faults, before, samples, outages."""
+    answers = [installation.client.get(path).text for path in ("/readyz", "/v1/workers", "/v1/job-types", "/v1/jobs")]
+    return Evidence(
+        submitted=[job["id"] for job in submitted],
+        accepted=frozenset(job["id"] for job in installation.accepted),
+        asked=frozenset(installation.asked),
+        tenant=_id(installation.sql(f"SELECT tenant_id FROM api_keys WHERE id = '{KEY_ID}'")[0][0]),  # noqa: S608
+        rows={row.id: row for row in rows(installation)},
+        events=events(installation),
+        payments=_payments(installation),
+        entries=ledger.everything(),
+        pages=pages(installation),
+        logs={name: process.words for name, process in installation.processes.items()},
+        answers=answers,
+        live_actors=_live_actors(installation),
+        live_pids=frozenset(pid for pids in _pids(installation).values() for pid in pids),
+        after=usage(installation),
+        **known,
+    )
+
+
+def rows(installation: Installation) -> list[Row]:
+    """Every job."""
+    found = installation.sql(
+        "SELECT id, tenant_id, type, state, attempt, lost, lease, result, idempotency_key FROM jobs"
+    )
+    read = json.loads if installation.mode == Embedded.mode else lambda document: document
+    return [
+        Row(_id(job_id), _id(tenant), *plain, None if result is None else read(result), key)
+        for job_id, tenant, *plain, result, key in found
+    ]
+
+
+def events(installation: Installation) -> list[Event]:
+    """The history of every job, oldest first."""
+    found = installation.sql(
+        "SELECT job_id, tenant_id, at, move, state, attempt, lease, actor FROM job_events ORDER BY at, id"
+    )
+    return [Event(_id(job_id), _id(tenant), *plain) for job_id, tenant, *plain in found]
+
+
+def pages(installation: Installation) -> dict[str, str]:
+    """The metrics page of each process that serves one."""
+    ports = {name: process.settings.get("JOBMILL_METRICS_PORT") for name, process in installation.processes.items()}
+    running = {name: port for name, port in ports.items() if port and installation.processes[name].alive}
+    return {
+        name: httpx2.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text for name, port in running.items()
+    }
+
+
+def usage(installation: Installation) -> dict[str, Usage]:
+    """What each process holds now, its children included."""
+    return {name: _usage(installation, pids) for name, pids in _pids(installation).items()}
+
+
+def _usage(installation: Installation, pids: list[int]) -> Usage:
+    found = [Usage(0, 0, 0, 0)]
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            ports = [link.raddr.port for link in process.net_connections("tcp") if link.raddr]
+            database, amqp = (
+                sum(map(ports.count, _ports(installation, name))) for name in ("DATABASE_URL", "RABBITMQ_URL")
+            )
+            found.append(Usage(process.num_fds(), process.num_threads(), database, amqp))
+        except psutil.NoSuchProcess:
+            continue
+    return Usage(*(sum(column) for column in zip(*(vars(one).values() for one in found), strict=True)))
+
+
+def _ports(installation: Installation, setting: str) -> set[int]:
+    urls = installation.settings.get(setting, "").split(",")
+    return {urlsplit(url).port or {"amqp": 5672}.get(urlsplit(url).scheme, 5432) for url in urls if url}
+
+
+def _pids(installation: Installation) -> dict[str, list[int]]:
+    running = {name: process.pid for name, process in installation.processes.items() if process.alive}
+    return {
+        name: [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        for name, pid in running.items()
+    }
+
+
+def _live_actors(installation: Installation) -> frozenset[str]:
+    """Who writes history now, by the names that history knows: workers whose process lives, and the leader."""
+    alive = {pid for pids in _pids(installation).values() for pid in pids}
+    workers = installation.sql("SELECT id, pid FROM workers WHERE stopped_at IS NULL")
+    holders = installation.sql("SELECT holder FROM leases")
+    return frozenset(
+        [f"worker:{_id(worker)}" for worker, pid in workers if pid in alive]
+        + [f"dispatcher:{_id(holder)}" for (holder,) in holders]
+    )
+
+
+def _payments(installation: Installation) -> list[tuple[str, int, int]]:
+    exists = {
+        Embedded.mode: "SELECT name FROM sqlite_master WHERE name = 'fault_payments'",
+        Full.mode: "SELECT tablename FROM pg_tables WHERE tablename = 'fault_payments'",
+    }[installation.mode]
+    if not installation.sql(exists):
+        return []
+    found = installation.sql("SELECT job_id, attempt, lease FROM fault_payments")
+    return [(job_id, attempt, lease) for job_id, attempt, lease in found]
+
+
+def _id(value: Any) -> str:
+    return str(UUID(str(value)))
+
+
+def unfinished(installation: Installation, submitted: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The submitted jobs that have not ended, or have no row."""
+    ended = ("succeeded", "dead", "cancelled", "discarded")
+    found = installation.sql(f"SELECT id FROM jobs WHERE state IN {ended}")  # noqa: S608 - our own words
+    final = {_id(job_id) for (job_id,) in found}
+    return [job["id"] for job in submitted if job["id"] not in final]
+
+
+def settle(
+    installation: Installation, submitted: Sequence[Mapping[str, Any]], lifted_at: float, within: float
+) -> float | None:
+    """Wait until every job has ended; gives the seconds since the fault's end, or None if they were not enough."""
+    deadline = lifted_at + within
+    while unfinished(installation, submitted):
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.1)
+    return time.monotonic() - lifted_at

@@ -1,0 +1,66 @@
+"""Watches what the API says of itself: /healthz and /readyz, a few times a second, from outside."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import httpx2
+
+EVERY_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look. A code of 0: no answer, as from a process that is not there."""
+
+    at: float
+    alive: int
+    ready: int
+    checks: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A dependency, by its name in /readyz, was away from one moment of `time.monotonic` to another."""
+
+    dependency: str
+    since: float
+    until: float
+
+
+class HealthWatch:
+    """Looks while the block lasts; the samples stay afterwards."""
+
+    def __init__(self, address: str) -> None:
+        self.samples: list[Sample] = []
+        self._address = address
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="health watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._over.wait(EVERY_SECONDS):
+            self.samples.append(look(self._address))
+
+
+def look(address: str) -> Sample:
+    """One sample, now."""
+    with httpx2.Client(base_url=address, timeout=3, trust_env=False) as client:
+        at = time.monotonic()
+        try:
+            alive = client.get("/healthz").status_code
+            answer = client.get("/readyz")
+        except httpx2.TransportError:
+            return Sample(at, 0, 0)
+        return Sample(at, alive, answer.status_code, answer.json().get("checks", {}))

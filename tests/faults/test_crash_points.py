@@ -1,0 +1,140 @@
+"""Kill -9 at every crash point, in both modes where it exists there: the job is done all the same, and counts once."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pika
+import pytest
+
+from models.crashpoints import POINTS
+from tests.acceptance.installation import Embedded, Full, Installation, Json
+from tests.acceptance.ledger import Ledger
+from tests.faults.conftest import Install
+from tests.faults.crashing import await_death, kill_family, let_time_pass, revive, start_armed
+from tests.faults.evidence import usage
+from tests.faults.invariants import check
+from tests.faults.load import submit_patiently
+
+SEVERAL = 6
+
+
+def quick(installation: Installation, ledger: Ledger) -> list[Json]:
+    return [submit_patiently(installation, "fault.quick", ledger.args)]
+
+
+def several(installation: Installation, ledger: Ledger) -> list[Json]:
+    return [submit_patiently(installation, "fault.quick", ledger.args) for _ in range(SEVERAL)]
+
+
+def failing_once(installation: Installation, ledger: Ledger) -> list[Json]:
+    return [submit_patiently(installation, "fault.fail", ledger.args)]
+
+
+def failing_for_good(installation: Installation, ledger: Ledger) -> list[Json]:
+    return [submit_patiently(installation, "fault.fail", ledger.args | {"times": 9}, max_attempts=1)]
+
+
+def paying(installation: Installation, ledger: Ledger) -> list[Json]:
+    return [submit_patiently(installation, "fault.pay", ledger.args | {"times": 0})]
+
+
+def nothing(installation: Installation, ledger: Ledger) -> list[Json]:
+    return []
+
+
+def running_on_a_dead_machine(installation: Installation, ledger: Ledger) -> list[Json]:
+    """A job whose worker is gone without a word, for long enough to be noticed."""
+    job = installation.submit("fault.gated", ledger.gated_args)
+    installation.eventually(lambda: ledger.starts(job["id"]))
+    let_time_pass(installation, kill_family(installation.worker))
+    ledger.open_gate()
+    return [job]
+
+
+def with_its_message_lost(installation: Installation, ledger: Ledger) -> list[Json]:
+    """A job that was handed to a broker which forgot it, long enough ago for that to be certain."""
+    kill_family(installation.worker)  # so that nobody takes the message first
+    job = installation.submit("fault.quick", ledger.args)
+    installation.in_state(job, "dispatched")
+    with pika.BlockingConnection(pika.URLParameters(installation.settings["RABBITMQ_URL"])) as connection:
+        queue = f"{installation.settings['JOBMILL_QUEUE_PREFIX']}.default"
+        purged = installation.eventually(lambda: connection.channel().queue_purge(queue).method.message_count)
+    assert purged == 1
+    let_time_pass(installation, [])
+    return [job]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How a point is reached: by which process of the full mode, and with what to do.
+
+    `before` happens while everything is well, `provoke` while the process that shall die is about to start.
+    """
+
+    process: str
+    provoke: Callable[[Installation, Ledger], list[Json]] = nothing
+    before: Callable[[Installation, Ledger], list[Json]] = nothing
+    passage: int = 1
+    modes: tuple[str, ...] = (Embedded.mode, Full.mode)
+    ends: str = "succeeded"
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "submit.before_commit": Scenario("api", quick),
+    "submit.after_commit": Scenario("api", quick),
+    "dispatch.after_claim": Scenario("dispatcher", quick),
+    "dispatch.mid_batch": Scenario("dispatcher", several, modes=(Full.mode,)),  # only a real broker confirms
+    "dispatch.after_confirms": Scenario("dispatcher", quick),
+    "worker.before_start": Scenario("worker", quick),
+    "worker.after_start": Scenario("worker", quick),
+    "worker.mid_handler": Scenario("worker", quick),
+    "worker.after_handler": Scenario("worker", quick),
+    "worker.in_commit": Scenario("worker", paying),
+    "worker.after_commit": Scenario("worker", quick),
+    "retry.before_commit": Scenario("worker", failing_once),
+    "bury.before_commit": Scenario("worker", failing_for_good, ends="dead"),
+    "rescue.before_commit": Scenario("dispatcher", before=running_on_a_dead_machine),
+    # Embedded the broker dies with whoever could forget.
+    "reconcile.after_release": Scenario("dispatcher", before=with_its_message_lost, modes=(Full.mode,)),
+}
+APART = {"prune.before_commit"}
+"""Points that have a test of their own below."""
+CASES = [(mode, point) for mode in (Embedded.mode, Full.mode) for point, one in SCENARIOS.items() if mode in one.modes]
+
+
+def test_no_point_is_forgotten():
+    assert SCENARIOS.keys() | APART == POINTS.keys()
+
+
+@pytest.mark.fault("killed-submit-before-commit", "crash point submit.before_commit, both modes")
+@pytest.mark.fault("killed-submit-after-commit", "crash point submit.after_commit, both modes")
+@pytest.mark.fault("killed-dispatch-after-claim", "crash point dispatch.after_claim, both modes")
+@pytest.mark.fault("killed-dispatch-mid-batch", "crash point dispatch.mid_batch")
+@pytest.mark.fault("killed-dispatch-after-confirms", "crash point dispatch.after_confirms, both modes")
+@pytest.mark.fault("killed-worker-before-start", "crash point worker.before_start, both modes")
+@pytest.mark.fault("killed-worker-after-start", "crash point worker.after_start, both modes")
+@pytest.mark.fault("killed-worker-mid-handler", "crash point worker.mid_handler, both modes")
+@pytest.mark.fault("killed-worker-after-handler", "crash point worker.after_handler, both modes")
+@pytest.mark.fault("killed-worker-in-commit", "crash point worker.in_commit, both modes")
+@pytest.mark.fault("killed-worker-before-acknowledgement", "crash point worker.after_commit, both modes")
+@pytest.mark.fault("killed-worker-at-retry", "crash point retry.before_commit, both modes")
+@pytest.mark.fault("killed-worker-at-bury", "crash point bury.before_commit, both modes")
+@pytest.mark.fault("killed-mid-rescue", "crash point rescue.before_commit, both modes")
+@pytest.mark.parametrize(("mode", "point"), CASES)
+def test_a_job_survives_kill_9_at(mode: str, point: str, install: Install, ledger: Ledger):
+    installation, scenario = install(mode), SCENARIOS[point]
+    held = usage(installation)
+    jobs = scenario.before(installation, ledger)
+    process = installation.worker if mode == Embedded.mode else installation.processes[scenario.process]
+    let_time_pass(installation, kill_family(process))  # quicker than a drain, and no job is in it
+    with ThreadPoolExecutor(1) as client:
+        submitted = client.submit(scenario.provoke, installation, ledger)
+        reached = start_armed(process, f"{point}:{scenario.passage}=kill")
+        dead = await_death(installation, reached, point)
+        let_time_pass(installation, [dead])
+        revive(installation)
+        jobs += submitted.result()
+
+    check(installation, ledger, jobs, faults=2, before=held)
+    assert {installation.job(job["id"])["state"] for job in jobs} == {scenario.ends}
