@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 
 import orjson
 import psycopg
+from psycopg.types.json import set_json_dumps, set_json_loads
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
@@ -152,12 +153,17 @@ def _postgresql_engine(connect: Callable[[], Any], pool_size: int, **options: An
         max_overflow=0,
         pool_timeout=2,
         hide_parameters=True,  # they are customers' data, and errors are logged
-        json_serializer=_dumps,
-        json_deserializer=orjson.loads,
         **options,
     )
+    event.listen(engine, "connect", _speak_orjson)
     event.listen(engine, "checkout", _refuse_dead)
     return engine
+
+
+def _speak_orjson(connection: Any, _record: Any) -> None:
+    """SQLAlchemy hands its two JSON functions on only to connections that it opens by itself."""
+    set_json_dumps(orjson.dumps, connection)
+    set_json_loads(orjson.loads, connection)
 
 
 def _refuse_dead(connection: Any, record: Any, _proxy: Any) -> None:

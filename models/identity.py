@@ -115,7 +115,8 @@ _USABLE_KEY = select(api_keys).where(
 
 def find_key(session: Session, key_id: str) -> ApiKey | None:
     """The unrevoked, unexpired key of that id."""
-    row = session.execute(_USABLE_KEY, {"key_id": key_id}).mappings().one_or_none()
+    # Past the session, which has nothing to add to a statement over a table and takes its time for that.
+    row = session.connection().execute(_USABLE_KEY, {"key_id": key_id}).mappings().one_or_none()
     return _key(row) if row else None
 
 
