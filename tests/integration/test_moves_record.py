@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
-from models import moves
+from models import moves, queries
 from models.job import Job, jobs
 from models.states import FINAL, LIVE, State
 from tests.factories import ago, job_in, new_job, row_of, tenant_id_of
@@ -41,6 +41,39 @@ def test_a_recorded_job_is_queued_with_everything_that_was_given(session: Sessio
     assert {name: row[name] for name in told} == told
     assert list(row["args"]["value"][4]) == ["b", "a"], "the order of members is the client's"
     assert (row["state"], row["attempt"], row["lost"], row["lease"]) == (State.QUEUED, 0, 0, 0)
+
+
+@pytest.mark.parametrize("due_at", [None, datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)])
+def test_a_recorded_job_is_told_as_it_will_be_read(session: Session, due_at: datetime | None) -> None:
+    job = new_job(
+        session,
+        args={"value": [1, 1.0, 1e22, "ü", None]},
+        tags={"longer": "1", "b": "2"},
+        priority=-7,
+        unique_key="customer-42",
+        idempotency_key="k1",
+        due_at=due_at,
+    )
+
+    (told,) = moves.record(session, [job])
+
+    assert told == queries.find_job(session, job.id, job.tenant_id)
+
+
+def test_of_two_jobs_with_one_id_the_one_that_was_recorded_is_told(session: Session) -> None:
+    first = new_job(session, args={"value": "first"})
+    second = new_job(session, id=first.id, args={"value": "second"})
+
+    (told,) = moves.record(session, [first, second])
+
+    assert told == queries.find_job(session, first.id, first.tenant_id)
+
+
+def test_a_document_is_kept_in_the_bytes_that_orjson_gives_it(session: Session) -> None:
+    job = new_job(session, args={"value": "ü"})
+    moves.record(session, [job])
+
+    assert session.scalar(select(cast(jobs.c.args, Text)).where(jobs.c.id == job.id)) == '{"value":"ü"}'
 
 
 def test_a_job_without_a_delay_is_due_when_it_is_created(session: Session) -> None:
