@@ -175,6 +175,15 @@ def spin(args: Told, context: Context) -> Any:
 
 
 @deed
+def sleep(args: Told, context: Context) -> Any:
+    args.path.write_text("begun")
+    try:
+        time.sleep(60)
+    finally:
+        args.path.write_text("cleaned up")
+
+
+@deed
 def swallow(args: Told, context: Context) -> Any:
     args.path.write_text("begun")
     while True:

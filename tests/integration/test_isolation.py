@@ -280,6 +280,14 @@ def test_one_that_does_not_listen_is_interrupted_and_still_cleans_up(worker: Iso
     assert note.read_text() == "cleaned up"
 
 
+def test_one_that_waits_inside_c_is_interrupted_there(worker: Isolated, note: Path):
+    ref = worker.begin("sleep", note, timeout_seconds=1)
+    row = worker.ended(ref)
+    assert (row["state"], row["error"]["code"]) == (State.QUEUED, "timed-out")
+    assert "time.sleep(60)" in row["error"]["trace"]
+    assert note.read_text() == "cleaned up"
+
+
 @pytest.mark.parametrize("deaf", ["swallow", "hold_the_lock"])
 def test_one_that_will_not_hear_is_killed_and_the_job_is_cancelled(worker: Isolated, note: Path, deaf: str):
     ref = worker.begin(deaf, note)

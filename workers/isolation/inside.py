@@ -134,6 +134,8 @@ class Inside:
 
     def _interrupt(self, kind: type[Interrupt]) -> None:
         if self.section.interrupt(kind):
+            # Ends a wait inside C too: the call is broken off, and the exception strikes in the signal's handler.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
             self.channel.send("heard")
 
     def _do(self, job: Frame, unready: Outcome | None) -> None:
