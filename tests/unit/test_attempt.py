@@ -72,6 +72,12 @@ def test_a_handler_that_returns_nothing_succeeds_with_null():
     assert run(handler) == Succeeded(b"null")
 
 
+def test_memory_that_ran_out_has_a_code_of_its_own():
+    outcome = run_raising(MemoryError())
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.code == "out-of-memory"
+
+
 def test_arguments_that_do_not_fit_are_final_and_their_values_are_not_told():
     def handler(args: Args) -> None:
         raise AssertionError("must not run")
