@@ -267,6 +267,15 @@ def talk_nonsense(args: Told, context: Context) -> Any:
 
 
 @deed
+def end_in_nonsense(args: Told, context: Context) -> Any:
+    args.path.write_text("begun")
+    try:
+        context.wait(60)
+    finally:
+        talk_nonsense(args, context)
+
+
+@deed
 def no_json(args: Told, context: Context) -> Any:
     return {"value": object()}
 

@@ -27,9 +27,13 @@ from models.dialect import POSTGRESQL
 from models.doorbell import LocalDoorbell
 from models.job import Ref, jobs
 from models.states import State
+from tests.factories import unique
 from tests.workbench import WAIT, Bench, counted, lent_database
+from workers.child import LAST_WORDS, WorkerPlan, WorkerProcess
 from workers.executor import Executor
 from workers.isolation import pool as pool_module
+from workers.local_broker import LocalBroker
+from workers.transport import Envelope
 from workers.watchdog import Watchdog
 
 DEADLINE = 20.0
@@ -323,6 +327,34 @@ def test_a_time_limit_holds_within_about_a_second_while_others_work_on(worker: I
     assert 0.9 < took < 1 + ABOUT_A_SECOND
     # Both have a core each if the machine has two; a held interpreter lock would leave nearly nothing.
     assert beside > alone / 3
+
+
+def test_what_an_interrupt_breaks_off_is_no_crash(worker: Isolated, note: Path):
+    ref = worker.begin("end_in_nonsense", note, timeout_seconds=1)
+    assert worker.ended(ref)["error"]["code"] == "timed-out"
+
+
+@pytest.mark.parametrize("deed", ["spin", "hold_the_lock"])
+def test_a_worker_that_drains_gives_its_handlers_the_grace_and_then_ends_them(
+    database: Database, note: Path, deed: str
+):
+    broker, queue = LocalBroker(), unique("queue")
+    plan = WorkerPlan((queue,), (queue,), 2, "0")
+    registry = load(("tests.isolated_jobs",))
+    draining = WorkerProcess(database, broker, registry, Outbound(), LocalDoorbell(threading.Event()), plan)
+    draining.start()
+    args = {"do": deed, "value": None, "path": str(note)}
+    bench = Bench(database)
+    ref = bench.plant(type="isolated.do", args=args, queue=queue)
+    broker.publish([Envelope(queue, (ref,))])
+    _until(lambda: note.exists() and note.read_text())
+    began = time.monotonic()
+    draining.stop(0.5)
+    assert 0.5 < time.monotonic() - began < LAST_WORDS.total_seconds()
+    row = bench.row(ref)
+    assert (row["state"], row["attempt"], row["error"]) == (State.QUEUED, 2, None)
+    assert (note.read_text() == "cleaned up") == (deed == "spin")
+    assert not psutil.Process().children(recursive=True)
 
 
 def test_a_worker_that_stops_gives_the_attempt_back(worker: Isolated, note: Path):

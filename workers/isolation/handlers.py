@@ -53,7 +53,8 @@ class IsolatedHandlers:
         except Died:
             return self._after_death(process, talk)
         except Garbled as error:
-            outcome = self._crashed(failure_of_nonsense(str(error)))
+            # An interrupt may have broken off what it was saying.
+            outcome = None if talk.asked else self._crashed(failure_of_nonsense(str(error)))
         finally:
             self.pool.give_back(process) if keep else self.pool.end(process)
         return outcome or _interrupted(talk)

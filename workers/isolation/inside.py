@@ -57,7 +57,8 @@ def _hold_on(lifeline: int) -> None:
 
 
 def _prepare() -> None:
-    faulthandler.enable()  # a crash tells where, on standard error
+    with suppress(RuntimeError):  # there is no standard error
+        faulthandler.enable()  # a crash tells where, there
     _soft(resource.RLIMIT_CORE, 0)  # instead of a core file for each attempt
     for number in (signal.SIGTERM, signal.SIGINT):
         # Whoever stops a service may signal all its processes, but when a handler ends the worker decides. Not
