@@ -80,6 +80,7 @@ def look_around(args: Told, context: Context) -> Any:
         "job_type": context.job_type,
         "tenant": str(context.tenant),
         "attempt": context.attempt,
+        "lease": context.lease,
         "max_attempts": context.max_attempts,
         "tags": context.tags,
         "timeout": context.timeout.total_seconds(),

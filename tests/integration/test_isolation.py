@@ -148,6 +148,7 @@ def test_the_context_is_that_of_the_job(worker: Isolated):
         "job_type": "isolated.do",
         "tenant": str(row["tenant_id"]),
         "attempt": 3,
+        "lease": row["lease"],
         "max_attempts": 7,
         "tags": {"for": "ada"},
         "timeout": 77.0,
@@ -542,7 +543,7 @@ from workers.isolation.handlers import IsolatedHandlers
 from workers.running import Run
 
 known = load(("tests.isolated_jobs",))
-told = (new_id(), "isolated.do", new_id(), 1, 1, {}, timedelta(60), None)
+told = (new_id(), "isolated.do", new_id(), 1, 1, 1, {}, timedelta(60), None)
 context = Context(*told, structlog.get_logger(), Outbound(), None)
 run = Run(Ref(context.job_id, 1), context, time.monotonic() + 60, section=Hearing())
 IsolatedHandlers(known, Outbound()).attempt(known.get("isolated.do"), {"do": sys.argv[1], "path": sys.argv[2]}, run)
