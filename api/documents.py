@@ -79,6 +79,9 @@ def job_type_document(job_type: JobType) -> dict[str, Any]:
             "max_attempts": job_type.max_attempts_limit,
             "timeout_seconds": int(job_type.timeout_limit.total_seconds()),
         },
+        "isolation": job_type.isolation,
+        "memory_limit_mb": job_type.memory_limit_mb,
+        "cpu_limit_seconds": job_type.cpu_limit_seconds,
     }
 
 

@@ -66,7 +66,7 @@ def outcome_of(error: BaseException) -> Outcome:
         return _interrupted(error)
     if isinstance(error, Answer):
         return _answered(error)
-    return Failed(_failure(error, "exception"))
+    return Failed(_failure(error, "out-of-memory" if isinstance(error, MemoryError) else "exception"))
 
 
 def _succeeded(job_type: JobType, answer: object) -> Outcome:

@@ -74,8 +74,8 @@ class Outbound:
         resolve: Resolve = system_resolve,
         ssl_context: SSLContext | None = None,
     ) -> None:
-        self._allowed = tuple(allowed_networks)
-        self._allow_http = allow_http
+        self.allowed_networks = tuple(allowed_networks)
+        self.allow_http = allow_http
         self._resolve = resolve
         self._given_ssl_context = ssl_context
 
@@ -116,11 +116,11 @@ class Outbound:
     def _open(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, deadline_seconds: float
     ) -> Iterator[httpcore2.Response]:
-        to = target(url, allow_http=self._allow_http)
+        to = target(url, allow_http=self.allow_http)
         if content is None and method in EXPECT_CONTENT:
             content = b""
         fields = [*_fields(method, headers), (b"Host", _host_field(to)), *OWN_FIELDS]
-        backend = PinnedBackend(self._allowed, self._resolve, Deadline(deadline_seconds))
+        backend = PinnedBackend(self.allowed_networks, self._resolve, Deadline(deadline_seconds))
         with _told_as_ours(to.host), self._pool(backend) as pool:
             address = httpcore2.URL(scheme=to.scheme, host=to.host, port=to.port, target=to.path)
             with pool.stream(method, address, headers=fields, content=content) as response:

@@ -4,9 +4,10 @@ import importlib
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -20,6 +21,9 @@ from settings import QUEUE_NAME
 TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 MOST_ATTEMPTS = 100
 LONGEST_TIMEOUT = timedelta(days=7)
+LEAST_MEMORY_MB = 16
+MOST_MEMORY_MB = 1024 * 1024
+MOST_CPU_SECONDS = 7 * 24 * 3600
 
 Handler = Callable[..., Any]
 Bound = TypeVar("Bound", int, timedelta)
@@ -27,6 +31,13 @@ Bound = TypeVar("Bound", int, timedelta)
 
 class BadJobType(Exception):  # noqa: N818 - reads as the sentence it is
     """A job type was declared in a way that cannot work; the message says what to change."""
+
+
+class Isolation(StrEnum):
+    """Where handlers of a type run: on a thread of the worker, or in a process that may crash for itself."""
+
+    THREAD = "thread"
+    PROCESS = "process"
 
 
 class UnknownJobType(LookupError):  # noqa: N818
@@ -42,7 +53,8 @@ class JobType:
     """A declared job type.
 
     `max_attempts` and `timeout` are what a job gets when it does not ask; the `..._limit` twins are the
-    most that a job may ask for.
+    most that a job may ask for. `memory_limit_mb` is what an isolated handler may take on top of what its
+    process held before, `cpu_limit_seconds` what an attempt may compute; None: as much as there is.
     """
 
     name: str
@@ -57,6 +69,9 @@ class JobType:
     timeout: timedelta
     timeout_limit: timedelta
     retry: RetryPolicy
+    isolation: Isolation = Isolation.THREAD
+    memory_limit_mb: int | None = None
+    cpu_limit_seconds: int | None = None
 
     def parse(self, args: object) -> BaseModel:
         """The arguments as the handler's model; raises pydantic.ValidationError with every fault.
@@ -95,10 +110,14 @@ class JobType:
 
 
 class Registry:
-    """Job types by name. The process's own is `registry`; a test can make another."""
+    """Job types by name. The process's own is `registry`; a test can make another.
+
+    `modules` are those that a process of its own imports to know the same types.
+    """
 
     def __init__(self) -> None:
         self._types: dict[str, JobType] = {}
+        self.modules: tuple[str, ...] = ()
 
     def add(self, job_type: JobType) -> None:
         """Add a type; raises BadJobType when another handler has the name."""
@@ -125,7 +144,7 @@ class Registry:
 registry = Registry()
 
 
-def job(
+def job(  # noqa: PLR0913 - what there is to say of a type, each with a default
     name: str,
     *,
     queue: str = "default",
@@ -134,6 +153,9 @@ def job(
     timeout: timedelta = timedelta(minutes=5),
     timeout_limit: timedelta | None = None,
     retry: RetryPolicy | None = None,
+    isolation: str = Isolation.THREAD,
+    memory_limit_mb: int | None = None,
+    cpu_limit_seconds: int | None = None,
     into: Registry = registry,
 ) -> Callable[[Handler], Handler]:
     """Declare a handler: `@job("acme.greet")` on `def greet(args: Greet, context: Context) -> Greeting`.
@@ -164,6 +186,9 @@ def job(
                     LONGEST_TIMEOUT,
                 ),
                 retry=retry or Exponential(),
+                isolation=_isolation(name, isolation, memory_limit_mb, cpu_limit_seconds),
+                memory_limit_mb=_resource(name, "memory_limit_mb", memory_limit_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB),
+                cpu_limit_seconds=_resource(name, "cpu_limit_seconds", cpu_limit_seconds, 1, MOST_CPU_SECONDS),
             )
         )
         return handler
@@ -171,10 +196,11 @@ def job(
     return declare
 
 
-def load(modules: Iterable[str]) -> Registry:
+def load(modules: Sequence[str]) -> Registry:
     """Import the shipped types and then the user's modules (`JOBMILL_JOBS`); returns the registry."""
     for module in ("jobs.builtin", *modules):
         importlib.import_module(module)
+    registry.modules = tuple(modules)
     return registry
 
 
@@ -187,6 +213,23 @@ def _named(name: str, pattern: re.Pattern[str], what: str) -> str:
 def _limit(name: str, what: str, least: Bound, default: Bound, limit: Bound, most: Bound) -> Bound:
     if not least <= default <= limit <= most:
         raise BadJobType(f"{name}: {what} needs {least} <= {default} <= its limit {limit} <= {most}")
+    return limit
+
+
+def _isolation(name: str, isolation: str, *limits: int | None) -> Isolation:
+    if isolation not in {*Isolation}:
+        raise BadJobType(f"{name}: isolation is 'thread' or 'process', not {isolation!r}")
+    if isolation == Isolation.THREAD and any(limit is not None for limit in limits):
+        raise BadJobType(
+            f"{name}: memory_limit_mb and cpu_limit_seconds need isolation='process'; a thread has no limits of its own"
+        )
+    return Isolation(isolation)
+
+
+def _resource(name: str, what: str, limit: int | None, least: int, most: int) -> int | None:
+    # `True` is an int to Python.
+    if limit is not None and not (type(limit) is int and least <= limit <= most):
+        raise BadJobType(f"{name}: {what} is a whole number from {least} to {most}, not {limit!r}")
     return limit
 
 

@@ -90,6 +90,7 @@ class WorkerProcess:
         if not self.executor.in_hand.wait_until_empty(grace_seconds):
             self._interrupt_the_rest()
         self.watchdog.stop()
+        self.executor.isolated.close()
         self.dramatiq.stop(timeout=int(LAST_WORDS.total_seconds() * 1000))
         # Whatever is still said to run here, no one would ask for again once the worker is known to be gone.
         self._tell(rescue_from, [self.id], f"worker:{self.id}", "its worker stopped")

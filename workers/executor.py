@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 from jobs.attempt import attempt, outcome_of
 from jobs.context import Context
 from jobs.outbound import Outbound
-from jobs.outcomes import Failed, Failure, Interrupt, Outcome, Stopped, Succeeded
-from jobs.registry import JobType, Registry, UnknownJobType
+from jobs.outcomes import Failed, Failure, Interrupt, Json, Outcome, Stopped, Succeeded
+from jobs.registry import Isolation, JobType, Registry, UnknownJobType
 from jobs.retry import Exponential
 from models import moves, queries
 from models.crashpoints import crashpoint
@@ -29,6 +29,8 @@ from models.moves import Started
 from models.states import Move
 from workers import metrics
 from workers.desk import DatabaseDesk
+from workers.isolation.conversation import Hearing
+from workers.isolation.handlers import IsolatedHandlers
 from workers.recorder import Recorder, Ticket
 from workers.running import InHand, Run
 from workers.turn import Turn
@@ -51,6 +53,7 @@ class Executor:
         self.http = http
         self.doorbell = doorbell
         self.in_hand = InHand()
+        self.isolated = IsolatedHandlers(registry, http)
         self.recorder = Recorder(database, f"worker:{worker_id}")
 
     def run(self, refs: Sequence[Ref]) -> None:
@@ -116,13 +119,14 @@ class Executor:
 
     def _attempt(self, job_type: JobType, job: Started, desk: DatabaseDesk) -> Outcome:
         run = Run(job.ref, self._context(job, desk), deadline=time.monotonic() + job.timeout_seconds)
+        run.section = Hearing() if job_type.isolation is Isolation.PROCESS else run.section
         self.in_hand.began(run)
         outcome: Outcome | None = None
         try:
             try:
                 run.section.enter()
                 crashpoint("worker.mid_handler")
-                outcome = attempt(job_type, job.args, run.context)
+                outcome = self._run_handler(job_type, job.args, run)
             finally:
                 run.section.leave()
         except Interrupt as interrupt:
@@ -132,6 +136,11 @@ class Executor:
         finally:
             self.in_hand.ended(run)
         return _with_progress(_unasked(outcome, run), run)
+
+    def _run_handler(self, job_type: JobType, args: Json, run: Run) -> Outcome:
+        if job_type.isolation is Isolation.PROCESS:
+            return self.isolated.attempt(job_type, args, run)
+        return attempt(job_type, args, run.context)
 
     def _context(self, job: Started, desk: DatabaseDesk) -> Context:
         return Context(

@@ -10,6 +10,10 @@ stale_acknowledgements = Counter("jobmill_stale_acknowledgements_total", "Acknow
 unconfirmed = Counter("jobmill_unconfirmed_total", "Messages that the broker did not confirm; their jobs were released")
 step_failures = Counter("jobmill_step_failures_total", "Steps of a duty that failed, by duty", ["duty"])
 interrupts = Counter("jobmill_interrupts_total", "Handlers interrupted, by reason", ["reason"])
+isolated_started = Counter("jobmill_isolated_processes_started_total", "Processes started for isolated handlers")
+isolated_crashed = Counter(
+    "jobmill_isolated_processes_crashed_total", "Processes of isolated handlers that died at work, by code", ["code"]
+)
 handler_seconds = Histogram(
     "jobmill_handler_seconds",
     "Time inside handlers, by type",

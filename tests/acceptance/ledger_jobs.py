@@ -3,6 +3,7 @@ when they begin and end. So what ran, and how often, is seen from outside.
 """
 
 import os
+import signal
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -107,4 +108,18 @@ def pay(args: Payment, context: Context) -> Done:
     )
     if context.attempt <= args.failures:
         raise ConnectionError("the bank hung up")
+    return Done(attempt=context.attempt)
+
+
+@job("ledger.crash", retry=QUICKLY, isolation="process", memory_limit_mb=256, cpu_limit_seconds=60)
+def crash(args: Work, context: Context) -> Done:
+    """Takes its own process down at the first attempt, and waits for its gate at the second."""
+    note(args.ledger, "start", context)
+    if context.last_checkpoint is None:
+        context.checkpoint("crashed once")
+        os.kill(os.getpid(), signal.SIGSEGV)
+    context.progress(42, "at the gate")
+    while args.gate is not None and not args.gate.exists():
+        context.wait(0.05)
+    note(args.ledger, "end", context)
     return Done(attempt=context.attempt)

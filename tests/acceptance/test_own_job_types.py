@@ -52,3 +52,18 @@ def test_what_a_handler_writes_commits_with_its_success_or_not_at_all(installati
     assert payments(installation, paid["id"]) == [(2, 7)]  # the first attempt's row would have been in the way
     assert installation.ended(failed)["state"] == "dead"
     assert payments(installation, failed["id"]) == []
+
+
+def test_a_handler_in_a_process_of_its_own_crashes_for_itself(installation: Installation, ledger: Ledger):
+    told = installation.client.get("/v1/job-types/ledger.crash").json()
+    assert (told["isolation"], told["memory_limit_mb"], told["cpu_limit_seconds"]) == ("process", 256, 60)
+    beside = installation.submit("ledger.work", ledger.gated_args)
+    job = installation.submit("ledger.crash", ledger.gated_args)
+    seen = installation.until(job, lambda now: now["progress"] is not None)
+    assert (seen["attempt"], seen["progress"]["message"]) == (2, "at the gate")
+    ledger.open_gate()
+    end = installation.succeeded(job)
+    assert (end["result"], end["lost"]) == ({"attempt": 2}, 0)
+    (failure,) = installation.events(job)
+    assert (failure["move"], failure["error"]["code"]) == ("retry", "crashed")
+    assert installation.succeeded(beside)["attempt"] == 1  # on a thread of the same worker, which lives

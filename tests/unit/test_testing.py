@@ -1,3 +1,4 @@
+import os
 from datetime import timedelta
 from unittest.mock import sentinel
 
@@ -100,3 +101,13 @@ def test_what_is_not_declared_is_not_found():
         run_job(lambda args: None, {}, registry=own)
     with pytest.raises(UnknownJobType):
         run_job("acme.unknown", {}, registry=own)
+
+
+def test_a_handler_that_is_isolated_in_life_runs_in_the_tests_own_process():
+    isolated = Registry()
+
+    @job("acme.where", isolation="process", memory_limit_mb=64, into=isolated)
+    def where(args: Greet) -> int:
+        return os.getpid()
+
+    assert run_job(where, {"name": "Ada"}, registry=isolated).result == os.getpid()
