@@ -9,7 +9,7 @@ WITH_SERVICES := urls=$$(bin/services install) && eval "$$urls" && exec
 FIRST := $(wildcard tests/unit/ tests/integration/ tests/acceptance/)
 TESTS := $(FIRST) $(filter-out $(FIRST) %/__pycache__/,$(wildcard tests/*/ tests/test_*.py))
 
-.PHONY: help setup run test check format docs services bench lock audit clean
+.PHONY: help setup run test faults check format docs services bench lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +20,11 @@ setup: ## Make the environment in .venv/ from the lock file (PYTHON=python3.12 c
 run: setup ## Start Jobmill here, run a first job, serve until Ctrl-C (PORT, JOBMILL_DATA_DIR)
 	@$(BIN)/jobmill up --demo examples/iris.csv
 
-test: setup ## Run all tests, quick ones first (ARGS="-k name" goes to pytest)
-	@$(WITH_SERVICES) $(BIN)/python -m pytest $(TESTS) $(ARGS)
+test: setup ## Run all tests but the long ones, quick ones first (ARGS="-k name" goes to pytest)
+	@$(WITH_SERVICES) $(BIN)/python -m pytest -m "not long" $(TESTS) $(ARGS)
+
+faults: setup ## Break a running Jobmill in every way there is, long ones included (ARGS="-k name")
+	@$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults $(ARGS)
 
 check: setup ## Check format, lint, types, import contracts, dead code, locks
 	$(BIN)/ruff format --check

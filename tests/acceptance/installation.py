@@ -39,6 +39,7 @@ class Installation(ABC):
         self.settings = {"PORT": str(port), "JOBMILL_BOOTSTRAP_API_KEY": self.key, **settings}
         self.address = f"http://127.0.0.1:{port}"
         self.accepted: list[Json] = []  # every job that was answered with 202
+        self.at_rest: dict[str, Any] = {}  # what its processes held when all was well, by name
         self.asked: set[str] = set()  # every idempotency key that was sent, whatever came of it
         self.client = httpx2.Client(
             base_url=self.address,

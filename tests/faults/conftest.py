@@ -10,6 +10,7 @@ import pytest
 from tests.acceptance.conftest import ledger, pytest_runtest_makereport
 from tests.acceptance.installation import Installation
 from tests.acceptance.installer import Installer
+from tests.faults.evidence import usage
 
 HERE = Path(__file__).parent
 Install = Callable[..., Installation]
@@ -29,6 +30,7 @@ def install(request: pytest.FixtureRequest) -> Iterator[Install]:
             if mode not in kept or settings:
                 new = Installer(request, stack)(mode, **fault_settings(), **settings)
                 new.sql(PAYMENTS)
+                new.at_rest = usage(new)
                 kept.setdefault(mode, new)
                 return new
             return kept[mode]

@@ -154,12 +154,17 @@ def events(installation: Installation) -> list[Event]:
 
 
 def pages(installation: Installation) -> dict[str, str]:
-    """The metrics page of each process that serves one."""
+    """The metrics page of each process that serves one; one that is just starting is waited for."""
     ports = {name: process.settings.get("JOBMILL_METRICS_PORT") for name, process in installation.processes.items()}
     running = {name: port for name, port in ports.items() if port and installation.processes[name].alive}
-    return {
-        name: httpx2.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text for name, port in running.items()
-    }
+    return {name: installation.eventually(lambda: _page(port)) for name, port in running.items()}  # noqa: B023 - called at once
+
+
+def _page(port: str) -> str:
+    try:
+        return httpx2.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    except httpx2.TransportError:
+        return ""
 
 
 def usage(installation: Installation) -> dict[str, Usage]:

@@ -42,9 +42,10 @@ class Lasting(Work):
 
 
 class Failing(Work):
-    """How many of its runs are to go wrong before one goes well."""
+    """How many of its runs are to go wrong, after how many that go well."""
 
     times: int = 1
+    after: int = 0
 
 
 class Hungry(Failing):
@@ -70,7 +71,7 @@ def _goes_wrong(args: Failing, context: Context) -> bool:
     note(args.ledger, "start", context)
     begun = f"start {context.job_id} "
     runs = sum(line.startswith(begun) for line in args.ledger.read_text().splitlines())
-    return runs <= args.times
+    return args.after < runs <= args.after + args.times
 
 
 @job("fault.quick", retry=QUICKLY)

@@ -269,7 +269,6 @@ def check(
     *,
     lifted_at: float | None = None,
     faults: int | None = None,
-    before: Mapping[str, Usage] | None = None,
     watch: HealthWatch | None = None,
     outages: Sequence[Outage] = (),
     canaries: Sequence[str] = (),
@@ -277,7 +276,7 @@ def check(
     """Wait until all is quiet, look everywhere, and fail with every complaint.
 
     `submitted` are the jobs that were answered with 202. `lifted_at` is when the fault ended (default: now), `faults`
-    how many may have hit one job, `before` what `usage` gave before the fault.
+    how many may have hit one job. What the processes held before is `installation.at_rest`.
     """
     settled = settle(installation, submitted, lifted_at or time.monotonic(), RECOVERY_SECONDS)
     deadline = time.monotonic() + CALM_SECONDS
@@ -287,7 +286,7 @@ def check(
             ledger,
             submitted,
             faults=faults,
-            before=before or {},
+            before=installation.at_rest,
             samples=[*(watch.samples if watch else []), look(installation.address)],
             outages=outages,
             canaries=[*canaries, *_secrets_of(installation)],

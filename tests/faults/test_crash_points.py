@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from uuid import UUID
 
 import pika
 import pytest
@@ -12,11 +13,12 @@ from tests.acceptance.installation import Embedded, Full, Installation, Json
 from tests.acceptance.ledger import Ledger
 from tests.faults.conftest import Install
 from tests.faults.crashing import await_death, kill_family, let_time_pass, revive, start_armed
-from tests.faults.evidence import usage
+from tests.faults.evidence import rows
 from tests.faults.invariants import check
 from tests.faults.load import submit_patiently
 
 SEVERAL = 6
+DAY_SECONDS = 24 * 3600
 
 
 def quick(installation: Installation, ledger: Ledger) -> list[Json]:
@@ -124,7 +126,6 @@ def test_no_point_is_forgotten():
 @pytest.mark.parametrize(("mode", "point"), CASES)
 def test_a_job_survives_kill_9_at(mode: str, point: str, install: Install, ledger: Ledger):
     installation, scenario = install(mode), SCENARIOS[point]
-    held = usage(installation)
     jobs = scenario.before(installation, ledger)
     process = installation.worker if mode == Embedded.mode else installation.processes[scenario.process]
     let_time_pass(installation, kill_family(process))  # quicker than a drain, and no job is in it
@@ -136,5 +137,39 @@ def test_a_job_survives_kill_9_at(mode: str, point: str, install: Install, ledge
         revive(installation)
         jobs += submitted.result()
 
-    check(installation, ledger, jobs, faults=2, before=held)
+    check(installation, ledger, jobs, faults=2)
     assert {installation.job(job["id"])["state"] for job in jobs} == {scenario.ends}
+
+
+@pytest.mark.parametrize("mode", [Embedded.mode, pytest.param(Full.mode, marks=pytest.mark.long)])
+def test_what_is_to_be_pruned_survives_kill_9_before_its_commit_and_goes_afterwards(
+    mode: str, install: Install, ledger: Ledger
+):
+    installation = install(mode)
+    jobs = [installation.submit("fault.quick", ledger.args) for _ in range(3)]
+    for job in jobs:
+        installation.succeeded(job)
+    _age(installation, jobs)
+    process = installation.worker if mode == Embedded.mode else installation.processes["dispatcher"]
+    let_time_pass(installation, kill_family(process))
+    process.settings["JOBMILL_RETAIN_SUCCEEDED_DAYS"] = "1"
+    dead = await_death(installation, start_armed(process, "prune.before_commit"), "prune.before_commit")
+    let_time_pass(installation, [dead])
+
+    left = rows(installation)
+    assert {job["id"] for job in jobs} <= {row.id for row in left}
+    revive(installation)
+    installation.eventually(lambda: {job["id"] for job in jobs}.isdisjoint({row.id for row in rows(installation)}))
+    del process.settings["JOBMILL_RETAIN_SUCCEEDED_DAYS"]
+    check(installation, ledger, [])
+    assert len(rows(installation)) == len(left) - len(jobs)
+
+
+def _age(installation: Installation, jobs: list[Json]) -> None:
+    """Make jobs older than their retention."""
+    ids = ", ".join(f"'{job['id'] if installation.mode == Full.mode else UUID(job['id']).hex}'" for job in jobs)
+    older = {
+        Embedded.mode: f"finished_at - {2 * DAY_SECONDS * 1_000_000}",
+        Full.mode: "finished_at - interval '2 days'",
+    }
+    installation.sql(f"UPDATE jobs SET finished_at = {older[installation.mode]} WHERE id IN ({ids})")  # noqa: S608
