@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     )
     api_processes: int = _setting(1, "JOBMILL_API_PROCESSES", "Processes of the API server.", "2", ge=1, le=64)
     api_threads: int = _setting(
-        16, "JOBMILL_API_THREADS", "Requests one API process serves at once.", "16", ge=1, le=256
+        8, "JOBMILL_API_THREADS", "Requests one API process serves at once.", "16", ge=1, le=256
     )
     webhook_allowed_networks: Networks = _setting(
         (),
