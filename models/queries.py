@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from models.dialect import now, seconds_from_now
 from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, in_state, job_events, jobs
 from models.moves import Started
-from models.states import LIVE, State
+from models.states import LIVE, Move, State
 
 _c = jobs.c
 _EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
@@ -182,6 +182,14 @@ def states_of(session: Session, refs: Sequence[Ref]) -> dict[Ref, State]:
     query = select(_c.id, _c.lease, _c.state).where(_c.id.in_([ref.id for ref in refs]))
     found = {Ref(row.id, row.lease): State(row.state) for row in session.execute(query)}
     return {ref: found[ref] for ref in refs if ref in found}
+
+
+def ended_by(session: Session, ref: Ref, actor: str) -> Move | None:
+    """The move off the straight path by which that actor ended the attempt under this lease, if it did."""
+    c = job_events.c
+    query = select(c.move).where(c.job_id == ref.id, c.lease == ref.lease, c.actor == actor).order_by(c.id.desc())
+    move = session.scalar(query.limit(1))
+    return None if move is None else Move(move)
 
 
 def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bool]]:

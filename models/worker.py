@@ -125,6 +125,16 @@ def silent(session: Session, limit: int) -> list[UUID]:
     return list(session.scalars(select(workers.c.id).where(gone).limit(limit)))
 
 
+def stopped_with_jobs(session: Session, limit: int) -> list[UUID]:
+    """Workers that are gone, of which a job still says that they run it.
+
+    A worker that is killed may have sent a start that the database commits only after its jobs were taken from it.
+    """
+    running = select(jobs.c.worker_id).where(in_state(State.RUNNING))
+    gone = select(workers.c.id).where(workers.c.stopped_at.is_not(None), workers.c.id.in_(running))
+    return list(session.scalars(gone.limit(limit)))
+
+
 def unstopped(session: Session, limit: int) -> list[UUID]:
     """Workers that never said that they stopped."""
     return list(session.scalars(select(workers.c.id).where(workers.c.stopped_at.is_(None)).limit(limit)))

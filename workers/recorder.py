@@ -22,7 +22,7 @@ from models.database import Database
 from models.errors import Unavailable
 from models.job import Ref
 from models.moves import Ending, Started
-from models.states import MOVES, Move, State
+from models.states import Move, State
 from workers.decide import Decision, apply, decide
 from workers.desk import DatabaseDesk
 
@@ -155,14 +155,14 @@ class Recorder:
         if apply(session, decision, self.actor):
             return decision.move
         ref = decision.ending.ref
-        state = queries.states_of(session, [ref]).get(ref)
-        if state is State.RUNNING:
+        if queries.states_of(session, [ref]).get(ref) is State.RUNNING:
             # Still ours and yet refused: a cancellation came meanwhile, and such a job does not go back.
             ending = Ending(ref, error=decision.ending.error, reason="cancelled between two attempts")
             stopped = moves.stop(session, [ending], self.actor)
             return Move.STOP if stopped else None
-        # Same lease, target reached: an earlier try was committed and only its answer was lost.
-        return decision.move if state in MOVES[decision.move].targets else None
+        # An earlier try may have been committed and only its answer was lost. The state does not tell: a rescue
+        # takes a job to where we would have. But whatever we did is in its history, under our name.
+        return queries.ended_by(session, ref, self.actor)
 
 
 def _succeeded(session: Session, endings: Sequence[Ending]) -> set[Ref]:

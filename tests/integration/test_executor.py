@@ -418,6 +418,31 @@ def test_no_outcome_of_a_worker_that_was_thought_dead_counts(bench: Bench, datab
     assert [event["move"] for event in bench.history(ref)] == ["rescue"]
 
 
+@pytest.mark.parametrize(
+    ("behave", "lost", "state"),
+    [
+        (raising(ValueError("x")), 0, State.QUEUED),
+        (raising(Snooze(timedelta(0))), 0, State.QUEUED),
+        (raising(Permanent("x")), 2, State.DEAD),
+    ],
+    ids=["failure", "snooze", "permanent"],
+)
+def test_an_outcome_that_came_too_late_is_stale_also_where_the_job_is_where_it_would_have_gone(
+    bench: Bench, database: Database, behave: Any, lost: int, state: State
+):
+    def rescued_meanwhile(context: Context) -> Any:
+        ending = Ending(ref, error='{"type": "WorkerLost"}', reason="test")
+        database.run(lambda session: moves.rescue(session, [ending], "tester"))
+        return behave(context)
+
+    ref = bench.plant(rescued_meanwhile, lost=lost)
+    stale = counted("jobmill_stale_total", move="finish")
+    bench.executor.run([ref])
+    assert bench.row(ref)["state"] == state
+    assert [entry["move"] for entry in bench.history(ref)] == ["rescue"]
+    assert counted("jobmill_stale_total", move="finish") - stale == 1
+
+
 def test_a_requested_cancellation_rolls_back_when_the_handler_yields_and_not_when_it_is_done(
     bench: Bench, database: Database
 ):
@@ -580,6 +605,23 @@ def test_a_finish_whose_answer_was_lost_is_known_for_done_and_not_for_stale(
     assert row["state"] == state
     assert [event["move"] for event in bench.history(row)] == events
     assert counted("jobmill_stale_total", move="finish") == before
+
+
+def test_a_cancellation_between_two_attempts_whose_answer_was_lost_is_known_for_done(database: Database):
+    forgetful = LosesAnswers(database)
+    bench = Bench(forgetful)
+
+    def behave(context: Context) -> None:
+        database.run(lambda session: moves.cancel(session, [context.job_id], "tester"))
+        forgetful.times = 1
+        raise ValueError("x")
+
+    stale, stopped = counted("jobmill_stale_total", move="finish"), counted("jobmill_moves_total", move="stop")
+    row = bench.run(behave)
+    assert forgetful.times == 0
+    assert (row["state"], [entry["move"] for entry in bench.history(row)]) == (State.CANCELLED, ["cancel", "stop"])
+    assert counted("jobmill_stale_total", move="finish") == stale
+    assert counted("jobmill_moves_total", move="stop") - stopped == 1
 
 
 class LosesOneTransaction(LosesAnswers):

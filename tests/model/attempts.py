@@ -1,0 +1,191 @@
+"""What workers do: begin what a message names, end it one way or another, die, or go on when they should be dead."""
+
+from datetime import timedelta
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from jobs.outcomes import Abandoned, Failed, FailedForGood, Failure, GivenBack, Snoozed, Stopped, Succeeded
+from models import moves, queries, reports, worker
+from models.moves import Started
+from models.reports import Report
+from models.states import Move, State
+from tests.model.dispatchers import DISPATCHER, Dispatchers
+from tests.model.stage import POLICY, RETRY_WAIT, Hand, pick, which
+from workers.desk import DatabaseDesk
+from workers.transport import Envelope
+
+FAILURE = Failure("Boom", "it broke", "exception")
+ERROR = {"type": "Boom", "message": "it broke", "code": "exception"}
+SOON, LATER = timedelta(0), timedelta(seconds=45)
+
+OUTCOMES = {
+    "success": Succeeded(b'{"rows": 3}'),
+    "success that told its progress": Succeeded(b"1.5", percent=100.0, message="done"),
+    "failure": Failed(FAILURE),
+    "failure that names its wait": Failed(FAILURE, LATER),
+    "failure for good": FailedForGood(FAILURE),
+    "snooze": Snoozed(LATER, "too early"),
+    "given back": GivenBack(),
+    "abandoned": Abandoned(),
+}
+
+
+class Workers(Dispatchers):
+    """Start, finish, crash, report, take back."""
+
+    @precondition(lambda self: self.on_broker)
+    @rule(number=which, hand=which, answer=st.sampled_from(["heard", "heard", "lost", "never heard"]))
+    def deliver(self, number, hand, answer):
+        """A message comes to a worker, which begins what it names, unless it has it in hand already."""
+        at: Hand = pick(hand, self.hands)
+        refs = self.take_from_broker(number)
+        fresh = at.executor.in_hand.take(refs)
+        self.count("duplicate", len(refs) - len(fresh))
+        if not fresh:
+            return
+        moved = self.reference.start(fresh, at.id)
+        if answer == "never heard":
+            self.database.run_single(lambda session: moves.start(session, fresh, at.id))
+            at.executor.in_hand.let_go(fresh)
+            self.forgotten.update(moved)
+            return
+        at.lose_answers(answer == "lost")
+        started = at.database.run_single(lambda session: at.executor._start_or_find(session, fresh))
+        # What an earlier, unheard start of this worker began is found again.
+        expected = [ref for ref in fresh if ref in self.reference.running_of([at.id])]
+        self.agree(Move.START, started, expected, len(fresh))
+        assert [job.attempt for job in started] == [self.reference.rows[job.id].attempt for job in started]
+        at.executor.in_hand.let_go(set(fresh) - set(expected))
+        at.runs += started
+        self.begun.update(expected)
+
+    @precondition(lambda self: self.attempts())
+    @rule(number=which, outcome=st.sampled_from(sorted(OUTCOMES)), answer_is_lost=st.booleans())
+    def finish(self, number, outcome, answer_is_lost):
+        """Sooner or later, perhaps under a lease that was lost long ago."""
+        hand, run = pick(number, self.attempts())
+        self._finish(hand, run, OUTCOMES[outcome], answer_is_lost)
+
+    @precondition(lambda self: any(hand.told_to_stop for hand in self.hands))
+    @rule(number=which, answer_is_lost=st.booleans())
+    def stop_as_told(self, number, answer_is_lost):
+        hand, run = pick(number, [each for each in self.attempts() if each[1].ref in each[0].told_to_stop])
+        self._finish(hand, run, Stopped(), answer_is_lost)
+
+    def _finish(self, hand: Hand, run: Started, outcome, answer_is_lost: bool) -> None:
+        expected = self._expected(hand, run, outcome)
+        hand.lose_answers(answer_is_lost)
+        recorder = hand.executor.recorder
+        ticket = recorder.record(run, outcome, POLICY, DatabaseDesk(hand.database, run.ref))
+        recorder.settle([ticket])
+        hand.lose_answers(0)
+        hand.ended([run])
+        hand.told_to_stop.discard(run.ref)
+        assert ticket.mishap is None
+        assert ticket.move == expected, "the worker believes what happened"
+        self.count(expected or f"stale {type(outcome).__name__}")
+
+    def _expected(self, hand: Hand, run: Started, outcome) -> Move | None:
+        """The move that follows from an outcome, made on the reference; None if the lease is lost."""
+        match outcome:
+            case Succeeded(_, percent):
+                result = 1.5 if percent else {"rows": 3}
+                return self.reference.succeed(run, result, percent)
+            case Failed(_, after):
+                return self.reference.fail(run, ERROR, RETRY_WAIT if after is None else after, hand.actor)
+            case FailedForGood():
+                return self.reference.bury(run, ERROR, hand.actor)
+            case Snoozed(after):
+                return self.reference.give_back(run, Move.SNOOZE, after, hand.actor)
+            case GivenBack():
+                return self.reference.give_back(run, Move.INTERRUPT, SOON, hand.actor)
+            case Stopped():
+                return self.reference.stop(run, hand.actor)
+        # Abandoned: the worker was told that the job is another's.
+        if self.reference.of(run.ref, State.RUNNING):
+            self.forgotten[run.ref] += 1
+        return None
+
+    @precondition(lambda self: any(len(hand.runs) > 1 for hand in self.hands))
+    @rule(number=which, answer_is_lost=st.booleans())
+    def succeed_together(self, number, answer_is_lost):
+        """All successes of a worker are one statement, in which the stale ones are left out."""
+        hand = pick(number, [hand for hand in self.hands if len(hand.runs) > 1])
+        runs = list(hand.runs)
+        expected = [self.reference.succeed(run, {"rows": 3}, None) for run in runs]
+        recorder = hand.executor.recorder
+        hand.lose_answers(answer_is_lost)
+        desks = [DatabaseDesk(hand.database, run.ref) for run in runs]
+        tickets = [
+            recorder.record(run, OUTCOMES["success"], POLICY, desk) for run, desk in zip(runs, desks, strict=True)
+        ]
+        recorder.settle(tickets)
+        hand.lose_answers(0)
+        hand.ended(runs)
+        hand.told_to_stop.difference_update(run.ref for run in runs)
+        assert [ticket.move for ticket in tickets] == expected
+
+    # Meanwhile
+
+    @precondition(lambda self: self.attempts())
+    @rule(number=which)
+    def report(self, number):
+        hand, run = pick(number, self.attempts())
+        kept = self.reference.save_checkpoint(run.ref, {"at": run.lease})
+        self.reference.tell_progress(run.ref, 50.0)
+        text = f'{{"at": {run.lease}}}'
+        assert hand.database.run(lambda session: reports.write_checkpoint(session, run.ref, text)) == kept
+        hand.database.run(lambda session: reports.write_progress(session, [Report(run.ref, 50.0, "half")]))
+
+    @rule(hand=which, beats=st.booleans())
+    def watch(self, hand, beats):
+        """A worker hears which of its jobs are to be cancelled, and says that it lives."""
+        at = pick(hand, self.hands)
+        self._listen(at)
+        if beats:
+            self.beat(at)
+
+    def _listen(self, at: Hand) -> None:
+        signals = self.database.read(lambda session: queries.signals(session, at.id))
+        mine = {row.id: row for row in self.reference.in_state(State.RUNNING) if row.worker_id == at.id}
+        assert {job_id: (signal.lease, signal.cancel_requested) for job_id, signal in signals.items()} == {
+            job_id: (row.lease, row.asked_to_stop) for job_id, row in mine.items()
+        }
+        asked = {row.ref for row in mine.values() if row.asked_to_stop}
+        at.told_to_stop |= asked & {run.ref for run in at.runs}
+
+    def beat(self, at: Hand) -> None:
+        assert self.database.run(lambda session: worker.beat(session, at.id))
+        self.reference.heartbeats[at.id] = self.reference.now
+        self.reference.stopped.discard(at.id)
+
+    @rule(hand=which)
+    def take_back_what_was_lost_sight_of(self, hand):
+        """The rows say that this worker runs it, and no thread of it does."""
+        at = pick(hand, self.hands)
+        running = self.database.read(lambda session: queries.running_of(session, [at.id], 500))
+        unheld = at.executor.in_hand.lacks(running)
+        assert set(unheld) == set(self.reference.running_of([at.id])) - {run.ref for run in at.runs}
+        if unheld:
+            self.rescue(unheld, at.actor)
+
+    @precondition(lambda self: self.attempts())
+    @rule(hand=which)
+    def freeze_and_be_given_up(self, hand):
+        """Its parent, or a dispatcher, takes its jobs; it knows nothing of that and goes on later: a zombie."""
+        at = pick(hand, [hand for hand in self.hands if hand.runs])
+        refs = self.database.read(lambda session: queries.running_of(session, [at.id], 500))
+        self.rescue(refs, DISPATCHER)
+
+    @precondition(lambda self: self.attempts())
+    @rule(hand=which, given_back=st.booleans())
+    def crash(self, hand, given_back):
+        """A worker is gone with all it was doing; the broker gives its messages to others, or loses them too."""
+        at = pick(hand, [hand for hand in self.hands if hand.runs])
+        refs = [run.ref for run in at.runs]
+        self.forgotten.update(refs)
+        if given_back:
+            self.on_broker += [Envelope("default", (ref,)) for ref in refs]
+        self.hands[self.hands.index(at)] = self.new_hand()
+        self.count("crash")

@@ -1,0 +1,125 @@
+"""What clients and operators do, as often as they like and at the wrong time."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from jobs import operate, submit
+from jobs.scopes import ALL_SCOPES, Principal
+from jobs.submit import KeyReused, NotUnique
+from models import moves
+from models.ids import new_id
+from models.job import NewJob, Ref
+from models.states import Move, State
+from tests.model.stage import PRIORITIES, QUEUE, Stage, pick, which
+
+OPERATOR = "key:operator"
+
+
+class Clients(Stage):
+    """Submit, cancel, redrive, discard."""
+
+    @rule(
+        tenant=which,
+        key=st.sampled_from([None, None, "a", "b"]),
+        body=st.sampled_from([b"one", b"one", b"another"]),
+        unique=st.sampled_from([None, None, "u"]),
+        priority=st.sampled_from(PRIORITIES),
+        delay=st.sampled_from([0, 0, 30]),
+        max_attempts=st.sampled_from([1, 2]),
+    )
+    def submit(self, tenant, key, body, unique, priority, delay, max_attempts):
+        new = NewJob(
+            id=new_id(),
+            tenant_id=pick(tenant // 6, self.world.tenants),  # mostly ours
+            type="model.job",
+            queue=QUEUE,
+            args={},
+            priority=priority,
+            max_attempts=max_attempts,
+            timeout_seconds=60,
+            tags={},
+            delay_seconds=delay,
+            unique_key=unique,
+            idempotency_key=key,
+            request_hash=body,
+        )
+        self._submit(new)
+
+    @precondition(lambda self: self.reference.rows)
+    @rule(number=which)
+    def submit_again_because_the_answer_was_lost(self, number):
+        """The same request of the API to the database; no job is pruned while that is tried again."""
+        self._submit(self.submitted[pick(number, list(self.reference.rows))])
+
+    def _submit(self, new: NewJob) -> None:
+        keeper, holder = self.reference.keeper_of(new), self.reference.holder_of(new)
+        again = new.id in self.reference.rows
+        was_recorded = self.reference.record(new)
+        try:
+            recorded = self.database.run(lambda session: submit.record(session, new))
+        except KeyReused:
+            assert not again
+            assert keeper
+            assert self.submitted[keeper.id].request_hash != new.request_hash
+            self.count("key reused")
+        except NotUnique as refused:
+            assert not again
+            assert not keeper
+            assert holder
+            assert refused.holder == holder.id
+            self.count("not unique")
+        else:
+            expected = new.id if was_recorded or again else keeper.id  # type: ignore[union-attr]
+            assert (recorded.job.id, recorded.replayed) == (expected, expected != new.id)
+            self.submitted.setdefault(expected, new)
+            self.count(Move.RECORD if was_recorded else "replayed")
+
+    @precondition(lambda self: self.reference.rows)
+    @rule(number=which, by_a_stranger=which)
+    def cancel(self, number, by_a_stranger):
+        row = pick(number, list(self.reference.rows.values()))
+        ours, theirs = self.world.tenants
+        stranger = theirs if row.tenant_id == ours else ours
+        who = Principal("client", row.tenant_id if by_a_stranger else stranger, ALL_SCOPES)
+        try:
+            job = self.database.run(lambda session: operate.cancel(session, who, row.id))
+        except operate.NoSuchJob:
+            assert not by_a_stranger
+        except operate.JobIsFinal:
+            assert not self.reference.cancel(row.id, who.actor)
+            assert self.reference.rows[row.id].finished_at
+            self.count("cancel of a final job")
+        else:
+            self.reference.cancel(row.id, who.actor)
+            assert job.state is self.reference.rows[row.id].state
+            self.count(f"{Move.CANCEL} of a {row.state} job")
+
+    @precondition(lambda self: self.reference.rows)
+    @rule()
+    def look_at_the_dead_letters(self):
+        """An operator acts on what he saw, which may be long ago."""
+        dead = [row.ref for row in self.reference.in_state(State.DEAD)]
+        self.seen = list(dict.fromkeys([*dead, *self.seen]))[:6]
+
+    @precondition(lambda self: self.seen)
+    @rule(number=which)
+    def redrive(self, number):
+        self._redrive([pick(number, self.seen)])
+
+    @precondition(lambda self: self.seen)
+    @rule()
+    def redrive_all(self):
+        self._redrive(self.seen)
+
+    def _redrive(self, refs: list[Ref]) -> None:
+        expected = self.reference.redrive(refs, OPERATOR)
+        moved = self.database.run(lambda session: moves.redrive(session, refs, OPERATOR))
+        self.agree(Move.REDRIVE, moved, expected, len(refs))
+
+    @precondition(lambda self: self.seen)
+    @rule(number=which)
+    def discard(self, number):
+        refs = [pick(number, self.seen)]
+        expected = self.reference.discard(refs, OPERATOR)
+        moved = self.database.run(lambda session: moves.discard(session, refs, OPERATOR))
+        self.agree(Move.DISCARD, moved, expected, len(refs))

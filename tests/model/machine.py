@@ -1,0 +1,151 @@
+"""The model: every actor at once, the passing of time, and what must be true after each step."""
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import timedelta
+from uuid import UUID
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, rule
+
+from models.states import FINAL, Move
+from tests.model.attempts import OUTCOMES, Workers
+from tests.model.clients import Clients
+from tests.model.reference import GIVES_THE_ATTEMPT_BACK, Entry, Row
+from tests.model.stage import PRIORITIES, QUEUE, pick, which
+
+# Each is just past something: a settled claim, a retry's wait, a heartbeat's end, a claim's end.
+SPANS = (0.5, 6, 11, 21, 61)
+
+
+class Model(Clients, Workers):
+    """Jobmill without its processes: the real statements, decisions and look-ups, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leases: dict[object, int] = {}
+
+    @initialize(
+        dead=st.booleans(),
+        running=st.integers(0, 2),
+        waiting=st.integers(0, 2),
+        losses=st.sampled_from([0, 0, 1, 2]),
+        unique=st.sampled_from([None, "u"]),
+    )
+    def begin_with_jobs_on_their_way(self, dead, running, waiting, losses, unique):
+        """So that there is something to act upon: far ones need so many steps that few runs would ever have them."""
+        if dead:
+            self.submit(0, None, b"one", unique, 0, 0, 1)
+            self.go_on(4, 0, "failure")
+        for _ in range(running):
+            self.submit(0, None, b"one", None, 0, 0, 2)
+            self.go_on(3, 0, "failure")
+        for _ in range(losses if running else 0):
+            self.freeze_and_be_given_up(0)
+            self.crash(0, given_back=False)
+            self.go_on(3 * running, 0, "success")
+        for _ in range(waiting):
+            self.submit(0, None, b"one", None, 0, 0, 2)
+
+    @rule(steps=st.integers(1, 5), number=which, outcome=st.sampled_from(sorted(OUTCOMES)))
+    def go_on(self, steps, number, outcome):
+        """Whatever comes next on the straight path."""
+        for _ in range(steps):
+            self._go_on(number, outcome)
+
+    def _go_on(self, number: int, outcome: str) -> None:
+        if self.on_broker:
+            self.deliver(number, number, "heard")
+        elif self.claimed:
+            self.publish(number, arrives=True, confirmed=True)
+        elif due := [priority for priority in PRIORITIES if self.reference.due(QUEUE, priority)]:
+            self.claim(pick(number, due), 1, 1)
+        elif self.attempts():
+            self.finish(number, outcome, answer_is_lost=False)
+
+    @rule(seconds=st.sampled_from(SPANS))
+    def time_passes(self, seconds):
+        self._set_clock(seconds)
+
+    @rule(seconds=st.sampled_from(SPANS))
+    def the_clock_steps_back(self, seconds):
+        self._set_clock(-seconds)
+
+    def _set_clock(self, seconds: float) -> None:
+        self.reference.now += timedelta(seconds=seconds)
+        self.world.set_clock(self.reference.now)
+
+    # What must be true after each step
+
+    @invariant()
+    def all_is_well(self):
+        rows, history = self.world.rows(), self.world.history()
+        self._rows_and_history_are_as_they_should_be(rows, history)
+        self._no_lease_ever_decreases(rows, history)
+        self._no_attempt_is_made_by_two()
+        self._attempts_are_those_begun_less_those_given_back(rows, history)
+
+    def _rows_and_history_are_as_they_should_be(self, rows: list[Row], history: list[Entry]) -> None:
+        """No loss, nothing foreign, one effect, each under its tenant: all that the reference says, and no more."""
+        assert rows == sorted(self.reference.rows.values(), key=lambda row: row.id)
+        assert _by_job(history) == _by_job(self.reference.history)
+        assert {row.id for row in rows} <= set(self.submitted)
+
+    def _no_lease_ever_decreases(self, rows: list[Row], history: list[Entry]) -> None:
+        for row in rows:
+            assert row.lease >= self.leases.get(row.id, 0)
+            self.leases[row.id] = row.lease
+        for entries in _by_job(history).values():
+            told = [entry.lease for entry in entries]
+            assert told == sorted(told)
+
+    def _no_attempt_is_made_by_two(self) -> None:
+        """A handler is begun once a lease, and once more for each time that its worker lost sight of it."""
+        held = [run.ref for _, run in self.attempts()]
+        assert len(held) == len(set(held))
+        assert all(times <= 1 + self.forgotten[ref] for ref, times in self.begun.items())
+
+    def _attempts_are_those_begun_less_those_given_back(self, rows: list[Row], history: list[Entry]) -> None:
+        told = _by_job(history)
+        begun = Counter(ref.id for ref in {*self.begun, *self.forgotten})
+        for row in rows:
+            moves = Counter(entry.move for entry in told.get(row.id, []))
+            if not moves[Move.REDRIVE]:  # which begins to count anew
+                assert row.attempt == begun[row.id] - sum(moves[move] for move in GIVES_THE_ATTEMPT_BACK)
+
+    # And at the end
+
+    def teardown(self):
+        """When the faults stop, every accepted job comes to an end by itself."""
+        if sys.exc_info()[0] is None:  # else something else was wrong, and is told
+            for _ in range(4):
+                self._calm_round()
+            assert {row.state for row in self.reference.rows.values()} <= set(FINAL)
+            self.all_is_well()
+
+    def _calm_round(self) -> None:
+        """Workers without a word are given up, what is due is claimed and done, and nothing goes wrong."""
+        self._set_clock(3600)  # more than it can have stepped back
+        self.beat(self.hands[0])
+        self.look_for_expired_claims()
+        self.look_for_silent_workers()
+        self.look_for_jobs_of_stopped_workers()
+        self.take_back_what_was_lost_sight_of(0)
+        while self.intentions:
+            self.act_on_what_was_read(0)
+        for priority in PRIORITIES:
+            self.claim(priority, 500, 3)
+        while self.claimed:
+            self.publish(0, arrives=True, confirmed=True)
+        while self.on_broker:
+            self.deliver(0, 0, "heard")
+        while self.attempts():
+            self.finish(0, "success", answer_is_lost=False)
+
+
+def _by_job(history: Iterable[Entry]) -> dict[UUID, list[Entry]]:
+    entries = defaultdict(list)
+    for entry in history:
+        entries[entry.job_id].append(entry)
+    return dict(entries)
