@@ -7,11 +7,13 @@ from hypothesis.stateful import precondition, rule
 
 from jobs.outcomes import Abandoned, Failed, FailedForGood, Failure, GivenBack, Snoozed, Stopped, Succeeded
 from models import moves, queries, reports, worker
+from models.job import Ref
 from models.moves import Started
 from models.reports import Report
 from models.states import Move, State
+from tests.model.clients import Clients
 from tests.model.dispatchers import DISPATCHER, Dispatchers
-from tests.model.stage import POLICY, RETRY_WAIT, Hand, pick, which
+from tests.model.stage import POLICY, PRIORITIES, QUEUE, RETRY_WAIT, Hand, pick, which
 from workers.desk import DatabaseDesk
 from workers.transport import Envelope
 
@@ -31,15 +33,20 @@ OUTCOMES = {
 }
 
 
-class Workers(Dispatchers):
+class Workers(Clients, Dispatchers):
     """Start, finish, crash, report, take back."""
 
     @precondition(lambda self: self.on_broker)
-    @rule(number=which, hand=which, answer=st.sampled_from(["heard", "heard", "lost", "never heard"]))
-    def deliver(self, number, hand, answer):
+    @rule(number=which, hand=which, answer=st.sampled_from(["heard", "lost", "never heard"]), twice=st.booleans())
+    def deliver(self, number, hand, answer, twice):
         """A message comes to a worker, which begins what it names, unless it has it in hand already."""
         at: Hand = pick(hand, self.hands)
         refs = self.take_from_broker(number)
+        self._begin(at, refs, answer)
+        if twice:
+            self._begin(at, refs, "heard")
+
+    def _begin(self, at: Hand, refs: list[Ref], answer: str) -> None:
         fresh = at.executor.in_hand.take(refs)
         self.count("duplicate", len(refs) - len(fresh))
         if not fresh:
@@ -61,10 +68,23 @@ class Workers(Dispatchers):
         self.begun.update(expected)
 
     @precondition(lambda self: self.attempts())
-    @rule(number=which, outcome=st.sampled_from(sorted(OUTCOMES)), answer_is_lost=st.booleans())
-    def finish(self, number, outcome, answer_is_lost):
-        """Sooner or later, perhaps under a lease that was lost long ago."""
+    @rule(
+        number=which,
+        meanwhile=st.sampled_from(["nothing", "it is cancelled", "it is given up", "another begins it"]),
+        outcome=st.sampled_from(sorted(OUTCOMES)),
+        answer_is_lost=st.booleans(),
+    )
+    def finish(self, number, meanwhile, outcome, answer_is_lost):
+        """Sooner or later, perhaps under a lease that was lost long ago, and never before it reported once more."""
         hand, run = pick(number, self.attempts())
+        if meanwhile == "it is cancelled" and run.id in self.reference.rows:
+            self.cancel_job(run.id)
+        if meanwhile in {"it is given up", "another begins it"}:
+            self.rescue([run.ref], DISPATCHER)
+        if meanwhile == "another begins it":
+            while self.reference.due(QUEUE, 0) or self.claimed or self.on_broker:
+                self._bring_on(number)
+        self._report(hand, run)
         self._finish(hand, run, OUTCOMES[outcome], answer_is_lost)
 
     @precondition(lambda self: any(hand.told_to_stop for hand in self.hands))
@@ -86,7 +106,7 @@ class Workers(Dispatchers):
         assert ticket.move == expected, "the worker believes what happened"
         self.count(expected or f"stale {type(outcome).__name__}")
 
-    def _expected(self, hand: Hand, run: Started, outcome) -> Move | None:
+    def _expected(self, hand: Hand, run: Started, outcome) -> Move | None:  # noqa: PLR0911 - one a kind of outcome
         """The move that follows from an outcome, made on the reference; None if the lease is lost."""
         match outcome:
             case Succeeded(_, percent):
@@ -128,23 +148,22 @@ class Workers(Dispatchers):
 
     # Meanwhile
 
-    @precondition(lambda self: self.attempts())
-    @rule(number=which)
-    def report(self, number):
-        hand, run = pick(number, self.attempts())
+    def _report(self, hand: Hand, run: Started) -> None:
         kept = self.reference.save_checkpoint(run.ref, {"at": run.lease})
         self.reference.tell_progress(run.ref, 50.0)
         text = f'{{"at": {run.lease}}}'
         assert hand.database.run(lambda session: reports.write_checkpoint(session, run.ref, text)) == kept
         hand.database.run(lambda session: reports.write_progress(session, [Report(run.ref, 50.0, "half")]))
 
-    @rule(hand=which, beats=st.booleans())
-    def watch(self, hand, beats):
-        """A worker hears which of its jobs are to be cancelled, and says that it lives."""
+    @rule(hand=which, then=st.sampled_from(["nothing", "beat", "take back"]))
+    def watch(self, hand, then):
+        """A worker hears which of its jobs are to be cancelled, says that it lives, looks for jobs it lost sight of."""
         at = pick(hand, self.hands)
         self._listen(at)
-        if beats:
+        if then == "beat":
             self.beat(at)
+        if then == "take back":
+            self.take_back(at)
 
     def _listen(self, at: Hand) -> None:
         signals = self.database.read(lambda session: queries.signals(session, at.id))
@@ -160,10 +179,8 @@ class Workers(Dispatchers):
         self.reference.heartbeats[at.id] = self.reference.now
         self.reference.stopped.discard(at.id)
 
-    @rule(hand=which)
-    def take_back_what_was_lost_sight_of(self, hand):
+    def take_back(self, at: Hand) -> None:
         """The rows say that this worker runs it, and no thread of it does."""
-        at = pick(hand, self.hands)
         running = self.database.read(lambda session: queries.running_of(session, [at.id], 500))
         unheld = at.executor.in_hand.lacks(running)
         assert set(unheld) == set(self.reference.running_of([at.id])) - {run.ref for run in at.runs}
@@ -171,21 +188,57 @@ class Workers(Dispatchers):
             self.rescue(unheld, at.actor)
 
     @precondition(lambda self: self.attempts())
-    @rule(hand=which)
-    def freeze_and_be_given_up(self, hand):
-        """Its parent, or a dispatcher, takes its jobs; it knows nothing of that and goes on later: a zombie."""
+    @rule(hand=which, how=st.sampled_from(["crash", "crash, and its messages are lost", "freeze", "freeze"]))
+    def be_given_up(self, hand, how):
+        """A worker is gone with all it was doing, or only thought so: it will go on, a zombie that knows nothing.
+
+        Its parent or a dispatcher takes its jobs; of the broker its messages come back, or not.
+        """
         at = pick(hand, [hand for hand in self.hands if hand.runs])
         refs = self.database.read(lambda session: queries.running_of(session, [at.id], 500))
+        if how != "freeze":
+            self._crash(at, given_back=how == "crash")
         self.rescue(refs, DISPATCHER)
 
     @precondition(lambda self: self.attempts())
-    @rule(hand=which, given_back=st.booleans())
-    def crash(self, hand, given_back):
-        """A worker is gone with all it was doing; the broker gives its messages to others, or loses them too."""
-        at = pick(hand, [hand for hand in self.hands if hand.runs])
+    @rule(hand=which)
+    def crash_unseen(self, hand):
+        self._crash(pick(hand, [hand for hand in self.hands if hand.runs]), given_back=True)
+
+    def _crash(self, at: Hand, *, given_back: bool) -> None:
         refs = [run.ref for run in at.runs]
         self.forgotten.update(refs)
         if given_back:
-            self.on_broker += [Envelope("default", (ref,)) for ref in refs]
+            self.on_broker += [Envelope(QUEUE, (ref,)) for ref in refs]
         self.hands[self.hands.index(at)] = self.new_hand()
         self.count("crash")
+
+    # And when nothing goes wrong
+
+    @rule(steps=st.integers(1, 5), number=which, outcome=st.sampled_from(sorted(OUTCOMES)))
+    def go_on(self, steps, number, outcome):
+        """Whatever comes next on the straight path."""
+        for _ in range(steps):
+            self._go_on(number, outcome)
+
+    def _go_on(self, number: int, outcome: str) -> None:
+        ends_first = number % 2 and self.attempts()
+        if ends_first or (not self._bring_on(number) and self.attempts()):
+            self._end(number, outcome)
+
+    def _bring_on(self, number: int) -> bool:
+        """One step towards a worker; False if no job waits for one."""
+        due = [priority for priority in PRIORITIES if self.reference.due(QUEUE, priority)]
+        if self.on_broker:
+            self.deliver(number, number, "heard", twice=False)
+        elif self.claimed:
+            self.publish(number, arrives=True, confirmed=True)
+        elif due:
+            self.claim(pick(number, due), 1, 1)
+        else:
+            return False
+        return True
+
+    def _end(self, number: int, outcome: str) -> None:
+        hand, run = pick(number, self.attempts())
+        self._finish(hand, run, OUTCOMES[outcome], answer_is_lost=False)

@@ -40,17 +40,44 @@ class Variant:
 VARIANTS = [
     # The guards
     Variant("the lease is not looked at", frame.fenced, "_c.lease == rows.c.lease, ", ""),
-    Variant("the state is not looked at", frame.fenced, "_c.lease == rows.c.lease, in_source_of(move)", "_c.lease == rows.c.lease"),
-    Variant("a cancelled job can be cancelled again", operating._cancel, "in_source_of(Move.CANCEL), _c.cancel_requested_at.is_(None)", "in_source_of(Move.CANCEL)"),
-    Variant("a retry forgets that its job is to be cancelled", finishing._retry, ".where(_c.cancel_requested_at.is_(None))", ""),
-    Variant("a snooze forgets that its job is to be cancelled", finishing._put_back, ".where(_c.cancel_requested_at.is_(None))", ""),
-    Variant("a rescue forgets that its job is to be cancelled", finishing._rescue, "(cancelled, State.CANCELLED), ", ""),
+    Variant(
+        "the state is not looked at",
+        frame.fenced,
+        "_c.lease == rows.c.lease, in_source_of(move)",
+        "_c.lease == rows.c.lease",
+    ),
+    Variant(
+        "a cancelled job can be cancelled again",
+        operating._cancel,
+        "in_source_of(Move.CANCEL), _c.cancel_requested_at.is_(None)",
+        "in_source_of(Move.CANCEL)",
+    ),
+    Variant(
+        "a retry forgets that its job is to be cancelled",
+        finishing._retry,
+        ".where(_c.cancel_requested_at.is_(None))",
+        "",
+    ),
+    Variant(
+        "a snooze forgets that its job is to be cancelled",
+        finishing._put_back,
+        ".where(_c.cancel_requested_at.is_(None))",
+        "",
+    ),
+    Variant(
+        "a rescue forgets that its job is to be cancelled", finishing._rescue, "(cancelled, State.CANCELLED), ", ""
+    ),
     Variant("a checkpoint is kept under any lease", reports._checkpoint, '_c.lease == bindparam("of_lease"), ', ""),
     Variant("progress is kept under any lease", reports._progress, "_c.lease == rows.c.lease, ", ""),
     Variant("a claim is renewed under any lease", reports._renewal, "_c.lease == rows.c.lease, ", ""),
     # The lease
     Variant("a claim does not raise the lease", dispatching._claim, "lease=_c.lease + 1", "lease=_c.lease"),
-    Variant("a release lowers the lease", dispatching._release, "state=State.QUEUED", "state=State.QUEUED, lease=_c.lease - 1"),
+    Variant(
+        "a release lowers the lease",
+        dispatching._release,
+        "state=State.QUEUED",
+        "state=State.QUEUED, lease=_c.lease - 1",
+    ),
     Variant("a redrive lowers the lease", operating._redrive, "attempt=0,", "attempt=0, lease=1,"),
     Variant("a rescue raises no loss", finishing._rescue, "lost=_c.lost + 1", "lost=_c.lost"),
     Variant("two losses are death", finishing._rescue, ">= LOSSES_UNTIL_DEAD", ">= LOSSES_UNTIL_DEAD - 1"),
@@ -59,26 +86,71 @@ VARIANTS = [
     Variant("an interrupt costs an attempt", finishing._put_back, "attempt=ATTEMPT_GIVEN_BACK,", ""),
     Variant("a rescue costs an attempt", finishing._rescue, "attempt=ATTEMPT_GIVEN_BACK,", ""),
     Variant("a redrive gives no fresh attempts", operating._redrive, "attempt=0,", ""),
-    Variant("one attempt too many", decide._after_failure, "job.attempt >= job.max_attempts", "job.attempt > job.max_attempts"),
+    Variant(
+        "one attempt too many",
+        decide._after_failure,
+        "job.attempt >= job.max_attempts",
+        "job.attempt > job.max_attempts",
+    ),
     # Time
     Variant("a claim takes what is not due", dispatching._claim, "_c.due_at <= now(),", ""),
     Variant("a claim takes the newest first", dispatching._claim, "_c.due_at, _c.id", "_c.due_at.desc(), _c.id.desc()"),
-    Variant("claims never expire", queries.expired_claims, "_c.lease_expires_at < now()", "_c.lease_expires_at < seconds_from_now(-600)"),
+    Variant(
+        "claims never expire",
+        queries.expired_claims,
+        "_c.lease_expires_at < now()",
+        "_c.lease_expires_at < seconds_from_now(-600)",
+    ),
     Variant("a retry is due at once", finishing._retry, "rows.c.delay_seconds", "0"),
     Variant("a worker is never silent", worker.silent, "DEAD_AFTER.total_seconds()", "600"),
     Variant("what just ended is pruned with what is old", operating.prune, "-older_than.total_seconds()", "0"),
     # Who has what
     Variant("a doubled message begins its job twice", running.InHand.take, "if ref not in self._taken", ""),
-    Variant("a start whose answer was lost is not found", executor.Executor._start_or_find, "return started + (", "return started + [] and ("),
-    Variant("an end whose answer was lost is taken for stale", recorder.Recorder._apply, "return queries.ended_by(session, ref, self.actor)", "return None"),
+    Variant(
+        "a start whose answer was lost is not found",
+        executor.Executor._start_or_find,
+        "return started + (",
+        "return started + [] and (",
+    ),
+    Variant(
+        "an end whose answer was lost is taken for stale",
+        recorder.Recorder._apply,
+        "return queries.ended_by(session, ref, self.actor)",
+        "return None",
+    ),
     Variant("another's end is taken for one's own", queries.ended_by, ", c.actor == actor", ""),
-    Variant("the newest claim is thought lost first", reconcile.missing, "claims[:lost], claims[lost:]", "claims[len(claims) - lost:], claims[:len(claims) - lost]"),
+    Variant(
+        "the newest claim is thought lost first",
+        reconcile.missing,
+        "claims[:lost], claims[lost:]",
+        "claims[len(claims) - lost:], claims[:len(claims) - lost]",
+    ),
     # History
-    Variant("history forgets that an attempt was given back", frame.remember, "job.attempt + (move in GIVE_BACK)", "job.attempt"),
-    Variant("a retry leaves no history", finishing.retry, "return remember(session, Move.RETRY, moved, actor, endings)", "return moved"),
-    Variant("history is written for stale jobs too", finishing.bury, "remember(session, Move.BURY, moved, actor, endings)", "remember(session, Move.BURY, moved * 2, actor, endings)"),
+    Variant(
+        "history forgets that an attempt was given back",
+        frame.remember,
+        "job.attempt + (move in GIVE_BACK)",
+        "job.attempt",
+    ),
+    Variant(
+        "a retry leaves no history",
+        finishing.retry,
+        "return remember(session, Move.RETRY, moved, actor, endings)",
+        "return moved",
+    ),
+    Variant(
+        "history is written for stale jobs too",
+        finishing.bury,
+        "remember(session, Move.BURY, moved, actor, endings)",
+        "remember(session, Move.BURY, moved * 2, actor, endings)",
+    ),
     # Keys
-    Variant("a redrive does not look for who holds the key", operating._redrive, "rows.c.place == 1, ~held", "rows.c.place == 1"),
+    Variant(
+        "a redrive does not look for who holds the key",
+        operating._redrive,
+        "rows.c.place == 1, ~held",
+        "rows.c.place == 1",
+    ),
     Variant("an idempotency key is everyone's", queries.find_by_idempotency_key, "_c.tenant_id == tenant_id, ", ""),
     Variant("a key may come with another body", submit._by_idempotency_key, "known_hash != new.request_hash", "False"),
 ]

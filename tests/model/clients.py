@@ -1,5 +1,7 @@
 """What clients and operators do, as often as they like and at the wrong time."""
 
+from uuid import UUID
+
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
@@ -8,7 +10,7 @@ from jobs.scopes import ALL_SCOPES, Principal
 from jobs.submit import KeyReused, NotUnique
 from models import moves
 from models.ids import new_id
-from models.job import NewJob, Ref
+from models.job import NewJob
 from models.states import Move, State
 from tests.model.stage import PRIORITIES, QUEUE, Stage, pick, which
 
@@ -27,7 +29,7 @@ class Clients(Stage):
         delay=st.sampled_from([0, 0, 30]),
         max_attempts=st.sampled_from([1, 2]),
     )
-    def submit(self, tenant, key, body, unique, priority, delay, max_attempts):
+    def submit(self, *, tenant, key, body, unique, priority, delay, max_attempts):
         new = NewJob(
             id=new_id(),
             tenant_id=pick(tenant // 6, self.world.tenants),  # mostly ours
@@ -65,8 +67,7 @@ class Clients(Stage):
         except NotUnique as refused:
             assert not again
             assert not keeper
-            assert holder
-            assert refused.holder == holder.id
+            assert holder == self.reference.rows[refused.holder]  # noqa: PT017
             self.count("not unique")
         else:
             expected = new.id if was_recorded or again else keeper.id  # type: ignore[union-attr]
@@ -75,9 +76,14 @@ class Clients(Stage):
             self.count(Move.RECORD if was_recorded else "replayed")
 
     @precondition(lambda self: self.reference.rows)
-    @rule(number=which, by_a_stranger=which)
-    def cancel(self, number, by_a_stranger):
-        row = pick(number, list(self.reference.rows.values()))
+    @rule(number=which, by_a_stranger=which, times=st.integers(1, 2))
+    def cancel(self, number, by_a_stranger, times):
+        for _ in range(times):
+            self.cancel_job(pick(number, list(self.reference.rows)), by_a_stranger)
+            self.pass_time(0.5)
+
+    def cancel_job(self, job_id: UUID, by_a_stranger: int = 1) -> None:
+        row = self.reference.rows[job_id]
         ours, theirs = self.world.tenants
         stranger = theirs if row.tenant_id == ours else ours
         who = Principal("client", row.tenant_id if by_a_stranger else stranger, ALL_SCOPES)
@@ -102,24 +108,14 @@ class Clients(Stage):
         self.seen = list(dict.fromkeys([*dead, *self.seen]))[:6]
 
     @precondition(lambda self: self.seen)
-    @rule(number=which)
-    def redrive(self, number):
-        self._redrive([pick(number, self.seen)])
-
-    @precondition(lambda self: self.seen)
-    @rule()
-    def redrive_all(self):
-        self._redrive(self.seen)
-
-    def _redrive(self, refs: list[Ref]) -> None:
-        expected = self.reference.redrive(refs, OPERATOR)
-        moved = self.database.run(lambda session: moves.redrive(session, refs, OPERATOR))
-        self.agree(Move.REDRIVE, moved, expected, len(refs))
-
-    @precondition(lambda self: self.seen)
-    @rule(number=which)
-    def discard(self, number):
-        refs = [pick(number, self.seen)]
-        expected = self.reference.discard(refs, OPERATOR)
-        moved = self.database.run(lambda session: moves.discard(session, refs, OPERATOR))
-        self.agree(Move.DISCARD, moved, expected, len(refs))
+    @rule(number=which, what=st.sampled_from(["redrive", "redrive all", "discard"]))
+    def operate(self, number, what):
+        refs = self.seen if what == "redrive all" else [pick(number, self.seen)]
+        if what == "discard":
+            expected = self.reference.discard(refs, OPERATOR)
+            moved = self.database.run(lambda session: moves.discard(session, refs, OPERATOR))
+            self.agree(Move.DISCARD, moved, expected, len(refs))
+        else:
+            expected = self.reference.redrive(refs, OPERATOR)
+            moved = self.database.run(lambda session: moves.redrive(session, refs, OPERATOR))
+            self.agree(Move.REDRIVE, moved, expected, len(refs))

@@ -43,32 +43,27 @@ class Dispatchers(Stage):
             self.claimed.append(messages)
 
     @precondition(lambda self: self.claimed)
-    @rule(number=which, arrives=st.sampled_from([True, True, True, False]), confirmed=st.sampled_from([True, True, False]))
+    @rule(
+        number=which, arrives=st.sampled_from([True, True, True, False]), confirmed=st.sampled_from([True, True, False])
+    )
     def publish(self, number, arrives, confirmed):
-        """A message may be lost though it was confirmed, or arrive though it was not."""
+        """A message may be lost though it was confirmed, or arrive though it was not; the dispatcher may have died."""
         messages = self.claimed.pop(number % len(self.claimed))
         if arrives:
             self.on_broker += messages
         if not confirmed:
             self.intentions.append(("release", [ref for message in messages for ref in message.refs], set()))
 
-    @precondition(lambda self: self.claimed)
-    @rule()
-    def a_dispatcher_dies_before_it_publishes(self):
-        self.claimed.pop()
-
     # The broker
 
-    @precondition(lambda self: self.on_broker)
-    @rule(number=which)
-    def the_broker_loses_a_message(self, number):
-        self.on_broker.pop(number % len(self.on_broker))
-
-    @precondition(lambda self: self.delivered)
-    @rule(number=which)
-    def the_broker_delivers_once_more(self, number):
-        """Because the acknowledgement was lost, or for no reason."""
-        self.on_broker.append(pick(number, self.delivered))
+    @precondition(lambda self: self.on_broker or self.delivered)
+    @rule(number=which, loses=st.booleans())
+    def the_broker_errs(self, number, loses):
+        """It loses a message, or delivers one again: because an acknowledgement was lost, or for no reason."""
+        if loses and self.on_broker:
+            self.on_broker.pop(number % len(self.on_broker))
+        elif self.delivered:
+            self.on_broker.append(pick(number, self.delivered))
 
     def take_from_broker(self, number: int) -> list[Ref]:
         """Any message, whatever their order; what was encoded is what arrives."""
@@ -121,10 +116,10 @@ class Dispatchers(Stage):
         lost, kept = missing(claims, waiting, 1)
         assert len(lost) == max(0, len(claims) - waiting)
         assert lost + kept == claims
-        self.reference.renew(kept, CLAIM_LASTS)
-        self.database.run(lambda session: reports.renew_claims(session, kept, CLAIM_LASTS))
         if lost:
             self.intentions.append(("release", lost, set()))
+        if kept:
+            self.intentions.append(("renew", kept, set()))
 
     @precondition(lambda self: self.intentions)
     @rule(number=which)
@@ -134,6 +129,9 @@ class Dispatchers(Stage):
             expected = self.reference.release(refs)
             moved = self.database.run(lambda session: moves.release(session, refs))
             self.agree(Move.RELEASE, moved, expected, len(refs))
+        elif act == "renew":
+            self.reference.renew(refs, CLAIM_LASTS)
+            self.database.run(lambda session: reports.renew_claims(session, refs, CLAIM_LASTS))
         else:
             self.rescue(refs, DISPATCHER)
             self.database.run(lambda session: worker.mark_stopped(session, list(workers)))

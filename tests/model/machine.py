@@ -3,23 +3,21 @@
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import timedelta
 from uuid import UUID
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from models.states import FINAL, Move
-from tests.model.attempts import OUTCOMES, Workers
-from tests.model.clients import Clients
+from tests.model.attempts import Workers
 from tests.model.reference import GIVES_THE_ATTEMPT_BACK, Entry, Row
-from tests.model.stage import PRIORITIES, QUEUE, pick, which
+from tests.model.stage import PRIORITIES
 
 # Each is just past something: a settled claim, a retry's wait, a heartbeat's end, a claim's end.
 SPANS = (0.5, 6, 11, 21, 61)
 
 
-class Model(Clients, Workers):
+class Model(Workers):
     """Jobmill without its processes: the real statements, decisions and look-ups, in any order."""
 
     def __init__(self) -> None:
@@ -36,45 +34,24 @@ class Model(Clients, Workers):
     def begin_with_jobs_on_their_way(self, dead, running, waiting, losses, unique):
         """So that there is something to act upon: far ones need so many steps that few runs would ever have them."""
         if dead:
-            self.submit(0, None, b"one", unique, 0, 0, 1)
+            self._submit_simply(unique, 1)
             self.go_on(4, 0, "failure")
         for _ in range(running):
-            self.submit(0, None, b"one", None, 0, 0, 2)
+            self._submit_simply(None, 2)
             self.go_on(3, 0, "failure")
         for _ in range(losses if running else 0):
-            self.freeze_and_be_given_up(0)
-            self.crash(0, given_back=False)
+            self.be_given_up(0, "crash, and its messages are lost")
             self.go_on(3 * running, 0, "success")
         for _ in range(waiting):
-            self.submit(0, None, b"one", None, 0, 0, 2)
+            self._submit_simply(None, 2)
 
-    @rule(steps=st.integers(1, 5), number=which, outcome=st.sampled_from(sorted(OUTCOMES)))
-    def go_on(self, steps, number, outcome):
-        """Whatever comes next on the straight path."""
-        for _ in range(steps):
-            self._go_on(number, outcome)
+    def _submit_simply(self, unique: str | None, max_attempts: int) -> None:
+        self.submit(tenant=0, key=None, body=b"one", unique=unique, priority=0, delay=0, max_attempts=max_attempts)
 
-    def _go_on(self, number: int, outcome: str) -> None:
-        if self.on_broker:
-            self.deliver(number, number, "heard")
-        elif self.claimed:
-            self.publish(number, arrives=True, confirmed=True)
-        elif due := [priority for priority in PRIORITIES if self.reference.due(QUEUE, priority)]:
-            self.claim(pick(number, due), 1, 1)
-        elif self.attempts():
-            self.finish(number, outcome, answer_is_lost=False)
-
-    @rule(seconds=st.sampled_from(SPANS))
+    @rule(seconds=st.sampled_from([*SPANS, *SPANS, *(-span for span in SPANS)]))
     def time_passes(self, seconds):
-        self._set_clock(seconds)
-
-    @rule(seconds=st.sampled_from(SPANS))
-    def the_clock_steps_back(self, seconds):
-        self._set_clock(-seconds)
-
-    def _set_clock(self, seconds: float) -> None:
-        self.reference.now += timedelta(seconds=seconds)
-        self.world.set_clock(self.reference.now)
+        """Or the clock is set back."""
+        self.pass_time(seconds)
 
     # What must be true after each step
 
@@ -126,12 +103,12 @@ class Model(Clients, Workers):
 
     def _calm_round(self) -> None:
         """Workers without a word are given up, what is due is claimed and done, and nothing goes wrong."""
-        self._set_clock(3600)  # more than it can have stepped back
+        self.pass_time(3600)  # more than it can have stepped back
         self.beat(self.hands[0])
         self.look_for_expired_claims()
         self.look_for_silent_workers()
         self.look_for_jobs_of_stopped_workers()
-        self.take_back_what_was_lost_sight_of(0)
+        self.take_back(self.hands[0])
         while self.intentions:
             self.act_on_what_was_read(0)
         for priority in PRIORITIES:
@@ -139,9 +116,9 @@ class Model(Clients, Workers):
         while self.claimed:
             self.publish(0, arrives=True, confirmed=True)
         while self.on_broker:
-            self.deliver(0, 0, "heard")
+            self.deliver(0, 0, "heard", twice=True)
         while self.attempts():
-            self.finish(0, "success", answer_is_lost=False)
+            self._go_on(0, "success")
 
 
 def _by_job(history: Iterable[Entry]) -> dict[UUID, list[Entry]]:

@@ -268,9 +268,7 @@ class Reference:
             if row.unique_key is None or not any(_same_key(row, other) for other in others):
                 going.append(row)
         fresh = {"attempt": 0, "lost": 0, "finished_at": None, "cancel_requested_at": None, "progress_percent": None}
-        return self._all(
-            going, lambda row: row.back_in_the_queue(due_at=self.now, **fresh), Move.REDRIVE, actor
-        )
+        return self._all(going, lambda row: row.back_in_the_queue(due_at=self.now, **fresh), Move.REDRIVE, actor)
 
     def discard(self, refs: Sequence[Ref], actor: str) -> list[Ref]:
         discarded = {"state": State.DISCARDED, "finished_at": self.now}

@@ -9,7 +9,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.model.machine import Model
 from tests.model.world import World
 
-STEPS = 40
+STEPS = 80
 LONG = int(os.environ.get("JOBMILL_MODEL_EXAMPLES", "3000"))
 
 

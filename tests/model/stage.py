@@ -90,6 +90,10 @@ class Stage(RuleBasedStateMachine):
         self.reference.heartbeats[hand.id] = self.reference.now
         return hand
 
+    def pass_time(self, seconds: float) -> None:
+        self.reference.now += timedelta(seconds=seconds)
+        self.world.set_clock(self.reference.now)
+
     def attempts(self) -> list[tuple[Hand, Started]]:
         return [(hand, run) for hand in self.hands for run in hand.runs]
 
