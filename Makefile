@@ -9,7 +9,7 @@ WITH_SERVICES := urls=$$(bin/services install) && eval "$$urls" && exec
 FIRST := $(wildcard tests/unit/ tests/integration/ tests/acceptance/)
 TESTS := $(FIRST) $(filter-out $(FIRST) %/__pycache__/,$(wildcard tests/*/ tests/test_*.py))
 
-.PHONY: help setup run test faults check format docs services bench lock audit clean
+.PHONY: help setup run test faults check format docs services bench mutants lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ test: setup ## Run all tests but the long ones, quick ones first (ARGS="-k name"
 	@$(WITH_SERVICES) $(BIN)/python -m pytest -m "not long" $(TESTS) $(ARGS)
 
 faults: setup ## Break a running Jobmill in every way there is, long ones included (ARGS="-k name")
-	@$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults $(ARGS)
+	@$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults tests/model $(ARGS)
 
 check: setup ## Check format, lint, types, import contracts, dead code, locks
 	$(BIN)/ruff format --check
@@ -40,6 +40,9 @@ check: setup ## Check format, lint, types, import contracts, dead code, locks
 format: setup ## Format the code and fix what the linter can fix
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+mutants: setup ## Take out every guard, one at a time, and see its tests fail (ARGS="lease" chooses by words)
+	@$(WITH_SERVICES) $(BIN)/python bin/mutate.py $(ARGS)
 
 docs: setup ## Write what docs/ repeats from the code
 	@$(BIN)/python bin/docs.py

@@ -62,13 +62,15 @@ MUTANTS = (
         "lease=_c.lease + 1",
         "lease=_c.lease",
         (MOVES + "test_a_move_takes_a_job_from_its_source_to_its_target",),
+        quick=False,
     ),
     Mutant(
         "a retry leaves alone what is to be cancelled",
         "models/moves/finishing.py",
-        ".where(_c.cancel_requested_at.is_(None))\n        .values(\n            state=State.QUEUED,\n            error",
-        ".values(\n            state=State.QUEUED,\n            error",
+        "_c.cancel_requested_at.is_(None))\n        .values(\n            state=State.QUEUED,\n            error",
+        "True)\n        .values(\n            state=State.QUEUED,\n            error",
         (MOVES + "test_a_job_whose_cancellation_was_asked_for_is_not_put_back",),
+        quick=False,
     ),
     Mutant(
         "a redrive leaves alone what shares its key with an unfinished job",
@@ -76,6 +78,7 @@ MUTANTS = (
         "rows.c.place == 1, ~held",
         "rows.c.place == 1",
         (RULES + "test_a_dead_job_whose_unique_key_is_held_stays_dead",),
+        quick=False,
     ),
     Mutant(
         "claims pass over rows that others lock (SKIP LOCKED)",
@@ -90,6 +93,7 @@ MUTANTS = (
         ", in_source_of(Move.PRUNE)",
         "",
         (RACES + "test_a_job_that_is_redriven_meanwhile_is_not_pruned",),
+        quick=False,
     ),
     Mutant(
         "SQLite's writers take the lock at once (BEGIN IMMEDIATE)",
@@ -125,6 +129,7 @@ MUTANTS = (
         (
             "tests/integration/test_publisher.py::test_a_message_that_is_returned_is_not_confirmed_and_the_queue_is_made_anew",
         ),
+        quick=False,
     ),
     Mutant(
         "a refused message is not confirmed (nack)",
@@ -153,6 +158,7 @@ MUTANTS = (
         "if thread is not None and self._interrupted:",
         "if False:",
         ("tests/unit/test_section.py::test_no_interrupt_surfaces_after_leave_however_close_the_race",),
+        quick=False,
     ),
     Mutant(
         "an interrupt is raised under the lock that leaving takes",
@@ -160,6 +166,7 @@ MUTANTS = (
         "        with self._lock:\n            if self._thread is None or self._interrupted:",
         "        if True:\n            if self._thread is None or self._interrupted:",
         ("tests/unit/test_section.py::test_no_interrupt_surfaces_after_leave_however_close_the_race",),
+        quick=False,
     ),
     Mutant(
         "a section is interrupted once",
@@ -205,6 +212,7 @@ MUTANTS = (
         "        desk.roll_back()\n        if decision is not None",
         "        desk.commit()\n        if decision is not None",
         (EXECUTOR + "test_and_rolled_back_with_whatever_else_happens",),
+        quick=False,
     ),
     Mutant(
         "a checkpoint is kept under its lease only",
@@ -212,6 +220,7 @@ MUTANTS = (
         '_c.lease == bindparam("of_lease"), ',
         "",
         (EXECUTOR + "test_a_checkpoint_is_refused_once_the_lease_is_lost",),
+        quick=False,
     ),
     Mutant(
         "what was not confirmed is given back",
@@ -219,6 +228,7 @@ MUTANTS = (
         "if not arrived for ref",
         "if False for ref",
         (DUTIES + "test_what_is_not_confirmed_is_given_back_and_counted",),
+        quick=False,
     ),
     Mutant(
         "only the leader rescues",
@@ -226,6 +236,7 @@ MUTANTS = (
         "if not self.leadership.held:",
         "if False:",
         (DUTIES + "test_a_standby_rescues_nobody",),
+        quick=False,
     ),
     Mutant(
         "a lease of leadership is free only when it has expired",
@@ -233,6 +244,7 @@ MUTANTS = (
         "leases.c.expires_at < now()",
         "leases.c.expires_at.is_not(None)",
         (RACES + "test_while_one_leads_nobody_else_does_and_it_may_go_on",),
+        quick=False,
     ),
     Mutant(
         "a job that was lost with its worker travels alone",

@@ -67,15 +67,20 @@ class Workers(Clients, Dispatchers):
         at.runs += started
         self.begun.update(expected)
 
-    @precondition(lambda self: self.attempts())
     @rule(
         number=which,
-        meanwhile=st.sampled_from(["nothing", "it is cancelled", "it is given up", "another begins it"]),
+        meanwhile=st.sampled_from(
+            ["nothing", "nothing", "nothing", "it is cancelled", "it is given up", "another begins it"]
+        ),
         outcome=st.sampled_from(sorted(OUTCOMES)),
         answer_is_lost=st.booleans(),
     )
     def finish(self, number, meanwhile, outcome, answer_is_lost):
         """Sooner or later, perhaps under a lease that was lost long ago, and never before it reported once more."""
+        if not self.attempts():
+            self.submit_simply()
+        while not self.attempts() and self._bring_on(number):
+            pass
         hand, run = pick(number, self.attempts())
         if meanwhile == "it is cancelled" and run.id in self.reference.rows:
             self.cancel_job(run.id)

@@ -78,7 +78,7 @@ VARIANTS = [
         "state=State.QUEUED",
         "state=State.QUEUED, lease=_c.lease - 1",
     ),
-    Variant("a redrive lowers the lease", operating._redrive, "attempt=0,", "attempt=0, lease=1,"),
+    Variant("a redrive lowers the lease", operating._redrive, "attempt=0,", "attempt=0, lease=0,"),
     Variant("a rescue raises no loss", finishing._rescue, "lost=_c.lost + 1", "lost=_c.lost"),
     Variant("two losses are death", finishing._rescue, ">= LOSSES_UNTIL_DEAD", ">= LOSSES_UNTIL_DEAD - 1"),
     # Attempts

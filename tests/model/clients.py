@@ -53,6 +53,9 @@ class Clients(Stage):
         """The same request of the API to the database; no job is pruned while that is tried again."""
         self._submit(self.submitted[pick(number, list(self.reference.rows))])
 
+    def submit_simply(self, unique: str | None = None, max_attempts: int = 2) -> None:
+        self.submit(tenant=0, key=None, body=b"one", unique=unique, priority=0, delay=0, max_attempts=max_attempts)
+
     def _submit(self, new: NewJob) -> None:
         keeper, holder = self.reference.keeper_of(new), self.reference.holder_of(new)
         again = new.id in self.reference.rows
@@ -100,7 +103,7 @@ class Clients(Stage):
             assert job.state is self.reference.rows[row.id].state
             self.count(f"{Move.CANCEL} of a {row.state} job")
 
-    @precondition(lambda self: self.reference.rows)
+    @precondition(lambda self: {row.ref for row in self.reference.in_state(State.DEAD)} - set(self.seen))
     @rule()
     def look_at_the_dead_letters(self):
         """An operator acts on what he saw, which may be long ago."""

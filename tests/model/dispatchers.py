@@ -14,7 +14,7 @@ from hypothesis.stateful import precondition, rule
 from models import moves, queries, reports, worker
 from models.job import Ref
 from models.moves import Ending
-from models.states import FINAL, Move
+from models.states import FINAL, Move, State
 from tests.model.stage import CLAIM_LASTS, PRIORITIES, QUEUE, Stage, pick, which
 from workers.duties.grouping import envelopes
 from workers.duties.reconcile import SETTLED_AFTER, missing
@@ -106,6 +106,7 @@ class Dispatchers(Stage):
         assert sorted(refs) == sorted(self.reference.running_of(workers))
         self.intentions.append(("rescue", refs, set(workers)))
 
+    @precondition(lambda self: self.reference.in_state(State.DISPATCHED))
     @rule(waiting=st.integers(0, 4))
     def compare_with_the_broker(self, waiting):
         """The broker may say anything of its depth: what is released wrongly costs a delivery, never a job."""
@@ -145,6 +146,7 @@ class Dispatchers(Stage):
         for job in moved:
             self.count(f"{Move.RESCUE} to {job.state}")
 
+    @precondition(lambda self: self.reference.in_state(*FINAL))
     @rule(state=st.sampled_from(FINAL), kept=st.sampled_from([0, 60]))
     def prune(self, state, kept):
         retention = timedelta(seconds=kept)

@@ -34,19 +34,16 @@ class Model(Workers):
     def begin_with_jobs_on_their_way(self, dead, running, waiting, losses, unique):
         """So that there is something to act upon: far ones need so many steps that few runs would ever have them."""
         if dead:
-            self._submit_simply(unique, 1)
+            self.submit_simply(unique, 1)
             self.go_on(4, 0, "failure")
         for _ in range(running):
-            self._submit_simply(None, 2)
+            self.submit_simply()
             self.go_on(3, 0, "failure")
         for _ in range(losses if running else 0):
             self.be_given_up(0, "crash, and its messages are lost")
             self.go_on(3 * running, 0, "success")
         for _ in range(waiting):
-            self._submit_simply(None, 2)
-
-    def _submit_simply(self, unique: str | None, max_attempts: int) -> None:
-        self.submit(tenant=0, key=None, body=b"one", unique=unique, priority=0, delay=0, max_attempts=max_attempts)
+            self.submit_simply()
 
     @rule(seconds=st.sampled_from([*SPANS, *SPANS, *(-span for span in SPANS)]))
     def time_passes(self, seconds):
