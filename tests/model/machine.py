@@ -36,6 +36,7 @@ class Model(Workers):
         if dead:
             self.submit_simply(unique, 1)
             self.go_on(4, 0, "failure")
+            self.submit_simply(unique)  # a rival for its key
         for _ in range(running):
             self.submit_simply()
             self.go_on(3, 0, "failure")

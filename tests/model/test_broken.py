@@ -1,20 +1,28 @@
 """The model is worth what it notices: each of these variants is wrong in one place, and must be caught."""
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, MultipleResultsFound
 
-from tests.model.broken import INDICES, VARIANTS, Variant, broken, without_index
+from tests.model.broken import INDICES, RARE, VARIANTS, Variant, broken, without_index
 from tests.model.runs import run
 from tests.model.world import World
 
 MOST_EXAMPLES = 60
-NOTICED = (AssertionError, IntegrityError)
+NOTICED = (AssertionError, IntegrityError, MultipleResultsFound)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_a_model_that_is_wrong_in_one_place_is_caught(sqlite_model: World, variant: Variant):
     with broken(variant), pytest.raises(NOTICED):
         run(sqlite_model, MOST_EXAMPLES, shrink=False)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("variant", RARE, ids=str)
+def test_so_is_one_that_is_hard_to_notice(sqlite_model: World, variant: Variant):
+    with broken(variant), pytest.raises(NOTICED):
+        run(sqlite_model, 40 * MOST_EXAMPLES, anew=True, shrink=False)
 
 
 @pytest.mark.parametrize("rule", INDICES)
@@ -24,4 +32,5 @@ def test_and_so_is_a_database_without_one_of_its_rules(sqlite_model: World, rule
 
 
 def test_one_that_is_right_is_not(sqlite_model: World):
-    run(sqlite_model, MOST_EXAMPLES)
+    """By as many runs as notice most of those above; `test_model` makes more."""
+    run(sqlite_model, MOST_EXAMPLES // 4, shrink=False)

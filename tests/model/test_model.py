@@ -24,7 +24,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 # SQLite does four steps while PostgreSQL does one or two.
-EXAMPLES = {SQLITE: 80, POSTGRESQL: 25}
+EXAMPLES = {SQLITE: 60, POSTGRESQL: 25}
 
 
 def test_whatever_happens_the_rows_are_as_they_should_be_and_every_job_comes_to_its_end(world: World):
