@@ -108,7 +108,9 @@ class Installation(ABC):
             workers = self.client.get("/v1/workers").json()["data"]
         except httpx2.TransportError:
             return False
-        return any(worker["pid"] == self.worker.pid for worker in workers)
+        return any(
+            self.worker.pid in {worker["pid"], worker["parent_pid"]} and worker["state"] == "live" for worker in workers
+        )
 
     @abstractmethod
     def prepare(self) -> None:

@@ -18,13 +18,11 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 EVERY_SECONDS = 2.0
 
-LOST = orjson.dumps(
-    {
-        "type": "WorkerLost",
-        "message": "The worker died while it ran this job.",
-        "code": "lost",
-    }
-).decode()
+
+def lost(cause: str) -> str:
+    """The error of a job whose worker is gone, as JSON; `cause` is a clause, such as `its heartbeat stopped`."""
+    message = f"The worker died while it ran this job: {cause}."
+    return orjson.dumps({"type": "WorkerLost", "message": message, "code": "lost"}).decode()
 
 
 class Rescue:
@@ -54,9 +52,14 @@ class Rescue:
 
     def _step(self, session: Session) -> tuple[list[Moved], list[Moved]]:
         actor = f"dispatcher:{self.leadership.holder}"
-        silent = [] if self.alone else worker.silent(session, BATCH)
-        rescued = rescue_from(session, silent, actor, "its heartbeat stopped")
+        rescued = [] if self.alone else self._from_the_dead(session, actor)
         return rescued, moves.release(session, queries.expired_claims(session, BATCH))
+
+    def _from_the_dead(self, session: Session, actor: str) -> list[Moved]:
+        rescued = rescue_from(session, worker.silent(session, BATCH), actor, "its heartbeat stopped")
+        return rescued or rescue_from(
+            session, worker.stopped_with_jobs(session, BATCH), actor, "its worker had stopped"
+        )
 
 
 def take_over(database: Database, actor: str) -> int:
@@ -81,7 +84,7 @@ def rescue_from(session: Session, dead: list[UUID], actor: str, cause: str) -> l
     if not dead:
         return []
     refs = queries.running_of(session, dead, BATCH)
-    rescued = moves.rescue(session, [Ending(ref, error=LOST, reason=cause) for ref in refs], actor)
+    rescued = moves.rescue(session, [Ending(ref, error=lost(cause), reason=cause) for ref in refs], actor)
     if len(refs) < BATCH:
         worker.mark_stopped(session, dead)
     return rescued
