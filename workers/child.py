@@ -97,12 +97,19 @@ class WorkerProcess:
         """Say that this worker is here, and begin to take messages. Raises Unavailable."""
         with self.database.transaction() as session:
             self._register(session)
+        try:
+            self._take_messages()
+        except BaseException:
+            self._tell(worker.mark_stopped, [self.id])
+            raise
+        self.watchdog.start()
+        log.info("worker_started", worker_id=str(self.id), queues=self.plan.names, threads=self.plan.threads)
+
+    def _take_messages(self) -> None:
         dramatiq.actor(broker=self.broker, actor_name=ACTOR, queue_name=self.plan.queues[0])(self.executor.run)
         for queue in self.plan.queues[1:]:
             self.broker.declare_queue(queue)
         self.dramatiq.start()
-        self.watchdog.start()
-        log.info("worker_started", worker_id=str(self.id), queues=self.plan.names, threads=self.plan.threads)
 
     def stop(self, grace_seconds: float) -> None:
         """Take nothing new, give back what was not begun, finish what was; interrupt what takes too long."""

@@ -225,14 +225,14 @@ class Parent:
 
     def _bury(self, slot: Slot, child: Child, returncode: int, stop: Stopping, now: float) -> None:
         cause = cause_of(returncode, child.verdict, out_of_memory=self._memory_ran_out())
+        if returncode > 0 and not (self.ready or stop.asked):
+            self.refusal = returncode  # it has said why, and left nothing behind
+            return
         self._tell_who_lives()
         self.registrar.gone(Gone(child.worker_id, cause.words, child.verdict.overdue if child.verdict else ()))
         if returncode == os.EX_OK or (stop.asked and returncode == -signal.SIGTERM):
             slot.deaths = 0
             return  # it was asked to, perhaps before it could listen
-        if returncode > 0 and not (self.ready or stop.asked):
-            self.refusal = returncode  # it has said why
-            return
         slot.deaths = deaths_in_a_row(slot.deaths, now - child.born_at)
         slot.start_at = now + pause_before(slot.deaths).total_seconds()
         self._tell_of_death(slot, child, cause, now)
