@@ -138,10 +138,11 @@ def worker(processes: int | None, **flags: Any) -> None:
 @click.option("--worker-id", type=UUID, required=True)
 @click.option("--report-to", type=int, required=True)
 @click.option("--first", type=bool, required=True)
+@click.option("--replaces", type=bool, required=True)
 @_queues
 @_threads
 @_grace
-def worker_child(slot: int, worker_id: UUID, report_to: int, *, first: bool, **flags: Any) -> None:
+def worker_child(slot: int, worker_id: UUID, report_to: int, *, first: bool, replaces: bool, **flags: Any) -> None:
     """Run one process of a worker; `jobmill worker` starts these."""
     from cli.stopping import StopSignal
     from models.database import connect_postgresql
@@ -149,6 +150,8 @@ def worker_child(slot: int, worker_id: UUID, report_to: int, *, first: bool, **f
     parent_pid = os.getppid()
     stop = StopSignal(patient=True)
     loaded = _load(**flags)
+    if replaces:
+        crashpoints.arm("")
     metrics_port.count_as(f"child{slot}")
     from workers.child import Watched
     from workers.report import Reporter

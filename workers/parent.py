@@ -50,12 +50,17 @@ class Stopping(Protocol):
 
 @dataclass(frozen=True)
 class Birth:
-    """What a child is started with. The `first` of all tells what is wrong and ends; later ones wait for services."""
+    """What a child is started with.
+
+    The `first` of all tells what is wrong and ends, where later ones wait for the database. One that `replaces`
+    another does not repeat a fault that a test armed.
+    """
 
     slot: int
     worker_id: UUID
     report_to: int
     first: bool
+    replaces: bool
 
 
 Command = Callable[[Birth], Sequence[str]]
@@ -102,6 +107,7 @@ class Slot:
     child: Child | None = None
     deaths: int = 0
     start_at: float = 0.0
+    used: bool = False
 
 
 class Parent:
@@ -191,23 +197,35 @@ class Parent:
         # The first child goes ahead alone, and finds out whether any can live.
         for slot in self.slots if self.ready else self.slots[:1]:
             if slot.child is None and now >= slot.start_at:
-                slot.child = self._born(slot.number, now)
+                self._try_to_start(slot, now)
 
-    def _born(self, number: int, now: float) -> Child:
+    def _try_to_start(self, slot: Slot, now: float) -> None:
+        try:
+            slot.child = self._born(slot, now)
+        except OSError as error:  # no memory or no process is left on the machine
+            slot.deaths += 1
+            slot.start_at = now + pause_before(slot.deaths + 1).total_seconds()
+            log.error("child_not_started", error=str(error), again_in_seconds=slot.start_at - now)  # noqa: TRY400
+        slot.used = True
+
+    def _born(self, slot: Slot, now: float) -> Child:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
-        worker_id = new_id()
+        birth = Birth(slot.number, new_id(), writing, first=not self.ready, replaces=slot.used)
         try:
             process = subprocess.Popen(  # noqa: S603 - our own command
-                self.command(Birth(number, worker_id, writing, first=not self.ready)),
+                self.command(birth),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[writing],
                 # Ctrl-C reaches a whole group: the children are told by us, once.
                 process_group=0,
             )
+        except OSError:
+            os.close(reading)
+            raise
         finally:
             os.close(writing)
-        child = Child(worker_id, process, reading, born_at=now, heard_at=now)
+        child = Child(birth.worker_id, process, reading, born_at=now, heard_at=now)
         self.selector.register(reading, selectors.EVENT_READ, child)
         return child
 

@@ -68,6 +68,7 @@ class Registrar:
         self._written: frozenset[Living] = frozenset()
         self._gone: deque[Gone] = deque()
         self._beat_due = 0.0
+        self._away = False
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="registrar", daemon=True)
@@ -97,32 +98,46 @@ class Registrar:
         while self._gone or not self._stopping.is_set():
             self._wake.wait(max(0.0, self._beat_due - time.monotonic()))
             self._wake.clear()
-            try:
-                self.run_once(time.monotonic())
-            except Unavailable:
-                log.warning("parent_without_database", dead=len(self._gone))
+            if not self.run_once(time.monotonic()):
                 time.sleep(AGAIN_SECONDS)
-            except Exception:
-                log.exception("parent_could_not_write")
-                time.sleep(AGAIN_SECONDS)
+                self._wake.set()
 
-    def run_once(self, now: float) -> None:
-        """Tell of the dead first, then of the living if it is time or something changed."""
+    def run_once(self, now: float) -> bool:
+        """Tell of the dead, then of the living; False when some of it must be told again."""
+        # Each for itself: what cannot be written of a dead child must not cost the living their heartbeats.
+        return all([self._attempt(self._bury), self._attempt(lambda: self._beat(now))])
+
+    def _attempt(self, step: Callable[[], None]) -> bool:
+        try:
+            step()
+        except Unavailable:
+            if not self._away:
+                log.warning("parent_without_database", dead=len(self._gone))
+            self._away = True
+            return False
+        except Exception:
+            log.exception("parent_could_not_write")
+            return False
+        self._away = False
+        return True
+
+    def _bury(self) -> None:
         while self._gone:
             self._end(self._gone[0])
             self._gone.popleft()
-        living = self._living
-        if now >= self._beat_due or not self._written.issuperset(living):
-            self._beat(living)
-            self._written = frozenset(living)
-            self._beat_due = now + worker.HEARTBEAT_EVERY.total_seconds()
 
-    def _beat(self, living: Sequence[Living]) -> None:
+    def _beat(self, now: float) -> None:
+        """Write the heartbeats if it is time, or if there is news."""
+        living = self._living
+        if now < self._beat_due and self._written.issuperset(living):
+            return
         if living:
             with self.database.transaction() as session:
                 for child in living:
                     if not worker.beat(session, child.worker_id, consuming=child.consuming):
                         self.register(session, child)
+        self._written = frozenset(living)
+        self._beat_due = now + worker.HEARTBEAT_EVERY.total_seconds()
 
     def _end(self, gone: Gone) -> None:
         more = True
