@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from models.database import Database
 
 _SPARE_CONNECTIONS = 4
-_PARENT_CONNECTIONS = 2
+_PARENT_CONNECTIONS = 1  # for its registrar's one thread
 
 
 def _load(**flags: Any) -> Settings:

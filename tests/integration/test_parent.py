@@ -177,6 +177,7 @@ def mill(
 # Death, and its cause
 
 
+@pytest.mark.fault("child-dies", "SIGKILL to the process that runs the job")
 def test_a_killed_child_s_job_is_queued_again_within_two_seconds_and_tells_why(mill: Mill):
     mill.run(processes=2)
     ref, child = mill.begun()
@@ -199,6 +200,8 @@ def test_a_killed_child_s_job_is_queued_again_within_two_seconds_and_tells_why(m
     assert len(mill.told("end", ref)) == 1
 
 
+@pytest.mark.fault("handler-exits", "os._exit in a handler")
+@pytest.mark.fault("handler-segfaults", "a handler reads where no memory is")
 @pytest.mark.parametrize(
     ("job_type", "cause"),
     [
@@ -250,6 +253,7 @@ def test_a_child_dies_while_the_database_is_away_and_its_job_is_rescued_when_it_
 # Silence, and handlers that do not yield
 
 
+@pytest.mark.fault("child-dies", "SIGSTOP for longer than a child may be silent")
 def test_a_frozen_child_is_killed_and_its_job_queued_again(mill: Mill):
     mill.run(program=SHORTENED + RUN)
     ref, child = mill.begun()
@@ -285,6 +289,7 @@ def test_a_parent_that_was_frozen_itself_blames_no_child_for_it(mill: Mill):
     assert child in mill.children()
 
 
+@pytest.mark.fault("handler-never-returns", "it catches every exception and goes on")
 def test_a_handler_that_swallows_its_time_limit_is_ended_and_has_used_its_attempt(mill: Mill):
     mill.run(program=SHORTENED + RUN)
     neighbour, child = mill.begun()
@@ -302,6 +307,7 @@ def test_a_handler_that_swallows_its_time_limit_is_ended_and_has_used_its_attemp
     assert [event["move"] for event in mill.history(last)] == ["bury"]
 
 
+@pytest.mark.fault("handler-holds-gil", "a call into C that keeps the lock for eight seconds")
 def test_a_handler_that_holds_the_lock_of_the_interpreter_does_not_look_dead(mill: Mill):
     mill.run()
     ref, child = mill.begun("dying.hog")
@@ -316,6 +322,7 @@ def test_a_handler_that_holds_the_lock_of_the_interpreter_does_not_look_dead(mil
 # Without a parent
 
 
+@pytest.mark.fault("parent-dies", "SIGKILL to the parent of two, one of them busy")
 def test_children_of_a_killed_parent_finish_what_they_have_and_are_gone(mill: Mill):
     mill.run(processes=2)
     ref, child = mill.begun()
@@ -339,6 +346,7 @@ def test_children_of_a_killed_parent_finish_what_they_have_and_are_gone(mill: Mi
 # Stopping
 
 
+@pytest.mark.fault("sigterm-enough-grace", "SIGTERM to a worker whose two processes are busy")
 def test_sigterm_drains_every_child(mill: Mill):
     mill.run(processes=2, threads=1)
     running = [mill.begun() for _ in range(2)]
@@ -366,6 +374,7 @@ def test_a_whole_group_that_is_told_to_stop_drains_all_the_same(mill: Mill):
     assert mill.row(ref)["state"] == State.SUCCEEDED
 
 
+@pytest.mark.fault("sigterm-twice", "SIGTERM again while a handler still runs")
 def test_a_second_sigterm_stops_at_once_and_gives_the_jobs_back(mill: Mill):
     mill.run()
     ref, child = mill.begun()
@@ -394,6 +403,7 @@ def test_a_child_that_is_told_to_stop_by_itself_finishes_and_is_replaced(mill: M
 
 
 # From before the parent listens to signals until after its child consumes.
+@pytest.mark.fault("sigterm-at-boot", "SIGTERM at six moments of the first two seconds")
 @pytest.mark.parametrize("after", [0.1, 0.5, 0.8, 1.1, 1.4, 1.8])
 def test_a_sigterm_while_it_starts_leaves_nothing_behind(mill: Mill, after: float):
     mill.start("--processes=2")
