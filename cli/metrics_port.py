@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -42,6 +43,7 @@ def count_as(name: str) -> None:
     if DIRECTORY in os.environ:
         from prometheus_client import values
 
+        _keep_directory()
         values.ValueClass = values.MultiProcessValue(lambda: name)  # type: ignore[no-untyped-call]
 
 
@@ -71,6 +73,7 @@ def serve(listener: socket.socket | None) -> None:
         return
     from prometheus_client import make_wsgi_app
 
+    _keep_directory()
     server = _Server(listener.getsockname()[:2], _Quiet, bind_and_activate=False)
     server.socket.close()
     server.socket = listener
@@ -79,6 +82,12 @@ def serve(listener: socket.socket | None) -> None:
     server.setup_environ()
     server.set_app(make_wsgi_app(_registry()))
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+
+def _keep_directory() -> None:
+    """Make it again for a process that starts after someone tidied up the temporary files."""
+    if directory := os.environ.get(DIRECTORY):
+        Path(directory).mkdir(mode=0o700, exist_ok=True)
 
 
 def _registry() -> Any:
