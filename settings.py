@@ -109,6 +109,9 @@ class Settings(BaseSettings):
         "media,default",
     )
     threads: int = _setting(8, "JOBMILL_THREADS", "Jobs a worker process runs at once.", "8", ge=1, le=256)
+    processes: int = _setting(
+        1, "JOBMILL_PROCESSES", "Processes of a worker, each with JOBMILL_THREADS threads.", "2", ge=1, le=64
+    )
     grace_seconds: float = _setting(
         30.0, "JOBMILL_GRACE_SECONDS", "How long a stopping process waits for what it has begun.", "30", ge=0, le=3600
     )

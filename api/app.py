@@ -9,7 +9,7 @@ import structlog
 from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from api import body, catalogue, health, jobs
+from api import body, catalogue, health, jobs, metrics
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
 from api.services import Services
 from jobs.operate import NoSuchJob
@@ -62,6 +62,8 @@ def _begin() -> None:
 
 
 def _finish(answer: Response, version: str) -> Response:
+    route = str(request.url_rule) if request.url_rule else "none"
+    metrics.request_seconds.labels(request.method, route, answer.status_code).observe(time.monotonic() - g.began)
     answer.headers["X-Request-Id"] = g.request_id
     answer.headers["Jobmill-Version"] = version
     answer.headers["X-Content-Type-Options"] = "nosniff"

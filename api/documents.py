@@ -92,6 +92,7 @@ def worker_document(worker: Worker) -> dict[str, Any]:
         "state": worker.state,
         "host": worker.host,
         "pid": worker.pid,
+        "parent_pid": worker.parent_pid,
         "queues": worker.queues,
         "threads": worker.threads,
         "busy": worker.busy,

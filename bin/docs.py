@@ -16,6 +16,7 @@ from annotated_types import Ge, Le
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
 
+from api import metrics as api_metrics
 from api.problems import KINDS
 from jobs import registry
 from jobs.registry import JobType
@@ -166,7 +167,8 @@ def _span(duration: Any) -> str:
 
 def metrics_table() -> str:
     """Every metric of our own."""
-    known = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    named = [*vars(metrics).values(), *vars(api_metrics).values()]
+    known = [metric for metric in named if isinstance(metric, MetricWrapperBase)]
     return table(["metric", "labels", "counts"], map(_metric, known))
 
 

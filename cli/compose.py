@@ -1,12 +1,18 @@
 """Putting processes together from their parts: the one place that knows every folder."""
 
+import os
+import socket
 import sys
 import threading
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from wsgiref.types import WSGIApplication
+
+from sqlalchemy.orm import Session
 
 from cli.database import DATABASE_FILE
 from jobs import registry as job_registry
@@ -15,11 +21,13 @@ from jobs.registry import Registry
 from models import migrate
 from models.database import Database, connect_postgresql, connect_sqlite, postgresql_connector
 from models.doorbell import Doorbell, NotifyDoorbell, listen
+from models.errors import Unavailable
 from models.states import State
 from settings import BadSetting, Settings
 
 if TYPE_CHECKING:
-    from workers.child import WorkerProcess
+    from workers.child import Watched, WorkerProcess
+    from workers.parent import Parent
 
 VERSION = version("jobmill")
 
@@ -81,17 +89,6 @@ def retention(settings: Settings) -> dict[State, timedelta]:
     return {state: timedelta(days=kept) for state, kept in days.items() if kept > 0}
 
 
-def serve_metrics(settings: Settings) -> None:
-    """This process's metrics on their own port, if there is one. Raises BadSetting if it is taken."""
-    from workers import metrics
-
-    try:
-        metrics.serve(settings.host, settings.metrics_port)
-    except OSError as error:
-        why = f"Cannot serve metrics on port {settings.metrics_port}: {error}."
-        raise BadSetting(f"{why} Choose another port in JOBMILL_METRICS_PORT.") from None
-
-
 def doorbell(settings: Settings) -> Doorbell:
     """The full mode's way to wake the dispatcher."""
     if settings.database_url is None:
@@ -115,8 +112,8 @@ def api_app(settings: Settings, database: Database, known: Registry, bell: Doorb
     return create_app(Services(settings, database, known, bell, VERSION))
 
 
-def full_worker(settings: Settings, database: Database, known: Registry) -> "WorkerProcess":
-    """A worker on RabbitMQ."""
+def full_worker(settings: Settings, database: Database, known: Registry, watched: "Watched") -> "WorkerProcess":
+    """One process of a worker on RabbitMQ."""
     from workers import topology
     from workers.broker import JobmillBroker
     from workers.child import WorkerPlan, WorkerProcess
@@ -124,4 +121,55 @@ def full_worker(settings: Settings, database: Database, known: Registry) -> "Wor
     broker = JobmillBroker(brokers(settings, "worker"), "jobmill worker")
     names = tuple(topology.queue_name(settings.queue_prefix, queue) for queue in settings.queues)
     plan = WorkerPlan(settings.queues, names, settings.threads, VERSION)
-    return WorkerProcess(database, broker, known, outbound(settings), doorbell(settings), plan)
+    return WorkerProcess(database, broker, known, outbound(settings), doorbell(settings), plan, watched=watched)
+
+
+def start_working(running: "WorkerProcess", stop: threading.Event, *, waits: bool) -> bool:
+    """Start a worker's process, once its database is there if it `waits`; False when it was stopped before that.
+
+    Raises SchemaMismatch, and Unavailable unless it waits.
+    """
+    while not stop.is_set():
+        try:
+            migrate.require(running.database)
+            running.start()
+        except Unavailable:
+            if not waits:
+                raise
+            stop.wait(1.0)
+        else:
+            return True
+    return False
+
+
+def parent(settings: Settings, database: Database, flags: Mapping[str, object]) -> "Parent":
+    """The parent of a worker's processes, which are given the same flags."""
+    from models import worker
+    from workers.parent import Birth, Parent
+    from workers.registrar import Living, Registrar
+
+    host = socket.gethostname()
+
+    def register(session: Session, child: Living) -> None:
+        worker.register(
+            session,
+            child.worker_id,
+            host=host,
+            pid=child.pid,
+            queues=settings.queues,
+            threads=settings.threads,
+            version=VERSION,
+            parent_pid=os.getpid(),
+            consuming=child.consuming,
+        )
+
+    def command(birth: Birth) -> list[str]:
+        # -P: a user's own `cli` or `settings` in the working directory must not take the place of ours.
+        return [sys.executable, "-P", "-m", "cli.main", "worker-child", *_words(asdict(birth)), *_words(flags)]
+
+    registrar = Registrar(database, f"parent:{host}:{os.getpid()}", doorbell(settings), register)
+    return Parent(command, settings.processes, settings.grace_seconds, registrar)
+
+
+def _words(flags: Mapping[str, object]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in flags.items() if value is not None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from cli import compose
+from cli import compose, metrics_port
 from cli.serving import EmbeddedServer
 from jobs import api_keys
 from models import migrate
@@ -54,7 +54,7 @@ def embedded(settings: Settings) -> Iterator[Running]:
         # Ports first: when one is taken, no job shall have been begun, and no key made that nobody was shown.
         address = server.listen()
         stack.callback(server.stop)
-        compose.serve_metrics(settings)
+        metrics_port.serve(metrics_port.take(settings))
         token, key_file, new = _ensure_key(settings, database)
         take_over(database, "up")
 

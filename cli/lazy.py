@@ -10,10 +10,10 @@ import click
 
 @dataclass(frozen=True)
 class Lazy:
-    """Where a command stands (`module:attribute`), and its line in the group's help."""
+    """Where a command stands (`module:attribute`), and its line in the group's help; none: it is not for people."""
 
     path: str
-    summary: str
+    summary: str = ""
 
     def load(self) -> click.Command:
         """Import the command."""
@@ -43,4 +43,4 @@ class LazyGroup(click.Group):
         """The list of commands in the help."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, lazy.summary) for name, lazy in self._lazy.items()])
+            formatter.write_dl([(name, lazy.summary) for name, lazy in self._lazy.items() if lazy.summary])

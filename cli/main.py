@@ -21,6 +21,9 @@ COMMANDS = {
     "tenants": Lazy("cli.tenants:tenants", "Make and list tenants (on the database)."),
 }
 
+# Not for people, and so without a line in the help.
+INNER = {"worker-child": Lazy("cli.processes:worker_child")}
+
 # How Python hands on bytes of the command line that are not UTF-8; no request or table can hold them.
 _BYTES = re.compile("[\ud800-\udfff]")
 
@@ -46,7 +49,13 @@ class Jobmill(LazyGroup):
             raise
 
 
-@click.group(cls=Jobmill, lazy=COMMANDS, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Jobmill, lazy=COMMANDS | INNER, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="jobmill", prog_name="jobmill", message="%(prog)s %(version)s")
 def main() -> None:
     """Run jobs that cannot be lost, and look after them."""
+
+
+if __name__ == "__main__":
+    main()

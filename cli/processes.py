@@ -1,19 +1,25 @@
 """The long-running processes: up, api, dispatcher, worker; and the database's tables."""
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import click
 
 import settings as settings_module
-from cli import compose, logs
+from cli import compose, logs, metrics_port
 from models import crashpoints
 from settings import Settings
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from models.database import Database
 
 _SPARE_CONNECTIONS = 4
+_PARENT_CONNECTIONS = 1  # for its registrar's one thread
 
 
 def _load(**flags: Any) -> Settings:
@@ -52,10 +58,15 @@ def up(demo: Path | None, **flags: Any) -> None:
 @click.option("--grace-seconds", type=float, help="How long to finish requests (JOBMILL_GRACE_SECONDS).")
 def api(**flags: Any) -> None:
     """Run the HTTP API."""
+    loaded = _load(**flags)
+    with metrics_port.shared(loaded) as listener:
+        _serve_api(loaded, listener)
+
+
+def _serve_api(loaded: Settings, listener: "socket | None") -> None:
     from cli.serving import Gunicorn
     from jobs import api_keys
 
-    loaded = _load(**flags)
     compose.registry(loaded)
     database = compose.full_database(loaded, "api", 2)
     if loaded.bootstrap_api_key is not None:
@@ -65,6 +76,7 @@ def api(**flags: Any) -> None:
     database.close()
 
     def make() -> Any:
+        metrics_port.serve(listener)
         own = compose.full_database(loaded, "api", loaded.api_threads + _SPARE_CONNECTIONS, 2 * _SPARE_CONNECTIONS)
         return compose.api_app(loaded, own, compose.registry(loaded), compose.doorbell(loaded))
 
@@ -84,7 +96,7 @@ def dispatcher(**flags: Any) -> None:
     compose.database_url(loaded, "dispatcher")
     publisher = Publisher(compose.brokers(loaded, "dispatcher"), loaded.queue_prefix, "jobmill dispatcher")
     database = compose.full_database(loaded, "dispatcher", _SPARE_CONNECTIONS + 2)
-    compose.serve_metrics(loaded)
+    metrics_port.serve(metrics_port.take(loaded))
     publisher.start()
     running = Dispatcher(database, publisher, compose.retention(loaded), compose.hear_doorbell(loaded))
     running.start()
@@ -94,26 +106,67 @@ def dispatcher(**flags: Any) -> None:
     database.close()
 
 
-@click.command()
-@click.option("--queues", help="Queues to take jobs from, comma-separated (JOBMILL_QUEUES).")
-@click.option("--threads", type=int, help="Jobs to run at once (JOBMILL_THREADS).")
-@click.option("--grace-seconds", type=float, help="How long running jobs may finish (JOBMILL_GRACE_SECONDS).")
-def worker(**flags: Any) -> None:
-    """Run a worker."""
-    from cli.stopping import StopSignal
+_queues = click.option("--queues", help="Queues to take jobs from, comma-separated (JOBMILL_QUEUES).")
+_threads = click.option("--threads", type=int, help="Jobs a process runs at once (JOBMILL_THREADS).")
+_grace = click.option("--grace-seconds", type=float, help="How long running jobs may finish (JOBMILL_GRACE_SECONDS).")
 
-    loaded = _load(**flags)
-    stop = StopSignal()
-    known = compose.registry(loaded)
-    compose.database_url(loaded, "worker")
+
+@click.command()
+@_queues
+@_threads
+@click.option("--processes", type=int, help="Processes to run them in (JOBMILL_PROCESSES).")
+@_grace
+def worker(processes: int | None, **flags: Any) -> None:
+    """Run a worker: processes that do jobs, and a parent that watches over them."""
+    from cli.stopping import StopSignals
+    from models.database import connect_postgresql
+
+    loaded = _load(processes=processes, **flags)
+    stop = StopSignals()
+    url = compose.database_url(loaded, "worker")
     compose.brokers(loaded, "worker")
+    with metrics_port.shared(loaded) as listener:
+        metrics_port.serve(listener)
+        database = connect_postgresql(url, "jobmill worker parent", _PARENT_CONNECTIONS)
+        refusal = compose.parent(loaded, database, flags).run(stop)
+        database.close()
+    sys.exit(refusal or stop.exit_code)
+
+
+@click.command()
+@click.option("--slot", type=int, required=True)
+@click.option("--worker-id", type=UUID, required=True)
+@click.option("--report-to", type=int, required=True)
+@click.option("--first", type=bool, required=True)
+@click.option("--replaces", type=bool, required=True)
+@_queues
+@_threads
+@_grace
+def worker_child(slot: int, worker_id: UUID, report_to: int, *, first: bool, replaces: bool, **flags: Any) -> None:
+    """Run one process of a worker; `jobmill worker` starts these."""
+    from cli.stopping import StopSignal
+    from models.database import connect_postgresql
+
+    parent_pid = os.getppid()
+    stop = StopSignal(patient=True)
+    loaded = _load(**flags)
+    if replaces:
+        crashpoints.arm("")
+    metrics_port.count_as(f"child{slot}")
+    from workers.child import Watched
+    from workers.report import Reporter
+
+    reporter = Reporter(report_to, stop.event.set)
+    reporter.start()
+    known = compose.registry(loaded)
     # A handler that uses context.session holds a connection while its progress needs another.
-    database = compose.full_database(loaded, "worker", loaded.threads + _SPARE_CONNECTIONS)
-    compose.serve_metrics(loaded)
-    running = compose.full_worker(loaded, database, known)
-    running.start()
-    stop.wait()
-    running.stop(loaded.grace_seconds)
+    connections = loaded.threads + _SPARE_CONNECTIONS
+    database = connect_postgresql(compose.database_url(loaded, "worker"), "jobmill worker", connections)
+    running = compose.full_worker(loaded, database, known, Watched(worker_id, parent_pid, reporter.orphaned))
+    if compose.start_working(running, stop.event, waits=not first):
+        reporter.source = running.report
+        stop.wait()
+        running.stop(loaded.grace_seconds)
     database.close()
 
 

@@ -12,6 +12,7 @@ from cheroot.wsgi import Server
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from cli import metrics_port
 from settings import BadSetting, Settings
 
 PORT_PATIENCE = 5.0
@@ -48,6 +49,7 @@ class Gunicorn(BaseApplication):
             "logger_class": PlainLogger,
             "control_socket_disable": True,
             "proc_name": "jobmill api",
+            "child_exit": _forget,
         }
         for name, value in decided.items():
             self.cfg.set(name, value)  # type: ignore[union-attr]
@@ -60,6 +62,10 @@ class Gunicorn(BaseApplication):
         """Serve until told to stop. Raises BadSetting if the port is taken."""
         _wait_for_port(self.settings.host, self.settings.port)
         super().run()
+
+
+def _forget(_arbiter: Any, worker: Any) -> None:
+    metrics_port.forget(worker.pid)
 
 
 class EmbeddedServer:

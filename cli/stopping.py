@@ -7,10 +7,15 @@ from types import FrameType
 
 
 class StopSignal:
-    """Set by SIGTERM or SIGINT."""
+    """Set by SIGTERM or SIGINT, or by whoever sets the event.
 
-    def __init__(self) -> None:
+    A further signal ends the process there and then, unless it is `patient`: a child leaves that to its parent,
+    since whoever signals a whole group would otherwise reach it twice.
+    """
+
+    def __init__(self, *, patient: bool = False) -> None:
         self.event = threading.Event()
+        self.patient = patient
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
@@ -21,7 +26,36 @@ class StopSignal:
             pass
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.event.is_set():
+        if self.event.is_set() and not self.patient:
             # Nothing is lost: what runs is rescued as from any process that died.
             os._exit(128 + number)
         self.event.set()
+
+
+class StopSignals:
+    """For a parent: the first signal asks it to stop, a second to do so at once, a third ends it there and then."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    @property
+    def asked(self) -> bool:
+        """Whether there was a signal."""
+        return bool(self.numbers)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether there was another."""
+        return len(self.numbers) > 1
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the code of a process that was not let finish."""
+        return 128 + self.numbers[1] if self.urgent else os.EX_OK
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.numbers.append(number)
+        if len(self.numbers) > 2:  # noqa: PLR2004 - the third
+            os._exit(128 + number)

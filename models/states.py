@@ -76,7 +76,7 @@ MOVES: dict[Move, Transition] = {
     Move.RESCUE: Transition(
         (State.RUNNING,),
         (State.QUEUED, State.DEAD, State.CANCELLED),
-        "dispatcher",
+        "the worker's parent, dispatcher",
         "its worker died: lost + 1, the attempt is given back; dead after 3 losses; cancelled if that was asked for",
     ),
     Move.CANCEL: Transition(

@@ -17,7 +17,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     null,
     or_,
     select,
@@ -47,6 +46,10 @@ workers = Table(
     Column("heartbeat_at", UtcTime, nullable=False),
     Column("draining_at", UtcTime),
     Column("stopped_at", UtcTime),
+    # Since when it takes messages; NULL while it lives and takes none, because its broker is away or not reached yet.
+    Column("consuming_at", UtcTime),
+    # The process that watches over it and takes signals for it; NULL in the embedded mode.
+    Column("parent_pid", Integer),
     postgresql_with={"fillfactor": "50"},
 )
 
@@ -73,6 +76,7 @@ class Worker:
     started_at: datetime
     heartbeat_at: datetime
     state: str
+    parent_pid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,21 @@ class Capacity:
     free: int
 
 
-def register(
-    session: Session, worker_id: UUID, *, host: str, pid: int, queues: Sequence[str], threads: int, version: str
+def register(  # noqa: PLR0913 - a row's columns
+    session: Session,
+    worker_id: UUID,
+    *,
+    host: str,
+    pid: int,
+    queues: Sequence[str],
+    threads: int,
+    version: str,
+    parent_pid: int | None = None,
+    consuming: bool = True,
 ) -> None:
-    """Say that a worker is alive and takes jobs."""
+    """Say that a worker is alive, and whether it takes jobs. May be said twice, since an answer can be lost."""
     session.execute(
-        insert(workers).values(
+        insert_or_ignore(dialect_of(session), workers).values(
             id=worker_id,
             host=host,
             pid=pid,
@@ -97,13 +110,23 @@ def register(
             version=version,
             started_at=now(),
             heartbeat_at=now(),
+            consuming_at=now() if consuming else null(),
+            parent_pid=parent_pid,
         )
     )
 
 
-def beat(session: Session, worker_id: UUID) -> bool:
+def beat(session: Session, worker_id: UUID, *, consuming: bool = True) -> bool:
     """Say that a worker is still alive, even if it was given up for dead; False if its row was pruned."""
-    alive = update(workers).where(workers.c.id == worker_id).values(heartbeat_at=now(), stopped_at=null())
+    alive = (
+        update(workers)
+        .where(workers.c.id == worker_id)
+        .values(
+            heartbeat_at=now(),
+            stopped_at=null(),
+            consuming_at=func.coalesce(workers.c.consuming_at, now()) if consuming else null(),
+        )
+    )
     return bool(session.execute(alive).rowcount)  # type: ignore[attr-defined]
 
 
@@ -141,13 +164,18 @@ def unstopped(session: Session, limit: int) -> list[UUID]:
 
 
 def list_workers(session: Session, limit: int = 1000, *, live_only: bool = False) -> list[Worker]:
-    """Workers that live, or were alive within the last hour, newest first; or only those that take jobs now."""
+    """Workers that live, or were alive within the last hour, newest first; or only those that take jobs now.
+
+    Their state is one word: `live` takes jobs; `connecting` lives and takes none, since it has not reached its broker,
+    or has lost it; `draining` finishes what it has; `silent` stopped beating without a word; `stopped` is gone.
+    """
     c = workers.c
     busy = select(func.count()).where(jobs.c.worker_id == c.id, in_state(State.RUNNING)).scalar_subquery()
     state = case(
         (c.stopped_at.is_not(None), "stopped"),
         (c.heartbeat_at < seconds_from_now(-DEAD_AFTER.total_seconds()), "silent"),
         (c.draining_at.is_not(None), "draining"),
+        (c.consuming_at.is_(None), "connecting"),
         else_="live",
     )
     query = (
@@ -162,6 +190,7 @@ def list_workers(session: Session, limit: int = 1000, *, live_only: bool = False
             c.started_at,
             c.heartbeat_at,
             state.label("state"),
+            c.parent_pid,
         )
         .where(or_(c.stopped_at.is_(None), c.heartbeat_at > seconds_from_now(-3600)))
         .order_by(c.id.desc())
@@ -173,7 +202,7 @@ def list_workers(session: Session, limit: int = 1000, *, live_only: bool = False
 
 
 def capacities(session: Session) -> dict[str, Capacity]:
-    """For each queue with a live worker, what its workers could take."""
+    """For each queue with a worker that consumes, what its workers could take."""
     totals: dict[str, Capacity] = {}
     for worker in list_workers(session, live_only=True):
         for queue in worker.queues:

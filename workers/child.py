@@ -1,7 +1,8 @@
-"""One worker process: Dramatiq's worker on our broker, the executor behind its one actor, and the way it stops."""
+"""One process of a worker: Dramatiq's worker on our broker, the executor behind its one actor, and the way it stops."""
 
 import os
 import socket
+import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +26,7 @@ from workers import metrics
 from workers.duties.rescue import rescue_from
 from workers.executor import Executor
 from workers.messages import ACTOR
+from workers.report import Report, Running
 from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -46,8 +48,17 @@ class WorkerPlan:
     version: str
 
 
+@dataclass(frozen=True)
+class Watched:
+    """What a process has from the parent that watches over it, and writes its heartbeats until `orphaned` is set."""
+
+    worker_id: UUID
+    parent_pid: int
+    orphaned: threading.Event
+
+
 class WorkerProcess:
-    """Takes messages from start() until stop()."""
+    """Takes messages from start() until stop(). Without a parent it writes its own heartbeats."""
 
     def __init__(
         self,
@@ -57,13 +68,25 @@ class WorkerProcess:
         http: Outbound,
         doorbell: Doorbell,
         plan: WorkerPlan,
+        *,
+        watched: Watched | None = None,
     ) -> None:
         self.database = database
         self.broker = broker
         self.plan = plan
-        self.id: UUID = new_id()
+        self.watched = watched
+        self.id: UUID = watched.worker_id if watched else new_id()
+        self.draining = False
         self.executor = Executor(database, registry, self.id, http, doorbell)
-        self.watchdog = Watchdog(database, self.id, self.executor.in_hand, self.executor.recorder.hurry, self._register)
+        self.watchdog = Watchdog(
+            database,
+            self.id,
+            self.executor.in_hand,
+            self.executor.recorder.hurry,
+            self._register,
+            consuming=self.consuming,
+            beats=self._beats,
+        )
         self.dramatiq = dramatiq.Worker(
             broker, queues=set(plan.queues), worker_threads=plan.threads, worker_timeout=IDLE_MILLISECONDS
         )
@@ -74,16 +97,24 @@ class WorkerProcess:
         """Say that this worker is here, and begin to take messages. Raises Unavailable."""
         with self.database.transaction() as session:
             self._register(session)
+        try:
+            self._take_messages()
+        except BaseException:
+            self._tell(worker.mark_stopped, [self.id])
+            raise
+        self.watchdog.start()
+        log.info("worker_started", worker_id=str(self.id), queues=self.plan.names, threads=self.plan.threads)
+
+    def _take_messages(self) -> None:
         dramatiq.actor(broker=self.broker, actor_name=ACTOR, queue_name=self.plan.queues[0])(self.executor.run)
         for queue in self.plan.queues[1:]:
             self.broker.declare_queue(queue)
         self.dramatiq.start()
-        self.watchdog.start()
-        log.info("worker_started", worker_id=str(self.id), queues=self.plan.names, threads=self.plan.threads)
 
     def stop(self, grace_seconds: float) -> None:
         """Take nothing new, give back what was not begun, finish what was; interrupt what takes too long."""
         log.info("worker_draining", worker_id=str(self.id), in_hand=len(self.executor.in_hand.runs()))
+        self.draining = True
         self.broker.draining = True
         self._tell(worker.mark_draining, self.id)
         self._give_back_prefetched()
@@ -97,6 +128,20 @@ class WorkerProcess:
         self.broker.close()
         log.info("worker_stopped", worker_id=str(self.id))
 
+    def consuming(self) -> bool:
+        """Whether the broker may send it messages, on one of its queues at least."""
+        consumers = [thread.consumer for thread in self.dramatiq.consumers.values()]
+        return not self.draining and any(map(_is_connected, consumers))
+
+    def report(self) -> Report:
+        """How it is, for its parent."""
+        runs = self.executor.in_hand.runs()
+        running = tuple(Running(run.ref, run.deadline) for run in runs)
+        return Report(ready=True, consuming=self.consuming(), draining=self.draining, busy=len(runs), running=running)
+
+    def _beats(self) -> bool:
+        return self.watched is None or self.watched.orphaned.is_set()
+
     def _register(self, session: Session) -> None:
         worker.register(
             session,
@@ -106,6 +151,8 @@ class WorkerProcess:
             queues=self.plan.names,
             threads=self.plan.threads,
             version=self.plan.version,
+            parent_pid=self.watched.parent_pid if self.watched else None,
+            consuming=False,
         )
 
     def _give_back_prefetched(self) -> None:
@@ -146,3 +193,9 @@ class WorkerProcess:
             self.database.run(lambda session: statement(session, *arguments), timedelta(seconds=3))
         except Unavailable:
             log.warning("worker_could_not_tell", worker_id=str(self.id))
+
+
+def _is_connected(consumer: Any) -> bool:
+    """Whether a consumer was made, and if it has a connection to lose, has not lost it."""
+    connection = getattr(consumer, "connection", None)
+    return consumer is not None and (connection is None or bool(connection.is_open))

@@ -1,6 +1,6 @@
 """The counters of the motion: everything that happens off the straight path counts on one of them."""
 
-from prometheus_client import Counter, Histogram, start_http_server
+from prometheus_client import Counter, Histogram
 
 moves = Counter("jobmill_moves_total", "Jobs moved, by move", ["move"])
 stale = Counter("jobmill_stale_total", "Moves that found their job gone on, by move", ["move"])
@@ -14,15 +14,10 @@ isolated_started = Counter("jobmill_isolated_processes_started_total", "Processe
 isolated_crashed = Counter(
     "jobmill_isolated_processes_crashed_total", "Processes of isolated handlers that died at work, by code", ["code"]
 )
+child_deaths = Counter("jobmill_child_deaths_total", "Processes of a worker that died, by cause", ["cause"])
 handler_seconds = Histogram(
     "jobmill_handler_seconds",
     "Time inside handlers, by type",
     ["type"],
     buckets=(0.005, 0.05, 0.25, 1, 5, 30, 120, 600, 3600),
 )
-
-
-def serve(host: str, port: int | None) -> None:
-    """Serve this process's metrics on a port of their own; None: not at all."""
-    if port is not None:
-        start_http_server(port, host)

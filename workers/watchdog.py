@@ -1,4 +1,8 @@
-"""The thread that watches over a worker's handlers: time limits, cancellations, lost leases, progress, heartbeat."""
+"""The threads that watch over a worker's handlers.
+
+One keeps time and waits for nothing. The other talks with the database: cancellations, lost leases, progress, and
+the heartbeat where no parent writes it.
+"""
 
 import threading
 import time
@@ -18,13 +22,15 @@ from models.queries import Signal
 from models.reports import Report
 from models.states import Move
 from workers import metrics
-from workers.duties.rescue import LOST
+from workers.duties.rescue import lost
 from workers.running import InHand, Run
 from workers.turn import Turn
 
 log = structlog.get_logger(__name__)
 
 TICK = timedelta(seconds=0.5)
+FIRST_TICKS = timedelta(seconds=0.05)
+"""Until the worker consumes, which is news that the dispatcher waits for."""
 CANCEL_GRACE = timedelta(seconds=2)
 """How long a handler may take to notice `context.cancelled` by itself before it is interrupted."""
 LONGEST_TURN = timedelta(seconds=0.5)
@@ -35,7 +41,8 @@ MOST_TAKEN_BACK = 500
 class Watchdog:
     """Watches the handlers of one worker process.
 
-    `hurry` records what waits to be recorded, `register` makes the worker's row again should it be gone.
+    `hurry` records what waits to be recorded, `register` makes the worker's row again should it be gone, `consuming`
+    tells whether the worker takes messages, and `beats` whether it writes its own heartbeat.
     """
 
     def __init__(
@@ -45,46 +52,63 @@ class Watchdog:
         in_hand: InHand,
         hurry: Callable[[], None],
         register: Callable[[Session], None],
+        *,
+        consuming: Callable[[], bool] = lambda: True,
+        beats: Callable[[], bool] = lambda: True,
     ) -> None:
         self.database = database
         self.worker_id = worker_id
         self.in_hand = in_hand
         self.hurry = hurry
         self.register = register
+        self.consuming = consuming
+        self.beats = beats
+        self.said_consuming = False
         self.beat_due = time.monotonic() + worker.HEARTBEAT_EVERY.total_seconds()
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self.threads = [
+            threading.Thread(target=self._run, args=[step], name=name, daemon=True)
+            for name, step in (("timekeeper", self.keep_time), ("watchdog", self.run_once))
+        ]
 
     def start(self) -> None:
         """Begin to watch."""
-        self.thread.start()
+        for thread in self.threads:
+            thread.start()
 
     def stop(self) -> None:
         """Stop watching; what is still in hand then is no longer this worker's."""
         self.stopping.set()
-        self.thread.join(TICK.total_seconds() * 10)
+        for thread in self.threads:
+            thread.join(TICK.total_seconds() * 10)
 
-    def _run(self) -> None:
-        while not self.stopping.wait(TICK.total_seconds()):
+    def _run(self, step: Callable[[float], None]) -> None:
+        while not self.stopping.wait((TICK if self.said_consuming else FIRST_TICKS).total_seconds()):
             try:
-                self.run_once(time.monotonic())
+                step(time.monotonic())
             except Unavailable:
                 log.warning("watchdog_without_database")
             except Exception:
                 log.exception("watchdog_failed")
 
-    def run_once(self, now: float) -> None:
-        """One look at every running handler. Time limits come first: they need no database."""
-        runs = self.in_hand.runs()
-        for run in runs:
+    def keep_time(self, now: float) -> None:
+        """One look at the clock for every running handler."""
+        for run in self.in_hand.runs():
             if run.overdue(now):
                 _interrupt(run, TimedOut)
+
+    def run_once(self, now: float) -> None:
+        """One exchange with the database: what the handlers must know, what they said, and that the worker lives."""
+        runs = self.in_hand.runs()
         if runs:
             self.hurry()
             self._give_back_waiting(now)
             self._exchange(runs, now)
-        if now >= self.beat_due:
-            self._beat()
+        consuming = self.consuming()
+        if now >= self.beat_due or consuming != self.said_consuming:
+            self._beat(consuming=consuming)
+            self._take_back()
+            self.said_consuming = consuming
             self.beat_due = now + worker.HEARTBEAT_EVERY.total_seconds()
 
     def _give_back_waiting(self, now: float) -> None:
@@ -124,18 +148,19 @@ class Watchdog:
         for run, progress in said:
             run.written_progress = progress
 
-    def _beat(self) -> None:
-        with self.database.transaction() as session:
-            if not worker.beat(session, self.worker_id):
-                self.register(session)
-        self._take_back()
+    def _beat(self, *, consuming: bool) -> None:
+        if self.beats():
+            with self.database.transaction() as session:
+                if not worker.beat(session, self.worker_id, consuming=consuming):
+                    self.register(session)
 
     def _take_back(self) -> None:
         """Queue what the rows say we run and nobody here does: the answer to its start, or its end, was lost."""
         with self.database.reading() as session:
             running = queries.running_of(session, [self.worker_id], MOST_TAKEN_BACK)
         # Looked up after the rows were read: a job is in hand from before its start until after its end.
-        unheld = [Ending(ref, error=LOST, reason="its worker lost sight of it") for ref in self.in_hand.lacks(running)]
+        reason = "its worker lost sight of it"
+        unheld = [Ending(ref, error=lost(reason), reason=reason) for ref in self.in_hand.lacks(running)]
         if unheld:
             with self.database.transaction() as session:
                 rescued = moves.rescue(session, unheld, f"worker:{self.worker_id}")

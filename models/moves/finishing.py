@@ -8,6 +8,7 @@ from sqlalchemy import (
     Update,
     and_,
     case,
+    func,
     null,
 )
 from sqlalchemy.orm import Session
@@ -136,7 +137,7 @@ def _stop(dialect: str) -> Update:
 
 
 def rescue(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
-    """Take jobs from workers that died. `error` is what a job carries that is dead after too many losses."""
+    """Take jobs from workers that died; `error` tells of what, and stays with the job until it succeeds."""
     moved = make(session, _rescue(dialect_of(session)), ending_rows(endings))
     crashpoint("rescue.before_commit")
     return remember(session, Move.RESCUE, moved, actor, endings)
@@ -152,7 +153,7 @@ def _rescue(dialect: str) -> Update:
         state=case((cancelled, State.CANCELLED), (dead, State.DEAD), else_=State.QUEUED),
         lost=_c.lost + 1,
         attempt=ATTEMPT_GIVEN_BACK,
-        error=case((dead, document(rows.c.error, dialect)), else_=_c.error),
+        error=case((cancelled, _c.error), else_=func.coalesce(document(rows.c.error, dialect), _c.error)),
         finished_at=case((queued, null()), else_=now()),
         dispatched_at=unless(queued, _c.dispatched_at),
         started_at=unless(queued, _c.started_at),

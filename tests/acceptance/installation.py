@@ -87,6 +87,17 @@ class Installation(ABC):
         self.worker.send(number)
         return self.worker.wait()
 
+    def kill_children(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to the processes of the worker that run handlers, and not to the one that watches them."""
+        for pid in self.child_pids():
+            os.kill(pid, number)
+
+    def child_pids(self) -> list[int]:
+        """The processes of the worker that say that they live."""
+        workers = self.client.get("/v1/workers").json()["data"]
+        mine = [worker for worker in workers if worker["parent_pid"] == self.worker.pid]
+        return [worker["pid"] for worker in mine if worker["state"] in {"live", "connecting", "draining"}]
+
     def restart_worker(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.kill_worker(number)
         self.start_worker()
@@ -108,7 +119,9 @@ class Installation(ABC):
             workers = self.client.get("/v1/workers").json()["data"]
         except httpx2.TransportError:
             return False
-        return any(worker["pid"] == self.worker.pid for worker in workers)
+        return any(
+            self.worker.pid in {worker["pid"], worker["parent_pid"]} and worker["state"] == "live" for worker in workers
+        )
 
     @abstractmethod
     def prepare(self) -> None:

@@ -13,15 +13,19 @@ def test_after_kill_9_of_its_worker_a_job_runs_again_and_finishes_once(breakable
     job = breakable.submit("ledger.work", ledger.gated_args, max_attempts=1)
     waiting = breakable.submit("ledger.work", ledger.args)
     breakable.eventually(lambda: ledger.starts(job["id"]))
-    assert breakable.kill_worker() == KILLED
+    if breakable.mode == "embedded":
+        assert breakable.kill_worker() == KILLED
+        breakable.start_worker()
+    else:
+        breakable.kill_children()
     killed_at = time.monotonic()
-    breakable.start_worker()
+    breakable.eventually(lambda: len(ledger.starts(job["id"])) == 2, AGAIN_WITHIN)
     ledger.open_gate()
     end = breakable.succeeded(job, AGAIN_WITHIN)
     first, second = ledger.starts(job["id"])
     (only,) = ledger.ends(job["id"])
     assert second.at - killed_at < AGAIN_WITHIN
-    assert first.pid != second.pid == only.pid == breakable.worker.pid
+    assert first.pid != second.pid == only.pid
     # A lost worker is not the job's fault: the attempt is given back, or this job, which had only one, would be dead.
     assert (end["lost"], end["attempt"], first.attempt, second.attempt) == (1, 1, 1, 1)
     (rescue,) = breakable.events(job)

@@ -327,7 +327,7 @@ def test_workers_are_listed_with_what_they_do(doors: Doors, caller: Caller):
     worker_id = new_id()
 
     def plant_worker(session: Session) -> None:
-        worker.register(session, worker_id, host="h1", pid=7, queues=("a", "b"), threads=3, version="1.2")
+        worker.register(session, worker_id, host="h1", pid=7, queues=("a", "b"), threads=3, version="1.2", parent_pid=6)
         job_in(session, State.RUNNING, worker_id=worker_id)
 
     doors.database.run(plant_worker)
@@ -340,6 +340,7 @@ def test_workers_are_listed_with_what_they_do(doors: Doors, caller: Caller):
         "state": "live",
         "host": "h1",
         "pid": 7,
+        "parent_pid": 6,
         "queues": ["a", "b"],
         "threads": 3,
         "busy": 1,

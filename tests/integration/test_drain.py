@@ -257,7 +257,7 @@ def test_a_worker_with_nothing_to_do_stops_soon(mill: Mill):
     assert time.monotonic() - began < 6
     assert mill.worker_row(process)["stopped_at"] is not None
     assert not any(thread.is_alive() for thread in process.dramatiq.workers)
-    assert not process.watchdog.thread.is_alive()
+    assert not any(thread.is_alive() for thread in process.watchdog.threads)
 
 
 # Stopping with too little

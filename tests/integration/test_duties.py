@@ -350,6 +350,36 @@ def test_a_process_that_is_alone_does_not_wait_for_the_end_of_a_dead_leaders_ter
     assert own.held
 
 
+def test_a_job_whose_start_was_committed_after_its_worker_was_buried_is_queued_again(database: Database):
+    dead = register(database, stopped_at=ago(seconds=1))
+    (ref,) = plant(database, State.RUNNING, worker_id=dead)
+    Rescue(database, LEADS).run_once()
+    assert row(database, ref)["state"] == State.QUEUED
+    with database.reading() as session:
+        assert [told["reason"] for told in history_of(session, ref)] == ["its worker had stopped"]
+
+
+def test_after_the_database_was_away_silence_is_no_death_until_all_had_time_to_beat(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    silent = register(database, silent_for=60)
+    refs = plant(database, State.RUNNING, worker_id=silent)
+    rescue = Rescue(database, LEADS)
+
+    def away(*_args: object) -> Any:
+        raise Unavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "run", away)
+        with pytest.raises(Unavailable):
+            rescue.run_once()
+    rescue.run_once()
+    assert states(database, refs) == [State.RUNNING]
+    rescue.listens_since -= rescue_module.HEARD_OUT.total_seconds()
+    rescue.run_once()
+    assert states(database, refs) == [State.QUEUED]
+
+
 # Reconcile
 
 

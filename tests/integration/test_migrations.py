@@ -8,7 +8,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from models import identity, migrate
+from models import identity, migrate, worker
 from models.database import Database, connect_postgresql, connect_sqlite
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import SchemaMismatch
@@ -133,3 +133,16 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(connect: Connect) -> None:
     with database.transaction() as session:
         session.execute(text("DROP TABLE job_events"))
     assert migrate.upgrade(database) == migrate.HEAD
+
+
+def test_a_worker_of_the_release_before_counts_as_one_that_consumes(empty_database_url: str) -> None:
+    database = connect_postgresql(empty_database_url, "jobmill-tests", POOL_SIZE)
+    migrate.upgrade(database)
+    told = "id, host, pid, queues, threads, version, started_at, heartbeat_at"
+    values = "gen_random_uuid(), 'h', 1, '[\"default\"]', 3, '0.0.9', now(), now()"
+    with database.transaction() as session:
+        session.execute(text(f"INSERT INTO workers ({told}) VALUES ({values})"))  # noqa: S608 - all of it is above
+
+    with database.reading() as session:
+        assert worker.capacities(session)["default"].threads == 3
+    database.close()

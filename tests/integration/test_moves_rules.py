@@ -247,13 +247,13 @@ def test_a_job_that_kills_its_worker_again_and_again_is_dead_without_having_used
     assert [event["reason"] for event in history_of(session, ref)] == ["SIGKILL"] * LOSSES_UNTIL_DEAD
 
 
-def test_a_rescued_job_is_due_now_and_keeps_the_error_of_its_last_attempt(session: Session) -> None:
+def test_a_rescued_job_is_due_now_and_tells_how_it_was_lost(session: Session) -> None:
     ref = job_in(session, State.RUNNING, error={"type": "Earlier"}, due_at=ago(hours=1))
 
     moves.rescue(session, [Ending(ref, error=ERROR)], ACTOR)
 
     assert -5 < _seconds_until(session, ref, "due_at") <= 0
-    assert row_of(session, ref)["error"] == {"type": "Earlier"}
+    assert row_of(session, ref)["error"] == {"type": "Boom"}
 
 
 def test_a_stale_worker_cannot_finish_a_rescued_job(session: Session) -> None:

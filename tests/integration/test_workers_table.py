@@ -67,6 +67,47 @@ def test_a_worker_s_state_is_what_its_row_says(session: Session, ages: dict[str,
     assert _shown(session).get(worker_id) == state
 
 
+def test_a_worker_that_lives_and_does_not_consume_is_told_apart_and_has_no_capacity(session: Session) -> None:
+    worker_id = _worker(session)
+
+    worker.beat(session, worker_id, consuming=False)
+    assert _shown(session) == {worker_id: "connecting"}
+    assert worker.capacities(session) == {}
+
+    worker.beat(session, worker_id, consuming=True)
+    assert _shown(session) == {worker_id: "live"}
+    assert worker.capacities(session) == {"default": Capacity(4, 4)}
+
+
+def test_since_when_a_worker_consumes_is_kept_until_it_does_not(session: Session) -> None:
+    since = ago(hours=1)
+    worker_id = _worker(session, consuming_at=since)
+
+    worker.beat(session, worker_id)
+
+    assert session.scalars(workers.select().with_only_columns(workers.c.consuming_at)).one() == since
+
+
+def test_to_register_twice_is_to_register_once(session: Session) -> None:
+    worker_id = _worker(session)
+    for threads in (4, 5):
+        worker.register(session, worker_id, host="h2", pid=18, queues=(), threads=threads, version="2")
+
+    (shown,) = worker.list_workers(session)
+    assert (shown.host, shown.threads) == ("h1", 4)
+
+
+def test_workers_that_stopped_and_still_have_jobs_are_found(session: Session) -> None:
+    stopped, emptied, alive = (_worker(session) for _ in range(3))
+    worker.mark_stopped(session, [stopped, emptied])
+    job_in(session, State.RUNNING, worker_id=stopped)
+    job_in(session, State.SUCCEEDED, worker_id=emptied)
+    job_in(session, State.RUNNING, worker_id=alive)
+
+    assert worker.stopped_with_jobs(session, 10) == [stopped]
+    assert worker.stopped_with_jobs(session, 0) == []
+
+
 def test_a_heartbeat_keeps_a_worker_alive(session: Session) -> None:
     worker_id = _worker(session, heartbeat_at=ago(minutes=5))
     assert worker.silent(session, 10) == [worker_id]

@@ -1,5 +1,8 @@
 """The duty that takes jobs back: from workers whose heartbeat stopped, and from claims whose time is over."""
 
+import math
+import time
+from datetime import timedelta
 from uuid import UUID
 
 import orjson
@@ -8,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from models import moves, queries, worker
 from models.database import Database
+from models.errors import Unavailable
 from models.moves import Ending, Moved
 from models.states import Move
 from workers import metrics
@@ -17,14 +21,14 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 EVERY_SECONDS = 2.0
+HEARD_OUT = worker.HEARTBEAT_EVERY + timedelta(seconds=2)
+"""How long a dispatcher must have been able to listen before it takes silence for death."""
 
-LOST = orjson.dumps(
-    {
-        "type": "WorkerLost",
-        "message": "The worker died while it ran this job.",
-        "code": "lost",
-    }
-).decode()
+
+def lost(cause: str) -> str:
+    """The error of a job whose worker is gone, as JSON; `cause` is a clause, such as `its heartbeat stopped`."""
+    message = f"The worker died while it ran this job: {cause}."
+    return orjson.dumps({"type": "WorkerLost", "message": message, "code": "lost"}).decode()
 
 
 class Rescue:
@@ -40,23 +44,43 @@ class Rescue:
         self.database = database
         self.leadership = leadership
         self.alone = alone
+        self.listens_since = -math.inf
 
     def run_once(self) -> float:
         """Rescue one batch; again at once when there may be more."""
         if not self.leadership.held:
+            self.listens_since = math.inf
             return EVERY_SECONDS
-        rescued, released = self.database.run(self._step)
+        rescued, released = self._while_listening()
         metrics.moves.labels(Move.RESCUE).inc(len(rescued))
         metrics.moves.labels(Move.RELEASE).inc(len(released))
         if rescued or released:
             log.warning("jobs_taken_back", rescued=len(rescued), released=len(released))
         return 0.0 if len(rescued) == BATCH or len(released) == BATCH else EVERY_SECONDS
 
+    def _while_listening(self) -> tuple[list[Moved], list[Moved]]:
+        # While the database was away nobody could beat: when it is back, all are given the time for it.
+        self.listens_since = min(self.listens_since, time.monotonic())
+        try:
+            return self.database.run(self._step)
+        except Unavailable:
+            self.listens_since = math.inf
+            raise
+
+    def _heard_out(self) -> bool:
+        return time.monotonic() - self.listens_since >= HEARD_OUT.total_seconds()
+
     def _step(self, session: Session) -> tuple[list[Moved], list[Moved]]:
         actor = f"dispatcher:{self.leadership.holder}"
-        silent = [] if self.alone else worker.silent(session, BATCH)
-        rescued = rescue_from(session, silent, actor, "its heartbeat stopped")
+        rescued = [] if self.alone else self._from_the_dead(session, actor)
         return rescued, moves.release(session, queries.expired_claims(session, BATCH))
+
+    def _from_the_dead(self, session: Session, actor: str) -> list[Moved]:
+        silent = worker.silent(session, BATCH) if self._heard_out() else []
+        rescued = rescue_from(session, silent, actor, "its heartbeat stopped")
+        return rescued or rescue_from(
+            session, worker.stopped_with_jobs(session, BATCH), actor, "its worker had stopped"
+        )
 
 
 def take_over(database: Database, actor: str) -> int:
@@ -81,7 +105,7 @@ def rescue_from(session: Session, dead: list[UUID], actor: str, cause: str) -> l
     if not dead:
         return []
     refs = queries.running_of(session, dead, BATCH)
-    rescued = moves.rescue(session, [Ending(ref, error=LOST, reason=cause) for ref in refs], actor)
+    rescued = moves.rescue(session, [Ending(ref, error=lost(cause), reason=cause) for ref in refs], actor)
     if len(refs) < BATCH:
         worker.mark_stopped(session, dead)
     return rescued

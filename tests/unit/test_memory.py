@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+
+from workers.memory import out_of_memory_kills
+
+V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"
+V2 = "low 0\nhigh 0\nmax 12\noom 3\noom_kill 5\noom_group_kill 0\n"
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("membership", "file", "text", "kills"),
+    [
+        ("0::/app/one\n", "app/one/memory.events", V2, 5),
+        ("0::/\n", "memory.events", V2, 5),
+        # In a container the path may be the host's, while the mount shows the group's own files.
+        ("0::/host/path\n", "memory.events", V2, 5),
+        ("5:cpu:/x\n4:memory:/app\n0::/\n", "memory/app/memory.oom_control", V1, 7),
+        ("4:memory:/app\n", "memory/memory.oom_control", V1, 7),
+        ("4:memory:/app\n", "memory/app/memory.oom_control", "oom_kill_disable 0\n", None),
+        ("4:cpu:/app\n", "memory.events", V2, None),
+        ("", "memory.events", V2, None),
+    ],
+)
+def test_the_count_of_the_own_control_group_is_found(
+    tmp_path: Path, membership: str, file: str, text: str, kills: int | None
+):
+    write(tmp_path / "cgroup", membership)
+    write(tmp_path / "mount" / file, text)
+    assert out_of_memory_kills(tmp_path / "cgroup", tmp_path / "mount") == kills
+
+
+def test_where_there_are_no_control_groups_nothing_is_known(tmp_path: Path):
+    assert out_of_memory_kills(tmp_path / "none", tmp_path) is None

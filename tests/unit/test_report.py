@@ -1,0 +1,83 @@
+import os
+import select
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from models.ids import new_id
+from models.job import Ref
+from workers.report import MOST_RUNNING_TOLD, Report, Reporter, Running, decode, encode
+
+
+def running(how_many: int) -> tuple[Running, ...]:
+    return tuple(Running(Ref(new_id(), 2**63 - 1), deadline=1_000_000.123456 - number) for number in range(how_many))
+
+
+@pytest.mark.parametrize("report", [Report(), Report(True, True, True, 3, running(1))])
+def test_a_report_is_read_as_it_was_written(report: Report):
+    assert decode(encode(report)) == report
+
+
+def test_a_report_of_many_handlers_tells_of_those_that_must_end_first_and_is_written_in_one_piece():
+    many = running(256)
+    line = encode(Report(busy=256, running=many))
+    assert len(line) <= select.PIPE_BUF
+    assert decode(line).running == many[::-1][:MOST_RUNNING_TOLD]
+    assert decode(line).busy == 256
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        try:
+            os.close(end)
+        except OSError:
+            continue
+
+
+def test_a_reporter_reports_again_and_again_until_nobody_reads(pipe: tuple[int, int], eventually: Callable[..., Any]):
+    reading, writing = pipe
+    over = threading.Event()
+    reporter = Reporter(writing, over.set)
+    reporter.start()
+    lines = b""
+    while lines.count(b"\n") < 3:
+        lines += os.read(reading, 4096)
+    assert decode(lines.splitlines()[0]) == Report()
+    assert not reporter.orphaned.is_set()
+    os.close(reading)
+    assert over.wait(5)
+    assert reporter.orphaned.is_set()
+    reporter.thread.join(5)
+    assert not reporter.thread.is_alive()
+
+
+def test_a_reporter_notices_between_two_reports_that_it_is_alone(pipe: tuple[int, int]):
+    reading, writing = pipe
+    over = threading.Event()
+    reporter = Reporter(writing, over.set)
+    reporter.source = lambda: Report(consuming=True)  # which makes it report once a second
+    reporter.start()
+    os.read(reading, 4096)
+    os.close(reading)
+    assert over.wait(0.5)
+
+
+def test_a_full_pipe_costs_reports_and_no_time(pipe: tuple[int, int], eventually: Callable[..., Any]):
+    reading, writing = pipe
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while os.write(writing, b"x" * 4096):
+            pass
+    reporter = Reporter(writing, lambda: None)
+    asked: list[int] = []
+    reporter.source = lambda: Report(busy=len(asked) if asked.append(1) else 0)  # type: ignore[func-returns-value]
+    reporter.start()
+    eventually(lambda: len(asked) >= 3)
+    os.close(reading)
+    reporter.thread.join(5)

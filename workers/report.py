@@ -1,0 +1,99 @@
+"""What a child process tells its parent about once a second, and the pipe that it goes through.
+
+A report is one line of JSON, short enough that the kernel never cuts or mixes it. A pipe that is full loses
+reports, not time: whoever reads it wants the last one.
+"""
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+import orjson
+
+from models.job import Ref
+
+EVERY_SECONDS = 1.0
+AT_FIRST_SECONDS = 0.05
+"""So often until the child consumes, which is news that the dispatcher waits for."""
+MOST_RUNNING_TOLD = 20
+"""Those that must end first: enough to see one that will not, and a line below PIPE_BUF, 4096 bytes."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A handler that runs; `deadline` is a moment of `time.monotonic`, which all processes of a machine share."""
+
+    ref: Ref
+    deadline: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a child is. `ready` says that its row is made, `consuming` that the broker may send it messages."""
+
+    ready: bool = False
+    consuming: bool = False
+    draining: bool = False
+    busy: int = 0
+    running: tuple[Running, ...] = ()
+
+
+def encode(report: Report) -> bytes:
+    """The report as a line."""
+    first = sorted(report.running, key=lambda one: one.deadline)[:MOST_RUNNING_TOLD]
+    told = [[str(one.ref.id), one.ref.lease, one.deadline] for one in first]
+    return orjson.dumps([report.ready, report.consuming, report.draining, report.busy, told]) + b"\n"
+
+
+def decode(line: bytes) -> Report:
+    """The report of a line."""
+    ready, consuming, draining, busy, told = orjson.loads(line)
+    running = tuple(Running(Ref(UUID(job_id), lease), deadline) for job_id, lease, deadline in told)
+    return Report(ready, consuming, draining, busy, running)
+
+
+class Reporter:
+    """Tells the parent how this process is, from a thread that waits for nothing else.
+
+    `orphaned` is set, and `on_orphaned` called, as soon as there is no parent any more.
+    """
+
+    def __init__(self, descriptor: int, on_orphaned: Callable[[], None]) -> None:
+        # What handlers start must not hold the pipe open.
+        os.set_inheritable(descriptor, False)
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self.on_orphaned = on_orphaned
+        self.orphaned = threading.Event()
+        self.source: Callable[[], Report] = Report
+        self.thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+
+    def start(self) -> None:
+        """Begin to report."""
+        self.thread.start()
+
+    def _run(self) -> None:
+        # A pipe's writer is told of nothing but that the reader is gone.
+        reader = select.poll()
+        reader.register(self.descriptor, 0)
+        gone = False
+        while not gone:
+            report = self.source()
+            gone = not self._say(report)
+            pause = EVERY_SECONDS if report.consuming or report.draining else AT_FIRST_SECONDS
+            gone = bool(reader.poll(pause * 1000)) or gone
+        self.orphaned.set()
+        self.on_orphaned()
+
+    def _say(self, report: Report) -> bool:
+        """Write one report; False when nobody can read it."""
+        try:
+            with suppress(BlockingIOError):
+                os.write(self.descriptor, encode(report))
+        except BrokenPipeError:
+            return False
+        return True
