@@ -4,16 +4,26 @@ The dispatcher publishes through `workers.publisher`. Dramatiq is pinned, and a 
 private names used here exist.
 """
 
+import os
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from dramatiq import Message, MessageProxy
+import pika
+from dramatiq import Consumer, Message, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
-from dramatiq.common import q_name
 from dramatiq.errors import ConnectionClosed
+from dramatiq.logging import get_logger
+from pika.exceptions import ConsumerCancelled
 
-from workers import metrics, topology
+from workers import flow, metrics, topology
+from workers.drift import Shunned, wrong_queue
+from workers.flow import Flow
 from workers.messages import BadMessage, decode, dramatiq_message
 
 
@@ -22,39 +32,62 @@ class JobmillBroker(RabbitmqBroker):
 
     def __init__(self, urls: tuple[str, ...], connection_name: str) -> None:
         super().__init__(url=list(urls), middleware=[], confirm_delivery=True)
-        self.parameters = [topology.connection_parameters(url, connection_name) for url in urls]
+        first = os.getpid() % len(urls)  # workers spread over the nodes
+        self.parameters = [topology.connection_parameters(url, connection_name) for url in urls[first:] + urls[:first]]
         self.draining = False
+        self.flow: Flow | None = None
+        self.shunned = Shunned()
+        self._lock = threading.Lock()
+        self._drained = threading.Event()
+        self._consumers: dict[str, JobmillConsumer] = {}
 
-    @property
-    def consumer_class(self) -> type["JobmillConsumer"]:
-        """The consumer that checks every message."""
-        return JobmillConsumer
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 1000) -> Consumer:
+        """A consumer of one queue; `prefetch` is how many threads share all of them. Raises ConnectionClosed."""
+        with self._lock:
+            self.flow = self.flow or Flow(prefetch)
+        self._drained.wait(self.shunned.seconds_left(queue_name, time.monotonic()))
+        try:
+            consumer = self._consumers[queue_name] = JobmillConsumer(self, queue_name, self.flow, timeout)
+        except topology.BROKER_ERRORS as error:
+            if wrong := wrong_queue(error):
+                self.shunned.failed(wrong, queue_name, time.monotonic())
+            raise ConnectionClosed(error) from None
+        self.shunned.worked(queue_name)
+        return consumer
 
-    def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
-        """Declare a queue, without the delay queue that Dramatiq would give a consumer of its own."""
+    def drain(self) -> None:
+        """Have the consumers take nothing more, and give back what no thread has begun."""
+        self.draining = True
+        self._drained.set()
+        for consumer in list(self._consumers.values()):
+            consumer.wake()
+
+    def connect(self) -> tuple[pika.URLParameters, pika.BlockingConnection]:
+        """A connection to the first broker that answers; those that do not are tried last from now on."""
+        error: BaseException | None = None
+        for parameters in list(self.parameters):
+            try:
+                return parameters, pika.BlockingConnection(parameters)
+            except topology.BROKER_ERRORS as raised:
+                error = raised
+                self.distrust(parameters)
+        raise ConnectionClosed(error) from None
+
+    def distrust(self, parameters: pika.URLParameters) -> None:
+        """Try this broker after the others; each of several consumers that lost it may say so."""
+        with self._lock:
+            if self.parameters[0] is parameters:
+                self.parameters = [*self.parameters[1:], parameters]
+
+    def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:  # noqa: ARG002 - Dramatiq's signature
+        """Have a queue consumed; its consumer declares it, without the delay queue that Dramatiq would make."""
         if queue_name not in self.queues:
             self.queues.add(queue_name)
-            self.queues_pending.add(queue_name)
             self.emit_after("declare_queue", queue_name)
-        if ensure:
-            self._ensure_queue(queue_name)
-            # Made on this thread for the declaration only; left open it would miss its heartbeats.
-            del self.connection
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Refused: only the dispatcher publishes, after it claimed the jobs."""
         raise NotImplementedError(f"{message} must come from the dispatcher (delay {delay})")
-
-    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
-        return topology.queue_arguments(queue_name)
-
-    def _declare_dq_queue(self, queue_name: str) -> None:
-        """No delay queue: a delay is a row with a later due_at."""
-
-    def _declare_xq_queue(self, queue_name: str) -> Any:
-        return self.channel.queue_declare(
-            queue=topology.dead_letter_name(queue_name), durable=True, arguments=topology.dead_letter_arguments()
-        )
 
 
 class JobmillMessage(MessageProxy):
@@ -66,81 +99,201 @@ class JobmillMessage(MessageProxy):
         self._tag = tag
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A message that no thread has taken yet, and when it came."""
+
+    message: JobmillMessage
+    tag: int
+    at: float
+
+
 class JobmillConsumer(_RabbitmqConsumer):
-    """One connection's consumer of one queue.
+    """One connection's consumer of one queue. What threads call is said so; all else is the consumer's own thread's.
 
     Delivery tags begin at 1 again on each connection. An acknowledgement of a message that an earlier
     consumer delivered would hit an unrelated one, so it is dropped: RabbitMQ has requeued that message
     and the lease makes its second delivery harmless.
+
+    It consumes while a thread is free. When none was for a while it cancels, which makes RabbitMQ hand the
+    messages to other workers, and consumes again when one is.
     """
 
-    def __init__(self, broker: JobmillBroker, queue_name: str, prefetch: int, timeout: int) -> None:
-        super().__init__(broker, queue_name, prefetch, timeout)
+    def __init__(self, broker: JobmillBroker, queue_name: str, shared: Flow, timeout: int) -> None:
+        self.broker = broker
+        self.queue_name = queue_name
+        self.logger = get_logger(__name__, type(self))
+        self.flow = shared
         self.idle_seconds = timeout / 1000
         self.cancelled = False
+        self.paused = broker.draining
+        self.window = 0
+        self.delivered: set[int] = set()
+        """Tags of this window that nobody answered."""
+        self.waiting: deque[Waiting] = deque()
+        self.in_hand: dict[int, float] = {}
+        """Tags of what threads work on and nobody answered, by when it was begun, oldest first."""
+        self.parameters, self.connection = broker.connect()
+        try:
+            self.channel = self.connection.channel()
+            topology.declare(self.channel, queue_name)
+            if not self.paused:
+                self._consume(shared.threads)
+        except BaseException:
+            self._abandon()
+            raise
 
     def __next__(self) -> MessageProxy | None:
-        """The next message that is one of ours; None when none came in time, or when draining."""
+        """The next message for which a thread is free; None when there was none for a while."""
         try:
-            if self.broker.draining:
-                self._take_nothing_more()
-                return None
-            method, _properties, body = next(self.iterator)
-        except (AssertionError, StopIteration, *topology.BROKER_ERRORS) as error:
-            # AMQP says not-found of a queue that is missing, and just ends the consumer of one that is deleted.
-            if isinstance(error, StopIteration) or getattr(error, "reply_code", None) == 404:  # noqa: PLR2004
-                self.broker.queues_pending.add(q_name(self.queue_name))
-            raise ConnectionClosed(error) from None
-        if method is None or body is None:
-            return None
-        if self.broker.draining:  # it began while we waited for this message
-            self.channel.basic_nack(method.delivery_tag, requeue=True)
-            return None
-        return self._checked(method.delivery_tag, body)
+            return self._next()
+        except (AssertionError, *topology.BROKER_ERRORS) as error:
+            self.cancelled = True
+            self.broker.distrust(self.parameters)
+            told = str(error) or f"RabbitMQ ended the consumer of {self.queue_name}"
+            raise ConnectionClosed(told) from None
 
     def ack(self, message: MessageProxy) -> None:
-        """Acknowledge, unless an earlier consumer delivered it."""
-        self._answer(message, super().ack)
+        """Acknowledge, unless that was done early or an earlier consumer delivered it. Called by threads."""
+        self._answer(message, self.channel.basic_ack)
 
     def nack(self, message: MessageProxy) -> None:
-        """Dead-letter, unless an earlier consumer delivered it."""
-        self._answer(message, super().nack)
+        """Dead-letter, with the same exceptions. Called by threads."""
+        self._answer(message, partial(self.channel.basic_nack, requeue=False))
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Give messages back to RabbitMQ at once, for another worker."""
+        """Give messages back to RabbitMQ at once, for another worker. Called by threads."""
         for message in messages:
-            self._answer(message, self._give_back)
+            self._answer(message, partial(self.channel.basic_nack, requeue=True))
 
-    def _give_back(self, message: MessageProxy) -> None:
-        tag = message._tag  # noqa: SLF001 - Dramatiq's own name for it
-        self.known_tags.discard(tag)
-        self.connection.add_callback_threadsafe(lambda: self.channel.basic_nack(tag, requeue=True))
+    def wake(self) -> None:
+        """End its wait. Called by threads."""
+        with suppress(*topology.BROKER_ERRORS):
+            self.connection.add_callback_threadsafe(lambda: None)
 
-    def _checked(self, tag: int, body: bytes) -> MessageProxy | None:
+    def _next(self) -> MessageProxy | None:
+        self._acknowledge_early(time.monotonic())
+        if self.broker.draining:
+            self._take_nothing_more()
+        elif not self.paused:
+            if not self.waiting:
+                self._receive()
+            if self.waiting and self.flow.take(self.wake):
+                return self._begin()
+            self._adjust(time.monotonic())
+        elif free := self.flow.listen(self.wake):
+            self._consume(free)
+        self._wait()
+        return None
+
+    # What comes.
+
+    def _consume(self, window: int) -> None:
+        """Have RabbitMQ deliver up to `window` messages. What came before counts no more, only its threads do."""
+        self.window, self.delivered = window, set()
+        self.paused = False
+        self.channel.basic_qos(prefetch_count=self.window)
+        self.iterator = self.channel.consume(self.queue_name, inactivity_timeout=0)
+        self._receive()  # asks RabbitMQ for the first time
+
+    def _receive(self) -> None:
+        """Take in what has come, without waiting."""
+        for method, _properties, body in self.iterator:
+            if method is None or body is None:
+                return
+            self._take_in(method.delivery_tag, body)
+        raise ConsumerCancelled
+
+    def _take_in(self, tag: int, body: bytes) -> None:
         try:
             refs = decode(body)
         except BadMessage:
             metrics.bad_messages.inc()
-            self._nack(tag)
-            return None
-        self.known_tags.add(tag)
-        return JobmillMessage(dramatiq_message(self.queue_name, refs), self, tag)
+            self.channel.basic_nack(tag, requeue=False)
+            return
+        self.delivered.add(tag)
+        message = JobmillMessage(dramatiq_message(self.queue_name, refs), self, tag)
+        self.waiting.append(Waiting(message, tag, time.monotonic()))
 
-    def _answer(self, message: MessageProxy, answer: Callable[[MessageProxy], None]) -> None:
+    def _begin(self) -> JobmillMessage:
+        first = self.waiting.popleft()
+        self.in_hand[first.tag] = time.monotonic()
+        return first.message
+
+    def _wait(self) -> None:
+        """Let the connection work until something happens, or a waiting message has waited long enough."""
+        seconds = self.idle_seconds
+        if self.waiting:
+            seconds = min(seconds, max(0.0, self.waiting[0].at + flow.PATIENCE.total_seconds() - time.monotonic()))
+        self.connection.process_data_events(time_limit=seconds)
+        if not self.paused and not self.cancelled:
+            self._receive()
+
+    # How much may come.
+
+    def _adjust(self, now: float) -> None:
+        """Let RabbitMQ deliver as much as threads are free: nothing when none was in time, more when more are."""
+        # Threads are looked at before the window: what one of them ends between the two looks is room, not a thread.
+        shrunk = self.window < self.flow.threads
+        free = self.flow.listen(self.wake) if shrunk else self.flow.free
+        room = self.window - len(self.delivered)
+        patience = flow.PATIENCE.total_seconds()
+        kept_waiting = self.waiting and now - self.waiting[0].at >= patience
+        if kept_waiting or (room > 0 and self.flow.full_for(now) >= patience):
+            self._pause()
+        elif free > room and not self.waiting:
+            self._pause()
+            self._consume(free)
+
+    def _pause(self) -> None:
+        """Cancel, and give back what no thread has begun."""
+        self.paused = True
+        self.channel.cancel()  # and pika gives back what it holds
+        while self.waiting:
+            self.channel.basic_nack(self.waiting.popleft().tag, requeue=True)
+            metrics.given_back.inc()
+
+    def _take_nothing_more(self) -> None:
+        """Cancel for good; the connection stays for the acknowledgements still to come."""
+        if not self.cancelled:
+            if not self.paused:
+                self._pause()
+            self.cancelled = True
+
+    # Answers.
+
+    def _acknowledge_early(self, now: float) -> None:
+        """Acknowledge what has been worked on for long: its lease protects it, and RabbitMQ's patience has an end."""
+        for tag, begun in list(self.in_hand.items()):
+            if now - begun < flow.ACKNOWLEDGED_AFTER.total_seconds():
+                return
+            if self._owed(tag):
+                self.channel.basic_ack(tag)
+                metrics.early_acknowledgements.inc()
+
+    def _owed(self, tag: int) -> bool:
+        """Whether the message is still to be answered; True once only, whichever thread asks."""
+        self.delivered.discard(tag)
+        return self.in_hand.pop(tag, None) is not None
+
+    def _answer(self, message: MessageProxy, answer: Callable[[int], None]) -> None:
         """Answer a message that this consumer delivered; on a lost connection RabbitMQ has it back already."""
-        if self._is_mine(message):
+        if not isinstance(message, JobmillMessage):
+            return
+        try:
+            if message.consumer._owed(message._tag):  # noqa: SLF001 - Dramatiq's own name for it
+                self._send(message, answer)
+        finally:
+            self.flow.done()
+
+    def _send(self, message: JobmillMessage, answer: Callable[[int], None]) -> None:
+        if message.consumer is self:
             # Dramatiq would have the thread wait five seconds for the connection, and try in vain.
-            with suppress(ConnectionClosed, *topology.BROKER_ERRORS):
-                return answer(message)
+            with suppress(*topology.BROKER_ERRORS):
+                return self.connection.add_callback_threadsafe(partial(answer, message._tag))  # noqa: SLF001
         metrics.stale_acknowledgements.inc()
         return None
 
-    def _is_mine(self, message: MessageProxy) -> bool:
-        return getattr(message, "consumer", None) is self
-
-    def _take_nothing_more(self) -> None:
-        """Cancel once, then only keep the connection alive for the acknowledgements still to come."""
-        if not self.cancelled:
-            self.cancelled = True
-            self.channel.cancel()
-        self.connection.process_data_events(time_limit=self.idle_seconds)
+    def _abandon(self) -> None:
+        with suppress(*topology.BROKER_ERRORS):
+            self.connection.close()

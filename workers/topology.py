@@ -9,6 +9,9 @@ from pika.exceptions import AMQPError
 # waits. So the limit only stops what would circle for ever.
 DELIVERY_LIMIT = 100
 
+HEARTBEAT_SECONDS = 30
+"""Seconds of silence, less than twice as many, after which either side gives the other up."""
+
 BROKER_ERRORS = (AMQPError, OSError)
 """What pika raises when a broker is gone; a frozen one raises AMQPConnectorStackTimeout, also an AMQPError here."""
 
@@ -40,10 +43,16 @@ def dead_letter_arguments() -> dict[str, Any]:
     return {"x-queue-type": "quorum"}
 
 
+def declare(channel: Any, name: str) -> None:
+    """Make a queue and its dead letters where they are missing; the channel is closed if one exists otherwise."""
+    channel.queue_declare(dead_letter_name(name), durable=True, arguments=dead_letter_arguments())
+    channel.queue_declare(name, durable=True, arguments=queue_arguments(name))
+
+
 def connection_parameters(url: str, name: str) -> pika.URLParameters:
     """How to reach a broker, with every wait bounded; `name` is shown by RabbitMQ's own tools."""
     parameters = pika.URLParameters(url)
-    parameters.heartbeat = 30
+    parameters.heartbeat = HEARTBEAT_SECONDS
     parameters.blocked_connection_timeout = 10
     parameters.socket_timeout = 5
     parameters.stack_timeout = 8
