@@ -76,7 +76,7 @@ def api(**flags: Any) -> None:
 def dispatcher(**flags: Any) -> None:
     """Run the dispatcher. Any number may run: one leads, the others stand by."""
     from cli.stopping import StopSignal
-    from workers.dispatcher import Dispatcher
+    from workers.dispatcher import Dispatcher, served_queues
     from workers.publisher import Publisher
 
     loaded = _load(**flags)
@@ -84,6 +84,7 @@ def dispatcher(**flags: Any) -> None:
     compose.database_url(loaded, "dispatcher")
     publisher = Publisher(compose.brokers(loaded, "dispatcher"), loaded.queue_prefix, "jobmill dispatcher")
     database = compose.full_database(loaded, "dispatcher", _SPARE_CONNECTIONS + 2)
+    compose.check_queues(loaded, "dispatcher", served_queues(database, loaded.queues))
     compose.serve_metrics(loaded)
     publisher.start()
     running = Dispatcher(database, publisher, compose.retention(loaded), compose.hear_doorbell(loaded))
@@ -109,6 +110,7 @@ def worker(**flags: Any) -> None:
     compose.brokers(loaded, "worker")
     # A handler that uses context.session holds a connection while its progress needs another.
     database = compose.full_database(loaded, "worker", loaded.threads + _SPARE_CONNECTIONS)
+    compose.check_queues(loaded, "worker", loaded.queues)
     compose.serve_metrics(loaded)
     running = compose.full_worker(loaded, database, known)
     running.start()

@@ -50,7 +50,7 @@ class JobmillBroker(RabbitmqBroker):
             consumer = self._consumers[queue_name] = JobmillConsumer(self, queue_name, self.flow, timeout)
         except topology.BROKER_ERRORS as error:
             if wrong := wrong_queue(error):
-                self.shunned.failed(wrong, queue_name, time.monotonic())
+                self.shunned.failed(wrong, time.monotonic())
             raise ConnectionClosed(error) from None
         self.shunned.worked(queue_name)
         return consumer

@@ -17,10 +17,15 @@ FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(seconds=30)
 _PRECONDITION_FAILED = 406
 _TOLD = re.compile(r"inequivalent arg '(.+?)' for queue '(.+?)' in vhost '(.+?)': received (.+) but current is (.+)")
+_VALUE = re.compile(r"the value ('.*?') of type '\w+'")
 
 
 class WrongQueue(Exception):  # noqa: N818 - reads as the sentence it is
     """A queue exists with other arguments; the message names it, what differs and how to mend it."""
+
+    def __init__(self, queue: str, message: str) -> None:
+        super().__init__(message)
+        self.queue = queue
 
 
 def wrong_queue(error: BaseException) -> WrongQueue | None:
@@ -28,11 +33,13 @@ def wrong_queue(error: BaseException) -> WrongQueue | None:
     told = _TOLD.search(str(getattr(error, "reply_text", "")))
     if getattr(error, "reply_code", None) != _PRECONDITION_FAILED or told is None:
         return None
-    argument, queue, vhost, ours, theirs = told.groups()
+    argument, queue, vhost = told.groups()[:3]
+    ours, theirs = (_VALUE.sub(r"\1", value) for value in told.groups()[3:])
     return WrongQueue(
+        queue.removesuffix(topology.DEAD_LETTERS),
         f"RabbitMQ has a queue {queue!r} that was made with other arguments: {argument} is {theirs}, and Jobmill needs "
         f"{ours}. Delete it: rabbitmqctl -p {vhost} delete_queue {queue}; nothing is lost by that, since everything "
-        "in it is a row, and it is made anew."
+        "in it is a row, and it is made anew.",
     )
 
 
@@ -63,13 +70,13 @@ class Shunned:
     def __init__(self) -> None:
         self._queues: dict[str, _Shunned] = {}
 
-    def failed(self, error: WrongQueue, queue: str, now: float) -> None:
-        """Say that the queue is wrong, and count it. `now` is a moment of `time.monotonic`."""
-        earlier = self._queues.get(queue)
+    def failed(self, error: WrongQueue, now: float) -> None:
+        """Say that a queue is wrong, and count it. `now` is a moment of `time.monotonic`."""
+        earlier = self._queues.get(error.queue)
         pause = min(earlier.pause * 2, LONGEST_PAUSE) if earlier else FIRST_PAUSE
-        self._queues[queue] = _Shunned(pause, now + pause.total_seconds())
+        self._queues[error.queue] = _Shunned(pause, now + pause.total_seconds())
         metrics.wrong_queues.inc()
-        log.error("queue_is_wrong", queue=queue, reason=str(error), again_in_seconds=pause.total_seconds())
+        log.error("queue_is_wrong", queue=error.queue, reason=str(error), again_in_seconds=pause.total_seconds())
 
     def worked(self, queue: str) -> None:
         """Forget that it ever failed."""

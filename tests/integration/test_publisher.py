@@ -10,6 +10,7 @@ from typing import Any
 
 import pika
 import pytest
+from prometheus_client import REGISTRY
 
 from models.ids import new_id
 from models.job import Ref
@@ -65,6 +66,10 @@ def channel(rabbitmq_url: str) -> Iterator[Any]:
 
 def envelopes(how_many: int, queue: str = "default") -> list[Envelope]:
     return [Envelope(queue, (Ref(new_id(), number),)) for number in range(1, how_many + 1)]
+
+
+def counted(metric: str) -> float:
+    return REGISTRY.get_sample_value(metric) or 0
 
 
 def descriptors() -> int:
@@ -166,6 +171,24 @@ def test_of_several_brokers_one_that_lives_is_found(publishers: Callable[..., Pu
     assert publishers(NOBODY_LISTENS, rabbitmq_url).publish(envelopes(1)) == [True]
 
 
+def test_a_broker_that_says_nothing_does_not_keep_from_the_next(
+    publishers: Callable[..., Publisher], rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(topology, "STACK_TIMEOUT_SECONDS", 0.5)
+    with closing(socket.create_server(("127.0.0.1", 0))) as mute:
+        url = f"amqp://guest:guest@127.0.0.1:{mute.getsockname()[1]}/"
+        assert publishers(url, rabbitmq_url).publish(envelopes(1)) == [True]
+
+
+def test_a_publisher_whose_broker_dies_goes_to_the_next(
+    publishers: Callable[..., Publisher], proxy: Proxy, rabbitmq_url: str, eventually: Callable[..., Any]
+):
+    publisher = publishers(proxy.url, rabbitmq_url)
+    assert publisher.publish(envelopes(1)) == [True]
+    proxy.close()
+    eventually(lambda: publisher.publish(envelopes(1)) == [True], within_seconds=3)
+
+
 @pytest.mark.parametrize("answered_bytes", [1, 30, 60])
 def test_a_connection_that_breaks_in_mid_batch_leaves_no_doubt_and_is_made_again(
     publishers: Callable[..., Publisher],
@@ -201,7 +224,9 @@ def test_breaks_without_end_neither_hang_nor_lie(
     assert on_queue(channel, f"{queue_prefix}.default") >= confirmed
 
 
-def test_a_frozen_broker_costs_the_timeout_and_no_more(publishers: Callable[..., Publisher], proxy: Proxy):
+def test_a_frozen_broker_costs_the_timeout_and_no_more(
+    publishers: Callable[..., Publisher], proxy: Proxy, eventually: Callable[..., Any]
+):
     publisher = publishers(proxy.url, timeout=0.5)
     publisher.publish(envelopes(1))
     with proxy.frozen():
@@ -209,6 +234,7 @@ def test_a_frozen_broker_costs_the_timeout_and_no_more(publishers: Callable[...,
         assert publisher.publish(envelopes(5)) == [False] * 5
         assert publisher.depths(["default"]) == {}
         assert 0.9 < time.monotonic() - began < 2 + PROMPTLY
+        eventually(lambda: not publisher.pending)  # nor does it cost memory
     # The late confirms belong to the batch that was given up, not to the next.
     assert publisher.publish(envelopes(5)) == [True] * 5
     assert publisher.depths(["default"]) == {"default": 11}
@@ -235,15 +261,24 @@ def test_a_queue_with_other_arguments_is_named_and_does_not_stop_the_others(
     capfd: pytest.CaptureFixture[str],
 ):
     channel.queue_declare(f"{queue_prefix}.other", durable=True)
+    before = counted("jobmill_wrong_queues_total")
     began = time.monotonic()
     assert publisher.publish(envelopes(2, "other")) == [False, False]
     assert publisher.depths(["other"]) == {}
     assert time.monotonic() - began < publisher.timeout
     eventually(lambda: publisher.connected)
-    assert publisher.publish(envelopes(2)) == [True, True]
+    # It is left in peace for a moment: each look at it would cost the others their connection.
+    mixed = [*envelopes(2), *envelopes(2, "other")]
+    assert [publisher.publish(mixed) for _ in range(3)] == [[True, True, False, False]] * 3
+    assert publisher.depths(["default", "other"]) == {"default": 6}
+    assert counted("jobmill_wrong_queues_total") - before == 1
     logged = capfd.readouterr().out
-    assert "publisher_channel_closed" in logged
-    assert f"{queue_prefix}.other" in logged
+    assert "queue_is_wrong" in logged
+    assert f"delete_queue {queue_prefix}.other" in logged
+
+    channel.queue_delete(f"{queue_prefix}.other")
+    eventually(lambda: publisher.depths(["other"]) == {"other": 0})
+    assert publisher.publish(envelopes(1, "other")) == [True]
 
 
 def test_reconnecting_for_a_long_time_leaks_no_descriptors(
