@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 
 # A crash counts against every message a worker had prefetched; losing a message is no harm, its job's row
@@ -19,8 +20,8 @@ STACK_TIMEOUT_SECONDS = 8
 
 DEAD_LETTERS = ".XQ"
 
-BROKER_ERRORS = (AMQPError, OSError)
-"""What pika raises when a broker is gone; a frozen one raises AMQPConnectorStackTimeout, also an AMQPError here."""
+BROKER_ERRORS = (AMQPError, AMQPConnectorException, OSError)
+"""What pika raises when a broker is gone. The second when it is frozen, which is no AMQPError."""
 
 
 def queue_name(prefix: str, queue: str) -> str:

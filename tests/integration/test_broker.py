@@ -1,10 +1,13 @@
 """Consuming from a real RabbitMQ: what is declared, what is refused, and whose acknowledgement counts."""
 
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -56,7 +59,8 @@ def consumers(brokers: Callable[..., JobmillBroker], name: str) -> Iterator[Call
     yield consume
     for consumer in made:
         if consumer.connection.is_open:
-            consumer.close()
+            with suppress(ConnectionClosed):  # a test may have broken it
+                consumer.close()
 
 
 @pytest.fixture
@@ -92,6 +96,10 @@ def depth(channels: Callable[[], Any], name: str) -> Callable[..., int]:
 
 def body(lease: int = 1) -> bytes:
     return encode([Ref(new_id(), lease)])
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def counted(metric: str) -> float:
@@ -327,6 +335,82 @@ def test_a_broken_connection_is_told_as_dramatiq_expects_it(
     with pytest.raises(ConnectionClosed):
         settle(consumer, looks=50)
     proxy.close()
+
+
+# Several brokers
+
+
+def first_of(broker: JobmillBroker) -> int:
+    return int(broker.parameters[0].port)
+
+
+def test_workers_begin_with_different_brokers(brokers: Callable[..., JobmillBroker], monkeypatch: pytest.MonkeyPatch):
+    urls = [f"amqp://guest:guest@127.0.0.1:{port}/" for port in (1, 2, 3)]
+    firsts = []
+    for pid in range(100, 106):
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        broker = brokers(*urls)
+        firsts.append(first_of(broker))
+        assert sorted(parameters.port for parameters in broker.parameters) == [1, 2, 3]
+    assert sorted(firsts) == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_dead_broker_is_passed_over_and_not_asked_first_again(
+    brokers: Callable[..., JobmillBroker],
+    consumers: Callable[..., JobmillConsumer],
+    rabbitmq_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("os.getpid", lambda: 0)
+    monkeypatch.setattr(topology, "STACK_TIMEOUT_SECONDS", 0.5)
+    with closing(socket.create_server(("127.0.0.1", 0))) as mute:
+        nobody = ["amqp://guest:guest@127.0.0.1:9/", f"amqp://guest:guest@127.0.0.1:{mute.getsockname()[1]}/"]
+        broker = brokers(*nobody, rabbitmq_url)
+        began = time.monotonic()
+        assert next(consumers(broker)) is None
+        assert 0.5 < time.monotonic() - began < 2
+        began = time.monotonic()
+        assert next(consumers(broker)) is None
+        assert time.monotonic() - began < 0.5
+
+
+def test_whoever_loses_its_broker_goes_to_the_next_and_all_its_queues_with_it(
+    brokers: Callable[..., JobmillBroker],
+    consumers: Callable[..., JobmillConsumer],
+    other: str,
+    rabbitmq_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("os.getpid", lambda: 0)
+    proxies = [Proxy(rabbitmq_url), Proxy(rabbitmq_url)]
+    broker = brokers(*(proxy.url for proxy in proxies))
+    lost = [consumers(broker), consumers(broker, queue=other)]
+    proxies[0].reset()
+    for consumer in lost:
+        with pytest.raises(ConnectionClosed):
+            settle(consumer, looks=50)
+    for queue_name in (None, other):
+        settle(consumers(broker, **({"queue": queue_name} if queue_name else {})))
+    assert [proxy.connections for proxy in proxies] == [2, 2]
+    for proxy in proxies:
+        proxy.close()
+
+
+def test_when_no_broker_answers_that_is_told_as_dramatiq_expects_it(brokers: Callable[..., JobmillBroker], name: str):
+    with pytest.raises(ConnectionClosed):
+        brokers("amqp://guest:guest@127.0.0.1:9/").consume(name, 1, BRIEFLY)
+
+
+def test_a_consumer_that_could_not_begin_leaves_no_connection_behind(
+    brokers: Callable[..., JobmillBroker], channels: Callable[[], Any], name: str
+):
+    channels().queue_declare(name, durable=True)
+    before = descriptors()
+    for _ in range(3):
+        broker = brokers()
+        with pytest.raises(ConnectionClosed):
+            broker.consume(name, 1, BRIEFLY)
+    assert descriptors() == before
 
 
 def test_draining_ends_a_consumers_wait_at_once_and_what_it_held_goes_back(
