@@ -26,6 +26,8 @@ from workers.drift import Shunned, wrong_queue
 from workers.flow import Flow
 from workers.messages import BadMessage, decode, dramatiq_message
 
+CLOSE_SECONDS = 3
+
 
 class JobmillBroker(RabbitmqBroker):
     """Consumes our queues without Dramatiq's delay queues, retries, or any other middleware."""
@@ -170,6 +172,16 @@ class JobmillConsumer(_RabbitmqConsumer):
         """End its wait. Called by threads."""
         with suppress(*topology.BROKER_ERRORS):
             self.connection.add_callback_threadsafe(lambda: None)
+
+    def close(self) -> None:
+        """Let the answers go out and close; a broker that is frozen is not waited for until its heartbeat is missed."""
+        closing = threading.Thread(target=self._close, name="consumer-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
+
+    def _close(self) -> None:
+        with suppress(ConnectionClosed):
+            super().close()
 
     def _next(self) -> MessageProxy | None:
         self._acknowledge_early(time.monotonic())

@@ -60,7 +60,10 @@ def submitted_steadily(full: Installation, ledger: Ledger) -> Iterator[list[str]
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-@pytest.mark.fault(FAULT, "of three private nodes first one, then another is killed (-9) under load, and started again")
+@pytest.mark.fault(
+    "rabbitmq-node-of-three",
+    "of three private nodes first one, then another is killed (-9) under load, and started again",
+)
 def test_any_node_may_be_killed_under_load_and_come_back_twice(full: Installation, cluster: Cluster, ledger: Ledger):
     pids = {name: process.pid for name, process in full.processes.items()}
     killed: list[float] = []

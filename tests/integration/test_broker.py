@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from prometheus_client import REGISTRY
 from models.ids import new_id
 from models.job import Ref
 from tests.proxy import Proxy
+from workers import broker as broker_module
 from workers import flow, topology
 from workers.broker import JobmillBroker, JobmillConsumer
 from workers.messages import ACTOR, encode
@@ -59,8 +60,7 @@ def consumers(brokers: Callable[..., JobmillBroker], name: str) -> Iterator[Call
     yield consume
     for consumer in made:
         if consumer.connection.is_open:
-            with suppress(ConnectionClosed):  # a test may have broken it
-                consumer.close()
+            consumer.close()
 
 
 @pytest.fixture
@@ -211,6 +211,7 @@ def test_a_rejected_message_is_a_dead_letter(
     assert depth() == 0
 
 
+@pytest.mark.fault("rabbitmq-malformed", "nine kinds of bodies on a queue of ours")
 def test_what_is_not_ours_goes_to_the_dead_letters_and_stops_nobody(
     consumers: Callable[..., JobmillConsumer],
     publish: Callable[..., None],
@@ -262,6 +263,22 @@ def test_no_more_than_the_prefetch_is_delivered(
     assert depth() == 2
 
 
+@pytest.mark.fault("rabbitmq-delivery-limit", "a message that is given back more often than its limit")
+def test_a_message_that_is_given_back_without_end_is_a_dead_letter_at_last_and_the_queue_goes_on(
+    consumers: Callable[..., JobmillConsumer], publish: Callable[..., None], depth: Callable[..., int]
+):
+    consumer = consumers(prefetch=1)
+    publish(body(1))
+    deliveries = 0
+    while depth(".XQ") == 0:
+        if (message := next(consumer)) is not None:
+            deliveries += 1
+            consumer.requeue([message])
+    assert deliveries == topology.DELIVERY_LIMIT + 1
+    publish(body(2))
+    assert message_of(consumer).args[0][0].lease == 2
+
+
 # Epochs: tags begin at 1 on each connection
 
 
@@ -307,6 +324,7 @@ def test_an_answer_on_a_broken_connection_is_dropped_and_keeps_no_thread_waiting
 # When the broker goes away
 
 
+@pytest.mark.fault("rabbitmq-queue-deleted", "a queue deleted under its consumer")
 def test_a_queue_that_is_deleted_is_made_anew_by_the_next_consumer(
     brokers: Callable[..., JobmillBroker],
     consumers: Callable[..., JobmillConsumer],
@@ -334,6 +352,27 @@ def test_a_broken_connection_is_told_as_dramatiq_expects_it(
     proxy.reset()
     with pytest.raises(ConnectionClosed):
         settle(consumer, looks=50)
+    proxy.close()
+
+
+def test_closing_does_not_wait_for_a_frozen_broker(
+    brokers: Callable[..., JobmillBroker],
+    consumers: Callable[..., JobmillConsumer],
+    rabbitmq_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(broker_module, "CLOSE_SECONDS", 0.3)
+    proxy = Proxy(rabbitmq_url)
+    consumer = consumers(brokers(proxy.url))
+    assert next(consumer) is None
+    with proxy.frozen():
+        began = time.monotonic()
+        consumer.close()
+        assert 0.2 < time.monotonic() - began < 1
+    deadline = time.monotonic() + 5
+    while consumer.connection.is_open and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert consumer.connection.is_closed
     proxy.close()
 
 

@@ -239,6 +239,27 @@ def test_what_is_running_may_end_and_what_waits_goes_to_another_worker_at_once(
     assert rabbit.transport.depths(["default", "media"]) == {"default": 0, "media": 0}
 
 
+def test_what_a_stopping_worker_holds_is_begun_by_another_within_a_second(
+    rabbit: Mill, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(flow, "PATIENCE", timedelta(seconds=DEADLINE))
+    monkeypatch.setattr(child_module, "IDLE_MILLISECONDS", 1000)
+    first = rabbit.worker(threads=1, queues=("default", "media"))
+    rabbit.publish(1)
+    rabbit.eventually(lambda: len(rabbit.begun) == 1)
+    held = rabbit.publish(1, queue="media")
+    rabbit.eventually(lambda: rabbit.transport.depths(["media"]) == {"media": 0})
+    second = rabbit.worker(queues=("media",))
+    assert rabbit.states(held) == [State.DISPATCHED]
+    stopping = threading.Thread(target=first.stop, args=[DEADLINE])
+    stopping.start()
+    rabbit.eventually(lambda: rabbit.states(held) == [State.RUNNING], within_seconds=1)
+    assert rabbit.bench.row(held[0])["worker_id"] == second.id
+    rabbit.let_go.set()
+    stopping.join(DEADLINE)
+    assert not stopping.is_alive()
+
+
 def test_a_stopping_worker_takes_nothing_new(mill: Mill):
     process = mill.worker()
     refs = mill.publish(1)

@@ -43,6 +43,7 @@ def settings(rabbitmq_url: str, database_url: str, queue_prefix: str) -> dict[st
     return {"DATABASE_URL": database_url, "RABBITMQ_URL": rabbitmq_url, "JOBMILL_QUEUE_PREFIX": queue_prefix}
 
 
+@pytest.mark.fault("rabbitmq-arguments", "a queue with other arguments, found by a process that starts")
 @pytest.mark.parametrize("process", ["worker", "dispatcher"])
 @pytest.mark.parametrize(
     "wrong",
@@ -88,6 +89,7 @@ def test_a_broker_that_is_away_is_no_reason_not_to_start(rabbitmq_url: str, queu
         drift.check([nobody, rabbitmq_url], [f"{queue_prefix}.default", f"{queue_prefix}.other"])
 
 
+@pytest.mark.fault("rabbitmq-arguments", "a queue made anew by hand, found by a consumer")
 def test_later_it_is_told_counted_and_tried_again_ever_later_until_it_is_mended(
     rabbitmq_url: str,
     queue_prefix: str,

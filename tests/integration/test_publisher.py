@@ -117,6 +117,7 @@ def test_asking_for_depths_makes_the_queues_that_are_missing(publisher: Publishe
     assert on_queue(channel, f"{queue_prefix}.other.XQ") == 0
 
 
+@pytest.mark.fault("rabbitmq-queue-deleted", "a queue deleted under the publisher")
 def test_a_message_that_is_returned_is_not_confirmed_and_the_queue_is_made_anew(
     publisher: Publisher, channel: Any, queue_prefix: str
 ):
@@ -224,6 +225,7 @@ def test_breaks_without_end_neither_hang_nor_lie(
     assert on_queue(channel, f"{queue_prefix}.default") >= confirmed
 
 
+@pytest.mark.fault("rabbitmq-frozen", "a proxy that passes nothing from the publisher")
 def test_a_frozen_broker_costs_the_timeout_and_no_more(
     publishers: Callable[..., Publisher], proxy: Proxy, eventually: Callable[..., Any]
 ):
@@ -253,6 +255,7 @@ def test_a_lost_connection_answers_a_question_for_depths_at_once(
     assert publisher.depths(["default"]) == {"default": 0}
 
 
+@pytest.mark.fault("rabbitmq-arguments", "a classic queue, found by the publisher")
 def test_a_queue_with_other_arguments_is_named_and_does_not_stop_the_others(
     publisher: Publisher,
     channel: Any,

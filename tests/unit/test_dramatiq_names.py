@@ -65,17 +65,17 @@ def test_the_attributes_that_we_read_or_replace_are_still_set(owner, names):
     assert names <= written
 
 
-def test_of_dramatiqs_consumer_only_closing_is_left_as_it_is():
+def test_of_dramatiqs_consumer_only_closing_is_used():
     """Whatever else it does with a connection ours does itself, so that no tag of an earlier one is acknowledged."""
     left = {name for name in vars(_RabbitmqConsumer) if not name.startswith("__")} - set(vars(JobmillConsumer))
-    assert left == {"_nack", "close"}
+    assert left == {"_nack"}
     assert "known_tags" not in inspect.getsource(_RabbitmqConsumer.close)
 
 
 def test_our_broker_and_consumer_have_no_method_that_overrides_nothing_by_a_slip_of_the_name():
     broker = {"connect", "distrust", "drain"}
     consumer = {"wake", "_next", "_consume", "_receive", "_take_in", "_begin", "_wait", "_adjust", "_pause"}
-    consumer |= {"_take_nothing_more", "_acknowledge_early", "_owed", "_answer", "_send", "_abandon"}
+    consumer |= {"_close", "_take_nothing_more", "_acknowledge_early", "_owed", "_answer", "_send", "_abandon"}
     for cls, base, own in ((JobmillBroker, RabbitmqBroker, broker), (JobmillConsumer, _RabbitmqConsumer, consumer)):
         added = {name for name in vars(cls) if not name.startswith("__")} - own
         assert {name for name in added if not hasattr(base, name)} == set()
