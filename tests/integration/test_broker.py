@@ -20,9 +20,10 @@ from prometheus_client import REGISTRY
 from models.ids import new_id
 from models.job import Ref
 from tests.proxy import Proxy
-from workers import broker as broker_module
+from workers import consumer as consumer_module
 from workers import flow, topology
-from workers.broker import JobmillBroker, JobmillConsumer
+from workers.broker import JobmillBroker
+from workers.consumer import JobmillConsumer
 from workers.messages import ACTOR, encode
 
 BRIEFLY = 100  # milliseconds
@@ -361,7 +362,7 @@ def test_closing_does_not_wait_for_a_frozen_broker(
     rabbitmq_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(broker_module, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(consumer_module, "CLOSE_SECONDS", 0.3)
     proxy = Proxy(rabbitmq_url)
     consumer = consumers(brokers(proxy.url))
     assert next(consumer) is None
@@ -722,3 +723,17 @@ def test_an_answer_to_what_was_acknowledged_early_is_no_answer_at_all(
     settle(second)
     assert counted("jobmill_stale_acknowledgements_total") == before
     assert (depth(), depth(".XQ"), second.flow.free) == (0, 0, 1)
+
+
+def test_of_two_queues_with_long_jobs_neither_keeps_the_other_from_the_threads(
+    hands: Callable[..., Hands], send: Callable[..., None], name: str, other: str
+):
+    worker, turns = hands(), {name: 0, other: 0}
+    for queue_name in turns:
+        send(queue_name, 8)
+    for _ in range(8):
+        message = worker.take(within_seconds=1)
+        turns[message.queue_name] += 1
+        time.sleep(0.7)  # long enough for the other queue's to be given back
+        worker.done(message)
+    assert min(turns.values()) >= 3

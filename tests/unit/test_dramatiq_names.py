@@ -15,7 +15,8 @@ from dramatiq import Broker, Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.worker import ConsumerThread, Worker, WorkerThread
 
-from workers.broker import JobmillBroker, JobmillConsumer
+from workers.broker import JobmillBroker
+from workers.consumer import JobmillConsumer
 
 PARAMETERS = {
     RabbitmqBroker.__init__: ["self", "confirm_delivery", "url", "middleware", "max_priority", "parameters", "kwargs"],
@@ -74,7 +75,7 @@ def test_of_dramatiqs_consumer_only_closing_is_used():
 
 def test_our_broker_and_consumer_have_no_method_that_overrides_nothing_by_a_slip_of_the_name():
     broker = {"connect", "distrust", "drain"}
-    consumer = {"wake", "_next", "_consume", "_receive", "_take_in", "_begin", "_wait", "_adjust", "_pause"}
+    consumer = {"wake", "_next", "_consume", "_receive", "_take_in", "_begin", "_wait", "_adjusted", "_pause"}
     consumer |= {"_close", "_take_nothing_more", "_acknowledge_early", "_owed", "_answer", "_send", "_abandon"}
     for cls, base, own in ((JobmillBroker, RabbitmqBroker, broker), (JobmillConsumer, _RabbitmqConsumer, consumer)):
         added = {name for name in vars(cls) if not name.startswith("__")} - own

@@ -94,3 +94,34 @@ def test_many_threads_never_take_more_slots_than_there_are():
     assert len(most) == 1600
     assert max(most) == 3
     assert flow.free == 3
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr("workers.flow.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_freed_thread_is_kept_for_who_had_to_give_messages_back(clock: list[float]):
+    flow, greedy, owed = Flow(1), list, dict
+    flow.take(greedy)
+    flow.owe(owed)
+    clock[0] += 60
+    assert not flow.take(greedy)  # there is none, which is no reason to forget
+    flow.done()
+    assert [flow.take(greedy), flow.take(owed)] == [False, True]
+    flow.done()
+    assert flow.take(greedy)  # once only
+
+
+def test_but_not_for_long_and_not_more_than_one(clock: list[float]):
+    flow, greedy, owed = Flow(2), list, dict
+    flow.take(greedy)
+    flow.take(greedy)
+    flow.owe(owed)
+    flow.done()
+    flow.done()
+    assert [flow.take(greedy), flow.take(greedy)] == [True, False]
+    clock[0] += 0.1
+    assert flow.take(greedy)
