@@ -72,7 +72,7 @@ class JobmillBroker(RabbitmqBroker):
             if self.parameters[0] is parameters:
                 self.parameters = [*self.parameters[1:], parameters]
 
-    def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:  # noqa: ARG002 - Dramatiq's signature
+    def declare_queue(self, queue_name: str, **_ensure: bool) -> None:
         """Have a queue consumed; its consumer declares it, without the delay queue that Dramatiq would make."""
         if queue_name not in self.queues:
             self.queues.add(queue_name)
