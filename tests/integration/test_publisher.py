@@ -129,15 +129,17 @@ def test_a_message_that_is_returned_is_not_confirmed_and_the_queue_is_made_anew(
     assert publisher.depths(["default", "media"]) == {"default": 3, "media": 3}
 
 
-def test_a_queue_that_refuses_is_not_confirmed(publisher: Publisher, channel: Any, queue_prefix: str):
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_queue_that_refuses_is_not_confirmed(publisher: Publisher, channel: Any, queue_prefix: str, kind: str):
     # As an operator's policy would have it: room for one message, and what is over is refused.
     name = f"{queue_prefix}.other"
-    channel.queue_declare(name, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    full = {"x-queue-type": kind, "x-max-length": 1, "x-overflow": "reject-publish"}
+    channel.queue_declare(name, durable=True, arguments=full)
     publisher.connection.ioloop.add_callback_threadsafe(lambda: publisher.declared.add(name))  # type: ignore[union-attr]
-    answers = publisher.publish(envelopes(50, "other"))
-    assert answers[0] is True
-    assert answers.count(False) >= 40
-    assert on_queue(channel, name) == answers.count(True)
+    answers = [publisher.publish(envelopes(10, "other")) for _ in range(5)]
+    assert answers[0][0] is True
+    assert answers[-1] == [False] * 10
+    assert on_queue(channel, name) == sum(batch.count(True) for batch in answers)
 
 
 def test_an_unreachable_broker_is_told_at_once(publishers: Callable[..., Publisher]):
