@@ -42,18 +42,26 @@ class Node(PrivateRabbitmq):
         self.control("start_app")
         self.eventually(self._answers, READY_SECONDS)
 
-    def control(self, *words: str) -> str:
+    def wait_until_dispensable(self) -> None:
+        """Wait until every queue would keep its majority without this node, as one does before taking a node down."""
+        self.eventually(self._dispensable, READY_SECONDS, 0.5)
+
+    def control(self, *words: str) -> None:
         """Have rabbitmqctl do something with this node."""
-        done = subprocess.run(
-            [f"{RABBITMQ}/rabbitmqctl", "--quiet", *words],
+        self._command("rabbitmqctl", *words).check_returncode()
+
+    def _dispensable(self) -> bool:
+        return self._command("rabbitmq-queues", "check_if_node_is_quorum_critical").returncode == 0
+
+    def _command(self, program: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [f"{RABBITMQ}/{program}", "--quiet", *words],
             env=self.environment,
             cwd=self.folder,
             capture_output=True,
-            text=True,
             timeout=READY_SECONDS,
-            check=True,
+            check=False,
         )
-        return done.stdout
 
 
 class Cluster:
