@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from importlib.metadata import version
@@ -59,6 +59,13 @@ def brokers(settings: Settings, role: str) -> tuple[str, ...]:
     if not settings.rabbitmq_urls:
         raise BadSetting(f"`jobmill {role}` needs RABBITMQ_URL, for example amqp://jobmill:secret@localhost:5672/%2F")
     return settings.rabbitmq_urls
+
+
+def check_queues(settings: Settings, role: str, queues: Iterable[str]) -> None:
+    """See that these queues are, or make them, as this release needs them. Raises WrongQueue, BadSetting."""
+    from workers import drift, topology
+
+    drift.check(brokers(settings, role), [topology.queue_name(settings.queue_prefix, queue) for queue in queues])
 
 
 def registry(settings: Settings) -> Registry:

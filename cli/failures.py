@@ -93,6 +93,7 @@ _EXPECTED: dict[str, type[Failure]] = {
     "models.database.AlreadyOpen": Failure,
     "jobs.api_keys.BootstrapKeyRefused": Failure,
     "jobs.registry.BadJobType": Failure,
+    "workers.drift.WrongQueue": Failure,
     "models.errors.Unavailable": Unreachable,
 }
 

@@ -88,7 +88,7 @@ def _serve_api(loaded: Settings, listener: "socket | None") -> None:
 def dispatcher(**flags: Any) -> None:
     """Run the dispatcher. Any number may run: one leads, the others stand by."""
     from cli.stopping import StopSignal
-    from workers.dispatcher import Dispatcher
+    from workers.dispatcher import Dispatcher, served_queues
     from workers.publisher import Publisher
 
     loaded = _load(**flags)
@@ -96,6 +96,7 @@ def dispatcher(**flags: Any) -> None:
     compose.database_url(loaded, "dispatcher")
     publisher = Publisher(compose.brokers(loaded, "dispatcher"), loaded.queue_prefix, "jobmill dispatcher")
     database = compose.full_database(loaded, "dispatcher", _SPARE_CONNECTIONS + 2)
+    compose.check_queues(loaded, "dispatcher", served_queues(database, loaded.queues))
     metrics_port.serve(metrics_port.take(loaded))
     publisher.start()
     running = Dispatcher(database, publisher, compose.retention(loaded), compose.hear_doorbell(loaded))
@@ -162,6 +163,7 @@ def worker_child(slot: int, worker_id: UUID, report_to: int, *, first: bool, rep
     # A handler that uses context.session holds a connection while its progress needs another.
     connections = loaded.threads + _SPARE_CONNECTIONS
     database = connect_postgresql(compose.database_url(loaded, "worker"), "jobmill worker", connections)
+    compose.check_queues(loaded, "worker", loaded.queues)
     running = compose.full_worker(loaded, database, known, Watched(worker_id, parent_pid, reporter.orphaned))
     if compose.start_working(running, stop.event, waits=not first):
         reporter.source = running.report

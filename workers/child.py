@@ -90,7 +90,7 @@ class WorkerProcess:
         self.dramatiq = dramatiq.Worker(
             broker, queues=set(plan.queues), worker_threads=plan.threads, worker_timeout=IDLE_MILLISECONDS
         )
-        # Dramatiq would take twice as many, and hoard what it cannot run.
+        # Our brokers share this number among all queues: a message is taken when a thread is free for it.
         self.dramatiq.queue_prefetch = plan.threads
 
     def start(self) -> None:
@@ -115,7 +115,7 @@ class WorkerProcess:
         """Take nothing new, give back what was not begun, finish what was; interrupt what takes too long."""
         log.info("worker_draining", worker_id=str(self.id), in_hand=len(self.executor.in_hand.runs()))
         self.draining = True
-        self.broker.draining = True
+        self.broker.drain()
         self._tell(worker.mark_draining, self.id)
         self._give_back_prefetched()
         if not self.executor.in_hand.wait_until_empty(grace_seconds):

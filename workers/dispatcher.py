@@ -1,10 +1,11 @@
 """The dispatcher: its duties put together, run until it is stopped."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 
+from models import worker
 from models.database import Database
 from models.errors import Unavailable
 from models.ids import new_id
@@ -16,6 +17,12 @@ from workers.duties.reconcile import Reconcile
 from workers.duties.rescue import Rescue
 from workers.loop import Duty, Loop
 from workers.transport import Transport
+
+
+def served_queues(database: Database, configured: Iterable[str]) -> list[str]:
+    """The queues that a dispatcher will publish to as far as is known now: the configured and those of live workers."""
+    with database.reading() as session:
+        return sorted({*configured, *worker.capacities(session)})
 
 
 class Dispatcher:

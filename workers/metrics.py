@@ -7,6 +7,11 @@ stale = Counter("jobmill_stale_total", "Moves that found their job gone on, by m
 duplicates = Counter("jobmill_duplicate_deliveries_total", "Messages for a job that this worker has in hand")
 bad_messages = Counter("jobmill_bad_messages_total", "Messages that were not ours, dead-lettered")
 stale_acknowledgements = Counter("jobmill_stale_acknowledgements_total", "Acknowledgements after a reconnect, dropped")
+early_acknowledgements = Counter(
+    "jobmill_early_acknowledgements_total", "Messages acknowledged while still worked on, after ten minutes"
+)
+given_back = Counter("jobmill_given_back_total", "Messages given back because no thread was free in time, or to drain")
+wrong_queues = Counter("jobmill_wrong_queues_total", "Times that a queue was found with other arguments than ours")
 unconfirmed = Counter("jobmill_unconfirmed_total", "Messages that the broker did not confirm; their jobs were released")
 step_failures = Counter("jobmill_step_failures_total", "Steps of a duty that failed, by duty", ["duty"])
 interrupts = Counter("jobmill_interrupts_total", "Handlers interrupted, by reason", ["reason"])

@@ -6,6 +6,7 @@ on a thread of its own keeps a whole batch in flight and reaches ten times that.
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import Any
@@ -17,6 +18,7 @@ from pika.exceptions import AMQPError
 
 from models.crashpoints import crashpoint
 from workers import topology
+from workers.drift import Shunned, wrong_queue
 from workers.messages import encode
 from workers.transport import Envelope
 
@@ -56,6 +58,8 @@ class Publisher:
         self.gate = threading.Lock()
         self.connection: pika.SelectConnection | None = None
         self.channel: Channel | None = None
+        self.blocked = False
+        self.shunned = Shunned()
         self.calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self.asking: list[_Batch] = []
         self.thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -68,20 +72,20 @@ class Publisher:
     def stop(self) -> None:
         """Close the connection and end the thread; one that is still connecting ends with that, by its timeouts."""
         self.stopping.set()
-        was_connected = self.connected
+        was_connected = self.channel is not None
         self._call(self._close)
         self.thread.join(self.timeout if was_connected else RECONNECT_SECONDS)
 
     @property
     def connected(self) -> bool:
-        """Whether there is a channel to publish on."""
-        return self.channel is not None
+        """Whether there is a channel to publish on, and a broker that reads what comes on it."""
+        return self.channel is not None and not self.blocked
 
     def publish(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Send all and wait for the confirms; what is not confirmed in time counts as not confirmed."""
         batch = _Batch(len(envelopes))
-        if envelopes and self._call(lambda: self._send(batch, envelopes)):
-            batch.done.wait(self.timeout)
+        if envelopes and self._call(lambda: self._send(batch, envelopes)) and not batch.done.wait(self.timeout):
+            self._call(lambda: self._disown(batch))
         return list(batch.confirmed)
 
     def depths(self, queues: Iterable[str]) -> dict[str, int]:
@@ -125,7 +129,7 @@ class Publisher:
             except Exception:
                 log.exception("publisher_failed")
             self._lose_channel()
-            self.stopping.wait(RECONNECT_SECONDS)
+            self.stopping.wait(RECONNECT_SECONDS / len(self.urls))
 
     def _connect(self, url: str) -> None:
         connection = self.connection = pika.SelectConnection(
@@ -148,7 +152,14 @@ class Publisher:
             self.connection.close()
 
     def _on_connected(self, connection: Any) -> None:
+        # A broker that is short of memory or disk reads nothing more from who publishes, until it is better.
+        connection.add_on_connection_blocked_callback(lambda *_: self._block(blocked=True))
+        connection.add_on_connection_unblocked_callback(lambda *_: self._block(blocked=False))
         connection.channel(on_open_callback=self._on_channel)
+
+    def _block(self, *, blocked: bool) -> None:
+        self.blocked = blocked
+        log.warning("publisher_blocked" if blocked else "publisher_unblocked")
 
     def _on_connection_lost(self, connection: pika.SelectConnection, reason: BaseException) -> None:
         if not self.stopping.is_set():
@@ -164,11 +175,13 @@ class Publisher:
     def _on_ready(self, channel: Channel) -> None:
         self._forget()
         self.channel = channel
+        self.blocked = False
         log.info("publisher_connected")
 
     def _on_channel_closed(self, channel: Channel, reason: BaseException) -> None:
-        if not self.stopping.is_set():
-            # 406: a queue exists with other arguments; the reason names it.
+        if wrong := wrong_queue(reason):
+            self.shunned.failed(wrong, time.monotonic())
+        elif not self.stopping.is_set():
             log.error("publisher_channel_closed", reason=str(reason))
         self._lose_channel()
         if channel.connection.is_open:
@@ -188,14 +201,17 @@ class Publisher:
 
     def _send(self, batch: _Batch, envelopes: Sequence[Envelope]) -> None:
         for index, envelope in enumerate(envelopes):
-            channel = self.channel
-            if channel is None or not channel.is_open:
+            channel, name = self.channel, topology.queue_name(self.prefix, envelope.queue)
+            if channel is None or not channel.is_open or self._shuns(name):
                 batch.settle(index, confirmed=False)
                 continue
-            self._publish(channel, batch, index, envelope)
+            self._publish(channel, batch, index, name, envelope)
 
-    def _publish(self, channel: Channel, batch: _Batch, index: int, envelope: Envelope) -> None:
-        name = topology.queue_name(self.prefix, envelope.queue)
+    def _shuns(self, name: str) -> bool:
+        """Whether the queue proved wrong: RabbitMQ closes the channel over it, at the cost of all the others."""
+        return self.shunned.seconds_left(name, time.monotonic()) > 0
+
+    def _publish(self, channel: Channel, batch: _Batch, index: int, name: str, envelope: Envelope) -> None:
         self._ensure(channel, name)
         self.sequence += 1
         self.pending[self.sequence] = (batch, index)
@@ -209,12 +225,13 @@ class Publisher:
         """Declare a queue once per channel; the channel's order puts it before the message that follows."""
         if name not in self.declared:
             self.declared.add(name)
-            _declare_dead_letters(channel, name)
-            channel.queue_declare(name, durable=True, arguments=topology.queue_arguments(name))
+            topology.declare(channel, name)
 
     def _on_return(self, _channel: Channel, _method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
         """No such queue: the return comes before its confirm, which must not count."""
-        self.returned.add(int(properties.message_id))
+        tag = int(properties.message_id)
+        if tag in self.pending:
+            self.returned.add(tag)
         self.declared.clear()
 
     def _on_confirm(self, frame: Any) -> None:
@@ -233,6 +250,11 @@ class Publisher:
             batch, index = self.pending.pop(tag)
             batch.settle(index, confirmed=confirmed)
 
+    def _disown(self, batch: _Batch) -> None:
+        """Nobody waits for these any more; a broker that never confirms must not fill our memory with them."""
+        self.pending = {tag: sent for tag, sent in self.pending.items() if sent[0] is not batch}
+        self.returned.intersection_update(self.pending)
+
     def _ask(self, batch: _Batch, names: Sequence[str], found: dict[str, int]) -> None:
         self.asking = [asked for asked in self.asking if not asked.done.is_set()] + [batch]
         for index, asked_for in enumerate(names):
@@ -241,22 +263,15 @@ class Publisher:
                 batch.give_up()
                 return
             name = topology.queue_name(self.prefix, asked_for)
-            _declare_dead_letters(channel, name)
-            channel.queue_declare(
-                name,
-                durable=True,
-                arguments=topology.queue_arguments(name),
-                callback=_depth_taker(batch, index, asked_for, found),
-            )
+            if self._shuns(name):
+                batch.settle(index, confirmed=False)
+                continue
+            topology.declare(channel, name, self._depth_taker(batch, index, asked_for, found))
 
+    def _depth_taker(self, batch: _Batch, index: int, asked_for: str, found: dict[str, int]) -> Callable[[Any], None]:
+        def take(frame: Any) -> None:
+            found[asked_for] = frame.method.message_count
+            batch.settle(index, confirmed=True)
+            self.shunned.worked(topology.queue_name(self.prefix, asked_for))
 
-def _declare_dead_letters(channel: Channel, name: str) -> None:
-    channel.queue_declare(topology.dead_letter_name(name), durable=True, arguments=topology.dead_letter_arguments())
-
-
-def _depth_taker(batch: _Batch, index: int, asked_for: str, found: dict[str, int]) -> Callable[[Any], None]:
-    def take(frame: Any) -> None:
-        found[asked_for] = frame.method.message_count
-        batch.settle(index, confirmed=True)
-
-    return take
+        return take

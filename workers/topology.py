@@ -1,16 +1,27 @@
 """The queues in RabbitMQ: their names and arguments, the same for whoever declares them, and connections to it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 
 # A crash counts against every message a worker had prefetched; losing a message is no harm, its job's row
 # waits. So the limit only stops what would circle for ever.
 DELIVERY_LIMIT = 100
 
-BROKER_ERRORS = (AMQPError, OSError)
-"""What pika raises when a broker is gone; a frozen one raises AMQPConnectorStackTimeout, also an AMQPError here."""
+HEARTBEAT_SECONDS = 30
+"""Seconds of silence, less than twice as many, after which either side gives the other up."""
+
+SOCKET_TIMEOUT_SECONDS = 5
+STACK_TIMEOUT_SECONDS = 8
+"""For the whole of a connection's beginning: a broker that accepts and says nothing is given up after it."""
+
+DEAD_LETTERS = ".XQ"
+
+BROKER_ERRORS = (AMQPError, AMQPConnectorException, OSError)
+"""What pika raises when a broker is gone. The second when it is frozen, which is no AMQPError."""
 
 
 def queue_name(prefix: str, queue: str) -> str:
@@ -20,7 +31,7 @@ def queue_name(prefix: str, queue: str) -> str:
 
 def dead_letter_name(name: str) -> str:
     """Where RabbitMQ puts messages of a queue that cannot be delivered; the suffix is Dramatiq's."""
-    return f"{name}.XQ"
+    return name + DEAD_LETTERS
 
 
 def queue_arguments(name: str) -> dict[str, Any]:
@@ -40,13 +51,23 @@ def dead_letter_arguments() -> dict[str, Any]:
     return {"x-queue-type": "quorum"}
 
 
+def declare(channel: Any, name: str, callback: Callable[[Any], None] | None = None) -> None:
+    """Make a queue and its dead letters where they are missing; the channel is closed if one exists otherwise.
+
+    A `callback` is for channels that do not wait; it gets RabbitMQ's answer.
+    """
+    channel.queue_declare(dead_letter_name(name), durable=True, arguments=dead_letter_arguments())
+    more = {"callback": callback} if callback else {}
+    channel.queue_declare(name, durable=True, arguments=queue_arguments(name), **more)
+
+
 def connection_parameters(url: str, name: str) -> pika.URLParameters:
     """How to reach a broker, with every wait bounded; `name` is shown by RabbitMQ's own tools."""
     parameters = pika.URLParameters(url)
-    parameters.heartbeat = 30
+    parameters.heartbeat = HEARTBEAT_SECONDS
     parameters.blocked_connection_timeout = 10
-    parameters.socket_timeout = 5
-    parameters.stack_timeout = 8
+    parameters.socket_timeout = SOCKET_TIMEOUT_SECONDS
+    parameters.stack_timeout = STACK_TIMEOUT_SECONDS
     parameters.connection_attempts = 1
     parameters.client_properties = {"connection_name": name}
     return parameters

@@ -34,7 +34,9 @@ def test_without_grace_a_running_job_goes_back_to_the_queue_at_no_cost(breakable
     assert ledger.ends(job["id"]) == []
     if breakable.mode == "full":  # embedded, nobody is left to ask
         given_back = breakable.job(job["id"])
-        assert (given_back["state"], given_back["attempt"], given_back["worker_id"]) == ("queued", 0, None)
+        # A dispatcher that saw the worker a moment ago may have put it on the broker again, for the next one.
+        assert given_back["state"] in {"queued", "dispatched"}
+        assert (given_back["attempt"], given_back["worker_id"]) == (0, None)
     breakable.start_worker()
     ledger.open_gate()
     end = breakable.succeeded(job)

@@ -24,7 +24,7 @@ from models.worker import workers
 from tests.proxy import Proxy
 from tests.workbench import Bench, counted, lent_database, types
 from workers import child as child_module
-from workers import topology
+from workers import flow, topology
 from workers.broker import JobmillBroker
 from workers.child import WorkerPlan, WorkerProcess
 from workers.local_broker import LocalBroker
@@ -205,19 +205,21 @@ def test_a_worker_outlives_a_broken_connection_and_goes_on(
 # Stopping with time enough
 
 
-def test_what_is_running_may_end_and_what_waits_goes_to_another_worker_at_once(rabbit: Mill):
+def test_what_is_running_may_end_and_what_waits_goes_to_another_worker_at_once(
+    rabbit: Mill, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(flow, "PATIENCE", timedelta(seconds=DEADLINE))
     first = rabbit.worker(threads=1, queues=("default", "media"))
     running = rabbit.publish(1)
     rabbit.eventually(lambda: len(rabbit.begun) == 1)
     waiting = [*rabbit.publish(1, queue="media"), *rabbit.publish(2)]
     # It holds a message of its second queue, and no thread is free for it.
-    rabbit.eventually(lambda: first.dramatiq.work_queue.qsize() == 1)
-    assert rabbit.transport.depths(["default", "media"]) == {"default": 2, "media": 0}
+    rabbit.eventually(lambda: rabbit.transport.depths(["default", "media"]) == {"default": 2, "media": 0})
     stopping = threading.Thread(target=first.stop, args=[DEADLINE])
     stopping.start()
-    rabbit.eventually(lambda: rabbit.transport.depths(["media"]) == {"media": 1})
+    rabbit.eventually(lambda: rabbit.transport.depths(["media"]) == {"media": 1}, within_seconds=1)
     assert rabbit.states(running) == [State.RUNNING]
-    assert rabbit.worker_row(first)["draining_at"] is not None
+    rabbit.eventually(lambda: rabbit.worker_row(first)["draining_at"] is not None)
 
     rabbit.begun.clear()
     second = rabbit.worker(threads=3, queues=("default", "media"))
@@ -235,6 +237,27 @@ def test_what_is_running_may_end_and_what_waits_goes_to_another_worker_at_once(r
     # Each message was acknowledged by whoever did it: nothing is delivered again.
     second.stop(5)
     assert rabbit.transport.depths(["default", "media"]) == {"default": 0, "media": 0}
+
+
+def test_what_a_stopping_worker_holds_is_begun_by_another_within_a_second(
+    rabbit: Mill, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(flow, "PATIENCE", timedelta(seconds=DEADLINE))
+    monkeypatch.setattr(child_module, "IDLE_MILLISECONDS", 1000)
+    first = rabbit.worker(threads=1, queues=("default", "media"))
+    rabbit.publish(1)
+    rabbit.eventually(lambda: len(rabbit.begun) == 1)
+    held = rabbit.publish(1, queue="media")
+    rabbit.eventually(lambda: rabbit.transport.depths(["media"]) == {"media": 0})
+    second = rabbit.worker(queues=("media",))
+    assert rabbit.states(held) == [State.DISPATCHED]
+    stopping = threading.Thread(target=first.stop, args=[DEADLINE])
+    stopping.start()
+    rabbit.eventually(lambda: rabbit.states(held) == [State.RUNNING], within_seconds=1)
+    assert rabbit.bench.row(held[0])["worker_id"] == second.id
+    rabbit.let_go.set()
+    stopping.join(DEADLINE)
+    assert not stopping.is_alive()
 
 
 def test_a_stopping_worker_takes_nothing_new(mill: Mill):

@@ -95,3 +95,34 @@ def test_only_the_dispatcher_publishes(broker: LocalBroker):
     broker.publish(envelopes(1))
     with pytest.raises(NotImplementedError, match="dispatcher"):
         broker.enqueue(next(message), delay=5)
+
+
+def test_threads_are_shared_by_all_queues(broker: LocalBroker):
+    broker.declare_queue("media")
+    broker.publish([*envelopes(2), *envelopes(2, "media")])
+    first, second = (broker.consume(name, prefetch=2, timeout=BRIEFLY) for name in ("default", "media"))
+    held = [next(first), next(second)]
+    assert None not in held
+    assert (next(first), next(second)) == (None, None)
+    assert broker.depths(["default", "media"]) == {"default": 1, "media": 1}
+    first.ack(held[0])  # type: ignore[arg-type]
+    assert next(second) is not None
+
+
+def test_waiting_for_a_thread_ends_when_one_is_done_on_another_queue(broker: LocalBroker):
+    broker.declare_queue("media")
+    broker.publish([*envelopes(1), *envelopes(1, "media")])
+    first, second = (broker.consume(name, prefetch=1, timeout=20_000) for name in ("default", "media"))
+    held: Any = next(first)
+    began = time.monotonic()
+    threading.Timer(0.05, first.ack, [held]).start()
+    assert next(second) is not None
+    assert time.monotonic() - began < 5
+
+
+def test_draining_ends_a_wait_at_once(broker: LocalBroker):
+    consumer = broker.consume("default", prefetch=1, timeout=20_000)
+    began = time.monotonic()
+    threading.Timer(0.05, broker.drain).start()
+    assert next(consumer) is None
+    assert time.monotonic() - began < 5

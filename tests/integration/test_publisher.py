@@ -10,6 +10,7 @@ from typing import Any
 
 import pika
 import pytest
+from prometheus_client import REGISTRY
 
 from models.ids import new_id
 from models.job import Ref
@@ -67,6 +68,10 @@ def envelopes(how_many: int, queue: str = "default") -> list[Envelope]:
     return [Envelope(queue, (Ref(new_id(), number),)) for number in range(1, how_many + 1)]
 
 
+def counted(metric: str) -> float:
+    return REGISTRY.get_sample_value(metric) or 0
+
+
 def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
@@ -112,6 +117,7 @@ def test_asking_for_depths_makes_the_queues_that_are_missing(publisher: Publishe
     assert on_queue(channel, f"{queue_prefix}.other.XQ") == 0
 
 
+@pytest.mark.fault("rabbitmq-queue-deleted", "a queue deleted under the publisher")
 def test_a_message_that_is_returned_is_not_confirmed_and_the_queue_is_made_anew(
     publisher: Publisher, channel: Any, queue_prefix: str
 ):
@@ -123,15 +129,17 @@ def test_a_message_that_is_returned_is_not_confirmed_and_the_queue_is_made_anew(
     assert publisher.depths(["default", "media"]) == {"default": 3, "media": 3}
 
 
-def test_a_queue_that_refuses_is_not_confirmed(publisher: Publisher, channel: Any, queue_prefix: str):
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_queue_that_refuses_is_not_confirmed(publisher: Publisher, channel: Any, queue_prefix: str, kind: str):
     # As an operator's policy would have it: room for one message, and what is over is refused.
     name = f"{queue_prefix}.other"
-    channel.queue_declare(name, durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    full = {"x-queue-type": kind, "x-max-length": 1, "x-overflow": "reject-publish"}
+    channel.queue_declare(name, durable=True, arguments=full)
     publisher.connection.ioloop.add_callback_threadsafe(lambda: publisher.declared.add(name))  # type: ignore[union-attr]
-    answers = publisher.publish(envelopes(50, "other"))
-    assert answers[0] is True
-    assert answers.count(False) >= 40
-    assert on_queue(channel, name) == answers.count(True)
+    answers = [publisher.publish(envelopes(10, "other")) for _ in range(5)]
+    assert answers[0][0] is True
+    assert answers[-1] == [False] * 10
+    assert on_queue(channel, name) == sum(batch.count(True) for batch in answers)
 
 
 def test_an_unreachable_broker_is_told_at_once(publishers: Callable[..., Publisher]):
@@ -164,6 +172,24 @@ def test_a_broker_that_accepts_and_says_nothing_is_no_connection(
 
 def test_of_several_brokers_one_that_lives_is_found(publishers: Callable[..., Publisher], rabbitmq_url: str):
     assert publishers(NOBODY_LISTENS, rabbitmq_url).publish(envelopes(1)) == [True]
+
+
+def test_a_broker_that_says_nothing_does_not_keep_from_the_next(
+    publishers: Callable[..., Publisher], rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(topology, "STACK_TIMEOUT_SECONDS", 0.5)
+    with closing(socket.create_server(("127.0.0.1", 0))) as mute:
+        url = f"amqp://guest:guest@127.0.0.1:{mute.getsockname()[1]}/"
+        assert publishers(url, rabbitmq_url).publish(envelopes(1)) == [True]
+
+
+def test_a_publisher_whose_broker_dies_goes_to_the_next(
+    publishers: Callable[..., Publisher], proxy: Proxy, rabbitmq_url: str, eventually: Callable[..., Any]
+):
+    publisher = publishers(proxy.url, rabbitmq_url)
+    assert publisher.publish(envelopes(1)) == [True]
+    proxy.close()
+    eventually(lambda: publisher.publish(envelopes(1)) == [True], within_seconds=3)
 
 
 @pytest.mark.parametrize("answered_bytes", [1, 30, 60])
@@ -201,7 +227,10 @@ def test_breaks_without_end_neither_hang_nor_lie(
     assert on_queue(channel, f"{queue_prefix}.default") >= confirmed
 
 
-def test_a_frozen_broker_costs_the_timeout_and_no_more(publishers: Callable[..., Publisher], proxy: Proxy):
+@pytest.mark.fault("rabbitmq-frozen", "a proxy that passes nothing from the publisher")
+def test_a_frozen_broker_costs_the_timeout_and_no_more(
+    publishers: Callable[..., Publisher], proxy: Proxy, eventually: Callable[..., Any]
+):
     publisher = publishers(proxy.url, timeout=0.5)
     publisher.publish(envelopes(1))
     with proxy.frozen():
@@ -209,6 +238,7 @@ def test_a_frozen_broker_costs_the_timeout_and_no_more(publishers: Callable[...,
         assert publisher.publish(envelopes(5)) == [False] * 5
         assert publisher.depths(["default"]) == {}
         assert 0.9 < time.monotonic() - began < 2 + PROMPTLY
+        eventually(lambda: not publisher.pending)  # nor does it cost memory
     # The late confirms belong to the batch that was given up, not to the next.
     assert publisher.publish(envelopes(5)) == [True] * 5
     assert publisher.depths(["default"]) == {"default": 11}
@@ -227,6 +257,7 @@ def test_a_lost_connection_answers_a_question_for_depths_at_once(
     assert publisher.depths(["default"]) == {"default": 0}
 
 
+@pytest.mark.fault("rabbitmq-arguments", "a classic queue, found by the publisher")
 def test_a_queue_with_other_arguments_is_named_and_does_not_stop_the_others(
     publisher: Publisher,
     channel: Any,
@@ -235,15 +266,24 @@ def test_a_queue_with_other_arguments_is_named_and_does_not_stop_the_others(
     capfd: pytest.CaptureFixture[str],
 ):
     channel.queue_declare(f"{queue_prefix}.other", durable=True)
+    before = counted("jobmill_wrong_queues_total")
     began = time.monotonic()
     assert publisher.publish(envelopes(2, "other")) == [False, False]
     assert publisher.depths(["other"]) == {}
     assert time.monotonic() - began < publisher.timeout
     eventually(lambda: publisher.connected)
-    assert publisher.publish(envelopes(2)) == [True, True]
+    # It is left in peace for a moment: each look at it would cost the others their connection.
+    mixed = [*envelopes(2), *envelopes(2, "other")]
+    assert [publisher.publish(mixed) for _ in range(3)] == [[True, True, False, False]] * 3
+    assert publisher.depths(["default", "other"]) == {"default": 6}
+    assert counted("jobmill_wrong_queues_total") - before == 1
     logged = capfd.readouterr().out
-    assert "publisher_channel_closed" in logged
-    assert f"{queue_prefix}.other" in logged
+    assert "queue_is_wrong" in logged
+    assert f"delete_queue {queue_prefix}.other" in logged
+
+    channel.queue_delete(f"{queue_prefix}.other")
+    eventually(lambda: publisher.depths(["other"]) == {"other": 0})
+    assert publisher.publish(envelopes(1, "other")) == [True]
 
 
 def test_reconnecting_for_a_long_time_leaks_no_descriptors(

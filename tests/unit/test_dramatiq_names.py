@@ -8,7 +8,6 @@ import ast
 import inspect
 from importlib.metadata import version
 from pathlib import Path
-from unittest.mock import create_autospec
 
 import dramatiq
 import pytest
@@ -16,23 +15,18 @@ from dramatiq import Broker, Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.worker import ConsumerThread, Worker, WorkerThread
 
-from workers.broker import JobmillBroker, JobmillConsumer
+from workers.broker import JobmillBroker
+from workers.consumer import JobmillConsumer
 
 PARAMETERS = {
     RabbitmqBroker.__init__: ["self", "confirm_delivery", "url", "middleware", "max_priority", "parameters", "kwargs"],
     RabbitmqBroker.declare_queue: ["self", "queue_name", "ensure"],
     RabbitmqBroker.enqueue: ["self", "message", "delay"],
     RabbitmqBroker.consume: ["self", "queue_name", "prefetch", "timeout"],
-    RabbitmqBroker._ensure_queue: ["self", "canonical_queue_name"],
-    RabbitmqBroker._build_queue_arguments: ["self", "queue_name"],
-    RabbitmqBroker._declare_queue: ["self", "queue_name"],
-    RabbitmqBroker._declare_dq_queue: ["self", "queue_name"],
-    RabbitmqBroker._declare_xq_queue: ["self", "queue_name"],
     _RabbitmqConsumer.__init__: ["self", "broker", "queue_name", "prefetch", "timeout"],
     _RabbitmqConsumer.__next__: ["self"],
     _RabbitmqConsumer.ack: ["self", "message"],
     _RabbitmqConsumer.nack: ["self", "message"],
-    _RabbitmqConsumer._nack: ["self", "tag"],
     _RabbitmqConsumer.requeue: ["self", "messages"],
     Broker.emit_after: ["self", "signal", "args", "kwargs"],
     Broker.consume: ["self", "queue_name", "prefetch", "timeout"],
@@ -56,8 +50,8 @@ def test_the_functions_that_are_overridden_or_called_take_what_they_took(functio
 @pytest.mark.parametrize(
     ("owner", "names"),
     [
-        (RabbitmqBroker, {"parameters", "queues", "queues_pending", "state", "confirm_delivery"}),
-        (_RabbitmqConsumer, {"broker", "queue_name", "connection", "channel", "iterator", "known_tags"}),
+        (RabbitmqBroker, {"parameters", "queues", "state", "confirm_delivery"}),
+        (_RabbitmqConsumer, {"broker", "queue_name", "logger", "connection", "channel", "iterator"}),
         (Worker, {"consumers", "workers", "work_queue", "queue_prefetch"}),
         (ConsumerThread, {"consumer", "prefetch"}),
         (WorkerThread, {"consumers", "running"}),
@@ -72,16 +66,18 @@ def test_the_attributes_that_we_read_or_replace_are_still_set(owner, names):
     assert names <= written
 
 
-def test_an_acknowledgement_still_goes_by_the_tag_that_our_messages_carry():
-    consumer = create_autospec(_RabbitmqConsumer, instance=True)
-    consumer.known_tags, consumer.connection, consumer.channel = {5}, create_autospec(object), create_autospec(object)
-    assert "message._tag" in inspect.getsource(_RabbitmqConsumer.ack)
-    assert "message._tag" in inspect.getsource(_RabbitmqConsumer.nack)
+def test_of_dramatiqs_consumer_only_closing_is_used():
+    """Whatever else it does with a connection ours does itself, so that no tag of an earlier one is acknowledged."""
+    left = {name for name in vars(_RabbitmqConsumer) if not name.startswith("__")} - set(vars(JobmillConsumer))
+    assert left == {"_nack"}
+    assert "known_tags" not in inspect.getsource(_RabbitmqConsumer.close)
 
 
 def test_our_broker_and_consumer_have_no_method_that_overrides_nothing_by_a_slip_of_the_name():
-    ours = {"_answer", "_give_back", "_checked", "_is_mine", "_take_nothing_more"}
-    for cls, base, own in ((JobmillBroker, RabbitmqBroker, set()), (JobmillConsumer, _RabbitmqConsumer, ours)):
+    broker = {"connect", "distrust", "drain"}
+    consumer = {"wake", "_next", "_consume", "_receive", "_take_in", "_begin", "_wait", "_adjusted", "_pause"}
+    consumer |= {"_close", "_take_nothing_more", "_acknowledge_early", "_owed", "_answer", "_send", "_abandon"}
+    for cls, base, own in ((JobmillBroker, RabbitmqBroker, broker), (JobmillConsumer, _RabbitmqConsumer, consumer)):
         added = {name for name in vars(cls) if not name.startswith("__")} - own
         assert {name for name in added if not hasattr(base, name)} == set()
 

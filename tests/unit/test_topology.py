@@ -1,4 +1,6 @@
 import pytest
+from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
+from pika.exceptions import AMQPError
 
 from workers import topology
 
@@ -32,3 +34,8 @@ def test_every_wait_for_a_broker_is_bounded_whatever_the_url_says(url):
     assert parameters.stack_timeout == 8
     assert parameters.connection_attempts == 1
     assert parameters.client_properties == {"connection_name": "jobmill tests"}
+
+
+def test_a_frozen_broker_counts_as_one_that_is_gone():
+    assert not issubclass(AMQPConnectorStackTimeout, AMQPError)  # so that it has to be named
+    assert issubclass(AMQPConnectorStackTimeout, topology.BROKER_ERRORS)
