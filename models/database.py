@@ -1,51 +1,39 @@
 """The connection to the truth: an engine per dialect, and the one place where transactions begin and end."""
 
 import fcntl
-import select
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
-import orjson
-import psycopg
-from psycopg.types.json import set_json_dumps, set_json_loads
-from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
-from models.errors import Unavailable, is_transient
+from models import engines, metrics
+from models.connection import Connector
+from models.engines import Engines
+from models.errors import LASTING, Trouble, Unavailable, Unstorable, trouble_of
+from models.pulse import Pulse
 
 Answer = TypeVar("Answer")
 
-# On PostgreSQL, seconds: a request must fail fast, and nothing of ours legitimately holds a lock for long.
-CONNECT_TIMEOUT = 3
-SESSION_SETTINGS = {
-    "statement_timeout": "15s",
-    "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "60s",
-    "timezone": "UTC",
-    # As on any SSD. At the default of 4 the planner would rather walk the newest jobs of everyone than ask the
-    # index of one tenant's jobs in a state, and walks on through every finished one when there are none.
-    "random_page_cost": "1.1",
-}
-TRUSTED_SECONDS = 1.0
 RETRIED_FOR = timedelta(seconds=5)
+AS_LONG_AS_IT_TAKES = timedelta.max
+PULSE_LIMIT_SECONDS = 0.5
+CHECK_SECONDS = 1.2
 
 
 class Database:
-    """One process's way to the database. `path` is set on SQLite only."""
+    """One process's way to the database. `path` is set on SQLite only, `pulse` where a request waits for answers."""
 
-    def __init__(self, engine: Engine, *, reader: Engine, single: Engine, path: Path | None = None) -> None:
-        self.engine = engine
+    def __init__(self, pools: Engines, *, path: Path | None = None, pulse: Pulse | None = None) -> None:
+        self.pools = pools
+        self.engine = pools.transactions
         self.path = path
-        self._reader = reader
-        self._single = single
+        self.pulse = pulse
 
     @property
     def dialect(self) -> str:
@@ -55,7 +43,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that only reads: on SQLite it waits for no writer. Raises Unavailable like `transaction`."""
-        with self._session(self._reader) as session:
+        with self._session(self.pools.reads) as session:
             yield session
 
     @contextmanager
@@ -63,7 +51,8 @@ class Database:
         """A session in one transaction: committed when the block ends, rolled back when it raises.
 
         This is the only place that commits. Driver errors that may pass by themselves come out as
-        Unavailable; a COMMIT among them may have succeeded, so look again before acting.
+        Unavailable; a COMMIT among them may have succeeded, so look again before acting. A value that
+        no column can hold comes out as Unstorable.
         """
         with self._session(self.engine) as session:
             yield session
@@ -74,18 +63,37 @@ class Database:
 
         Each job costs at least three such steps, so the round trips that this spares are most of its cost.
         """
-        with self._session(self._single) as session:
+        with self._session(self.pools.single) as session:
+            yield session
+
+    @contextmanager
+    def heart(self) -> Iterator[Session]:
+        """Like `single`, on connections kept for heartbeats, leases and claims, with less patience."""
+        with self._session(self.pools.heart) as session:
             yield session
 
     @contextmanager
     def _session(self, engine: Engine) -> Iterator[Session]:
+        if self.pulse is not None:
+            self.pulse.admit()
         try:
             with Session(engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except Exception as error:
-            if is_transient(error):
-                raise Unavailable(f"The database did not serve this: {type(error).__name__}") from error
-            raise
+            trouble = trouble_of(error)
+            if trouble is None:
+                raise
+            self._count(trouble)
+            if trouble is Trouble.VALUE:
+                raise Unstorable(f"The database cannot hold one of the values: {type(error).__name__}") from error
+            if trouble in LASTING:
+                raise
+            raise Unavailable(f"The database did not serve this: {type(error).__name__}", trouble) from error
+
+    def _count(self, trouble: Trouble) -> None:
+        metrics.errors.labels(trouble).inc()
+        if self.pulse is not None and trouble is Trouble.CONNECTION:
+            self.pulse.doubt()
 
     def run(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
         """Do a whole step in one transaction, and again from its beginning while the database is unavailable.
@@ -108,128 +116,66 @@ class Database:
 
     def ping(self) -> None:
         """Ask the database anything; raises Unavailable."""
-        with self.reading() as session:
-            session.execute(text("SELECT 1"))
+        if self.pulse is not None:
+            self.pulse.check(CHECK_SECONDS)
+        else:
+            with self.reading() as session:
+                session.execute(text("SELECT 1"))
 
     def close(self) -> None:
         """Close every connection."""
-        for engine in (self.engine, self._reader, self._single):
-            engine.dispose()
+        if self.pulse is not None:
+            self.pulse.stop()
+        self.pools.close()
 
 
-def postgresql_connector(url: str, application_name: str) -> Callable[[], psycopg.Connection[Any]]:
-    """Opens single connections; `url` as platforms give it, several hosts allowed, read by libpq itself."""
-    return partial(
-        psycopg.connect,
-        "postgresql://" + url.split("://", 1)[1],
-        application_name=application_name,
-        connect_timeout=CONNECT_TIMEOUT,
-        keepalives_idle=10,
-        keepalives_interval=5,
-        keepalives_count=3,
-        tcp_user_timeout=15000,
-        options=" ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items()),
-    )
+def postgresql_connector(url: str, application_name: str) -> Connector:
+    """Opens single connections; `url` as platforms give it, several hosts allowed."""
+    return Connector(url, application_name)
 
 
-def connect_postgresql(url: str, application_name: str, pool_size: int, transactions: int | None = None) -> Database:
-    """A PostgreSQL database behind two pools.
+def connect_postgresql(
+    url: str, application_name: str, pool_size: int, transactions: int | None = None, *, prompt: bool = False
+) -> Database:
+    """A PostgreSQL database: at most `pool_size` connections serve single statements, `transactions` the rest.
 
-    At most `pool_size` connections serve single statements, and `transactions` (default: as many) the rest.
-
-    A read, and a write of one statement, need neither BEGIN nor COMMIT, which are two round trips of four.
+    With `prompt`, whoever waits for an answer is told within a second that the database is away.
     """
-    connect = postgresql_connector(url, application_name)
-    engine = _postgresql_engine(connect, transactions or pool_size)
-    single = _postgresql_engine(connect, pool_size, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
-    return Database(engine, reader=single, single=single)
-
-
-def _postgresql_engine(connect: Callable[[], Any], pool_size: int, **options: Any) -> Engine:
-    engine = create_engine(
-        "postgresql+psycopg://",
-        creator=connect,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=2,
-        hide_parameters=True,  # they are customers' data, and errors are logged
-        **options,
-    )
-    event.listen(engine, "connect", _speak_orjson)
-    event.listen(engine, "checkout", _refuse_dead)
-    return engine
-
-
-def _speak_orjson(connection: Any, _record: Any) -> None:
-    """SQLAlchemy hands its two JSON functions on only to connections that it opens by itself."""
-    set_json_dumps(orjson.dumps, connection)
-    set_json_loads(orjson.loads, connection)
-
-
-def _refuse_dead(connection: Any, record: Any, _proxy: Any) -> None:
-    """Have the pool replace a connection that the server closed while it lay idle.
-
-    An idle connection has nothing to read; if it has, that is the server's farewell. SQLAlchemy's own
-    pool_pre_ping asks the server instead, at the price of a round trip for each transaction.
-    """
-    now, last_used = time.monotonic(), record.info.get("used_at", 0.0)
-    record.info["used_at"] = now
-    if now - last_used < TRUSTED_SECONDS:
-        return  # a step that meets a connection lost this lately is tried again as a whole
-    poller = select.poll()
-    poller.register(connection.fileno(), select.POLLIN)
-    if connection.closed or poller.poll(0):
-        raise DisconnectionError("the server closed this connection")
+    connector = Connector(url, application_name)
+    pulse = Pulse(lambda: connector(autocommit=True).limited(PULSE_LIMIT_SECONDS)) if prompt else None
+    pools = engines.postgresql(connector, pool_size, transactions or pool_size, pulse)
+    if pulse is not None:
+        pulse.start()
+    return Database(pools, pulse=pulse)
 
 
 def connect_sqlite(path: Path, pool_size: int) -> Database:
-    """A SQLite database. Without these settings SQLAlchemy's transactions begin too late and lose updates."""
-    # Kept in the file from now on. Each connection for itself could find it locked by another that does the same:
-    # no timeout applies to this pragma.
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    engine = create_engine(
-        f"sqlite:///{path}",
-        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 5},
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=10,
-        hide_parameters=True,  # they are customers' data, and errors are logged
-        json_serializer=_dumps,
-        json_deserializer=orjson.loads,
-    )
-
-    @event.listens_for(engine, "connect")
-    def _set_up(connection: Any, _record: Any) -> None:
-        for pragma in ("synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        # `deterministic` is SQLite's word for: called once a statement.
-        connection.create_function("jobmill_now", 0, _microseconds, deterministic=True)
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Any) -> None:
-        # IMMEDIATE takes the write lock at once: a transaction that read first and wrote later would fail
-        # with SQLITE_BUSY, or write what it read before another's commit.
-        reads_only = connection.get_execution_options().get("jobmill_reads_only")
-        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
-
-    return Database(engine, reader=engine.execution_options(jobmill_reads_only=True), single=engine, path=path)
+    """A SQLite database."""
+    return Database(engines.sqlite(path, pool_size), path=path)
 
 
 def _patiently(patience: timedelta, step: Callable[[], Answer]) -> Answer:
+    """Do the step, again while it finds the database unavailable; the first try counts towards the patience."""
+    began = time.monotonic()
     try:
         return step()
-    except Unavailable:
-        if not patience:
+    except Unavailable as error:
+        left = patience.total_seconds() - (time.monotonic() - began)
+        if left <= 0 or error.trouble is Trouble.AWAY:
             raise
     attempts = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, Unavailable)),
+        before=lambda _state: metrics.retries.inc(),
+        retry=retry_if_exception(_is_worth_another_try),
         wait=wait_random_exponential(multiplier=0.05, max=2),
-        stop=stop_after_delay(patience.total_seconds()),
+        stop=stop_before_delay(left),
         reraise=True,
     )
     answer: Answer = attempts(step)
     return answer
+
+
+def _is_worth_another_try(error: BaseException) -> bool:
+    return isinstance(error, Unavailable) and error.trouble is not Trouble.AWAY
 
 
 class AlreadyOpen(Exception):  # noqa: N818
@@ -248,11 +194,3 @@ def lock_directory(directory: Path) -> IO[str]:
             f"Another jobmill runs on {directory}. Stop it, or set JOBMILL_DATA_DIR to another directory."
         ) from None
     return lock
-
-
-def _microseconds() -> int:
-    return time.time_ns() // 1000
-
-
-def _dumps(value: Any) -> str:
-    return orjson.dumps(value).decode()

@@ -17,8 +17,8 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from models.connection import SESSION_SETTINGS
 from models.database import (
-    SESSION_SETTINGS,
     AlreadyOpen,
     Database,
     connect_postgresql,
@@ -142,7 +142,7 @@ def _cut_every_idle_connection(database: Database, server: PostgresqlServer) -> 
 def test_connections_that_were_cut_while_idle_are_replaced_unnoticed(
     postgresql_database: Database, postgresql_server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.database.TRUSTED_SECONDS", 0)
+    monkeypatch.setattr("models.engines.TRUSTED_SECONDS", 0)
     _cut_every_idle_connection(postgresql_database, postgresql_server)
 
     with postgresql_database.transaction() as one, postgresql_database.transaction() as other:
