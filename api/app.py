@@ -13,13 +13,14 @@ from api import body, catalogue, health, jobs, metrics
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
 from api.services import Services
 from jobs.operate import NoSuchJob
-from models.errors import Unavailable
+from models.errors import Unavailable, Unstorable
 
 log = structlog.get_logger(__name__)
 
 # Visible ASCII; anything else could forge log lines or headers.
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _QUIET = {"/healthz", "/readyz"}
+_METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
 pages = Blueprint("pages", __name__)
 
@@ -37,6 +38,7 @@ def create_app(services: Services) -> Flask:
     app.register_error_handler(Problem, response)
     app.register_error_handler(NoSuchJob, lambda error: response(Problem("not-found", str(error))))
     app.register_error_handler(Unavailable, _unavailable)
+    app.register_error_handler(Unstorable, _unstorable)
     app.register_error_handler(HTTPException, _framework)
     app.register_error_handler(Exception, _broken)
     return app
@@ -62,15 +64,21 @@ def _begin() -> None:
 
 
 def _finish(answer: Response, version: str) -> Response:
-    route = str(request.url_rule) if request.url_rule else "none"
-    metrics.request_seconds.labels(request.method, route, answer.status_code).observe(time.monotonic() - g.began)
     answer.headers["X-Request-Id"] = g.request_id
     answer.headers["Jobmill-Version"] = version
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers.setdefault("Cache-Control", "no-store")
+    _count(answer)
     if request.path not in _QUIET:
         _log(answer)
     return answer
+
+
+def _count(answer: Response) -> None:
+    # Neither a method nor a path is counted as it was sent: anyone may make up as many as he likes.
+    method = request.method if request.method in _METHODS else "other"
+    route = str(request.url_rule) if request.url_rule else "none"
+    metrics.request_seconds.labels(method, route, answer.status_code).observe(time.monotonic() - g.began)
 
 
 def _log(answer: Response) -> None:
@@ -87,9 +95,15 @@ def _log(answer: Response) -> None:
 
 
 def _unavailable(error: Unavailable) -> Response:
-    log.warning("request_without_database", cause=str(error))
+    log.warning("request_without_database", cause=str(error), trouble=error.trouble)
     detail = "The database did not answer. A job that was not answered with 202 may or may not be recorded."
     return response(Problem("unavailable", detail, headers={"Retry-After": "2"}))
+
+
+def _unstorable(error: Unstorable) -> Response:
+    log.warning("request_unstorable", cause=str(error))
+    detail = "One of the values cannot be stored, such as a text with a NUL character or a number out of range."
+    return response(Problem("invalid-request", f"{detail} Nothing was stored."))
 
 
 def _framework(error: HTTPException) -> Response:

@@ -25,8 +25,8 @@ from jobs.scopes import Principal, Scope
 from jobs.submit import plain_words, pointer
 from models.crashpoints import crashpoint
 
-PATIENCE = timedelta(seconds=0.5)
-"""How long a request tries again while the database is away, before it answers 503."""
+PATIENCE = timedelta(seconds=0.3)
+"""How long a request begins again while the database is away; its last try still has to end within the second."""
 
 Made = TypeVar("Made")
 

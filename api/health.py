@@ -1,10 +1,14 @@
-"""Whether this process answers, and whether it can serve: no key needed, nothing told but up or down."""
+"""Whether this process answers, and whether it can serve: no key needed, nothing told but up or down.
+
+Only the database decides about 200 or 503: without the rest jobs are recorded all the same, and none is lost.
+"""
 
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from urllib.parse import urlsplit
 
 import redis
@@ -13,7 +17,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from api.services import Services
-from models.errors import Unavailable
+from models import migrate, worker
+from models.database import Database
+from models.errors import SchemaMismatch, Unavailable
 
 blueprint = Blueprint("health", __name__)
 
@@ -21,6 +27,10 @@ PROBE_SECONDS = 1.0
 DEADLINE_SECONDS = 1.5
 KEPT_SECONDS = 1.0
 """An answer about dependencies is kept this long, so that probing us is no way to load them."""
+
+Checks = Mapping[str, str]
+Probe = Callable[[], Checks]
+_MOTION = ("dispatcher", "workers", "tables")
 
 
 @blueprint.get("/healthz")
@@ -31,7 +41,7 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """Whether requests can be served. Without RabbitMQ or Redis they can: jobs are recorded all the same."""
+    """Whether requests can be served, and what is not as it should be."""
     services: Services = current_app.extensions["jobmill"]
     checks = _kept(services)
     if checks["database"] != "ok":
@@ -40,45 +50,80 @@ def readyz() -> tuple[Response, int]:
     return jsonify(status="degraded" if degraded else "ok", checks=checks), 200
 
 
-def _kept(services: Services) -> Mapping[str, str]:
-    at, checks = services.last_checks
-    if time.monotonic() - at > KEPT_SECONDS:
-        checks = {name: _state(name, probe, services.probing) for name, probe in _probes(services).items()}
-        services.last_checks = (time.monotonic(), checks)
-    return checks
+def _kept(services: Services) -> Checks:
+    """What is known of the dependencies. Whoever asks while another finds out shares that answer."""
+    with services.checking:
+        at, checks = services.last_checks
+        if time.monotonic() - at > KEPT_SECONDS:
+            checks = _look(_probes(services), services.asked)
+            services.last_checks = (time.monotonic(), checks)
+        return checks
 
 
-def _probes(services: Services) -> dict[str, Callable[[], None]]:
-    settings = services.settings
-    probes: dict[str, Callable[[], None]] = {"database": services.database.ping}
+def _look(probes: Mapping[str, Probe], asked: "dict[str, Future[Checks]]") -> Checks:
+    """Ask all at once, so that however many are frozen the answer comes within one deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    for name, probe in probes.items():
+        _ask(name, probe, asked)
+    found: dict[str, str] = {}
+    for name in probes:
+        found |= _answer(name, asked[name], deadline - time.monotonic())
+    return found
+
+
+def _ask(name: str, probe: Probe, asked: "dict[str, Future[Checks]]") -> None:
+    """Ask on a thread: a frozen server keeps whoever asks it. One that has not answered yet is not asked again."""
+    if name in asked and not asked[name].done():
+        return
+    question: Future[Checks] = Future()
+    asked[name] = question
+    threading.Thread(target=_find_out, args=[probe, question], name=f"probe-{name}", daemon=True).start()
+
+
+def _find_out(probe: Probe, question: "Future[Checks]") -> None:
+    try:
+        question.set_result(probe())
+    except (Unavailable, OSError, redis.RedisError) as error:
+        question.set_exception(error)
+
+
+def _answer(name: str, question: "Future[Checks]", within_seconds: float) -> Checks:
+    try:
+        return question.result(max(0.0, within_seconds))
+    except (Unavailable, OSError, redis.RedisError):  # a TimeoutError is an OSError
+        return dict.fromkeys(_MOTION, "unknown") if name == "motion" else {name: "down"}
+
+
+def _probes(services: Services) -> dict[str, Probe]:
+    settings, database = services.settings, services.database
+    probes: dict[str, Probe] = {"database": lambda: _ok("database", database.ping)}
     if settings.rabbitmq_urls:
-        probes["rabbitmq"] = lambda: _any_broker(settings.rabbitmq_urls)
+        probes["rabbitmq"] = lambda: _ok("rabbitmq", lambda: _any_broker(settings.rabbitmq_urls))
     if settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
-        probes["redis"] = lambda: _redis(url)
-    return probes
+        probes["redis"] = lambda: _ok("redis", lambda: _redis(url))
+    return probes | {"motion": lambda: _motion(database)}
 
 
-def _state(name: str, probe: Callable[[], None], probing: dict[str, threading.Thread]) -> str:
-    """Ask on a thread: a frozen server keeps whoever asks it, for longer than whoever asks us will wait."""
-    last = probing.get(name)
-    if last is not None and last.is_alive():
-        return "down"
-    answers: list[str] = []
-    thread = threading.Thread(target=_ask, args=[probe, answers], name=f"probe-{name}", daemon=True)
-    probing[name] = thread
-    thread.start()
-    thread.join(DEADLINE_SECONDS)
-    return answers[0] if answers else "down"
+def _ok(name: str, ping: Callable[[], None]) -> Checks:
+    ping()
+    return {name: "ok"}
 
 
-def _ask(probe: Callable[[], None], answers: list[str]) -> None:
+def _motion(database: Database) -> Checks:
+    """What the rows tell: whether anybody dispatches and works, and whether the tables are those of this release."""
+    with database.reading() as session:
+        dispatched, worked = worker.attended(session)
+    states = ["ok" if dispatched else "down", "ok" if worked else "down", _tables(database)]
+    return dict(zip(_MOTION, states, strict=True))
+
+
+def _tables(database: Database) -> str:
     try:
-        probe()
-    except (Unavailable, OSError, redis.RedisError):
-        answers.append("down")
-    else:
-        answers.append("ok")
+        migrate.require(database)
+    except SchemaMismatch:
+        return "old"
+    return "ok"
 
 
 def _any_broker(urls: tuple[str, ...]) -> None:

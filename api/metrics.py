@@ -1,10 +1,11 @@
-"""What the API counts of itself."""
+"""The counters of the doors."""
 
-from prometheus_client import Histogram
+from prometheus_client import Counter, Histogram
 
 request_seconds = Histogram(
     "jobmill_request_seconds",
-    "Time to answer a request, by method, route and status",
+    "Requests answered, and how long that took, by method, route and status",
     ["method", "route", "status"],
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+problems = Counter("jobmill_problems_total", "Requests answered by a problem, by its code", ["code"])

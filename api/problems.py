@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from flask import Response, g, request
 
+from api import metrics
 from jobs.submit import Fault
 
 
@@ -115,6 +116,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 def response(problem: Problem) -> Response:
     """The problem as an answer."""
     kind = KINDS[problem.code]
+    metrics.problems.labels(problem.code).inc()
     status = problem.status or kind.status
     document: dict[str, Any] = {
         "type": f"/problems/{problem.code}",

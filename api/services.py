@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -19,7 +20,8 @@ from settings import Settings
 class Services:
     """The API's collaborators. `version` is the release that `Jobmill-Version` names.
 
-    `last_checks` is what was last found out about the dependencies, and when by `time.monotonic`.
+    `last_checks` is what was last found out about the dependencies, and when by `time.monotonic`; `asked` are the
+    questions put to them, one to each at a time.
     """
 
     settings: Settings
@@ -28,7 +30,8 @@ class Services:
     doorbell: Doorbell
     version: str
     last_checks: tuple[float, Mapping[str, str]] = (-math.inf, MappingProxyType({}))
-    probing: dict[str, threading.Thread] = field(default_factory=dict)
+    checking: threading.Lock = field(default_factory=threading.Lock)
+    asked: "dict[str, Future[Mapping[str, str]]]" = field(default_factory=dict)
     _pepper: bytes | None = None
 
     def pepper(self, session: Session) -> bytes:

@@ -49,6 +49,11 @@ def full_database(settings: Settings, role: str, pool_size: int, transactions: i
     return database
 
 
+def api_database(settings: Settings, statements: int, transactions: int) -> Database:
+    """PostgreSQL for one process of the API, which asks for nothing yet: it can start while the database is away."""
+    return connect_postgresql(database_url(settings, "api"), "jobmill api", statements, transactions, prompt=True)
+
+
 def embedded_database(settings: Settings, pool_size: int) -> Database:
     """The SQLite file in the data directory."""
     return connect_sqlite(settings.data_dir / DATABASE_FILE, pool_size)

@@ -95,6 +95,7 @@ _EXPECTED: dict[str, type[Failure]] = {
     "jobs.registry.BadJobType": Failure,
     "workers.drift.WrongQueue": Failure,
     "models.errors.Unavailable": Unreachable,
+    "models.errors.Unstorable": Refused,
 }
 
 

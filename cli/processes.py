@@ -77,7 +77,7 @@ def _serve_api(loaded: Settings, listener: "socket | None") -> None:
 
     def make() -> Any:
         metrics_port.serve(listener)
-        own = compose.full_database(loaded, "api", loaded.api_threads + _SPARE_CONNECTIONS, 2 * _SPARE_CONNECTIONS)
+        own = compose.api_database(loaded, loaded.api_threads + _SPARE_CONNECTIONS, 2 * _SPARE_CONNECTIONS)
         return compose.api_app(loaded, own, compose.registry(loaded), compose.doorbell(loaded))
 
     Gunicorn(loaded, make).run()

@@ -29,7 +29,7 @@ HEART_LIMIT_SECONDS = 5.0
 
 # Where whoever asks is to be told within a second that nobody is there.
 PROMPT_POOL_SECONDS = 0.5
-PROMPT_CONNECT_SECONDS = 0.6
+PROMPT_CONNECT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Engines:
 
 class TimedPool(QueuePool):
     """A pool that tells how long one waited for a connection."""
+
+    __module__ = "sqlalchemy.pool"  # so that it logs where its kind does, which is quiet
 
     def connect(self) -> PoolProxiedConnection:
         """A connection, as soon as there is one."""

@@ -18,9 +18,9 @@ from models.errors import Trouble, Unavailable
 
 DOUBT_SECONDS = 0.25
 """A statement without an answer for this long has the server asked."""
-SILENCE_SECONDS = 0.6
+SILENCE_SECONDS = 0.5
 """A server of which nothing was heard for this long, while someone waited, is away."""
-FORGIVING_SECONDS = 0.5
+FORGIVING_SECONDS = 0.3
 """A server that went away just now may be back at once: so long its steps are still tried."""
 TRIAL_SECONDS = 1.0
 """While the server is away, one step is let through this often, should it answer to others than us."""

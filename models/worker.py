@@ -211,6 +211,17 @@ def capacities(session: Session) -> dict[str, Capacity]:
     return totals
 
 
+def attended(session: Session) -> tuple[bool, bool]:
+    """Whether a dispatcher leads, and whether a worker takes jobs."""
+    leads = exists().where(leases.c.expires_at > now())
+    c = workers.c
+    live = exists().where(
+        c.stopped_at.is_(None), c.draining_at.is_(None), c.heartbeat_at > seconds_from_now(-DEAD_AFTER.total_seconds())
+    )
+    dispatched, worked = session.execute(select(leads, live)).one()
+    return bool(dispatched), bool(worked)
+
+
 def forget(session: Session, older_than: timedelta, limit: int) -> int:
     """Delete rows of workers that stopped long ago and run nothing; gives how many."""
     c = workers.c

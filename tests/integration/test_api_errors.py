@@ -2,7 +2,10 @@
 
 import re
 import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +17,9 @@ from api.app import create_app
 from api.endpoint import Call, Reply, endpoint
 from api.problems import KINDS, Problem
 from jobs.scopes import Scope
-from models import moves
+from models import moves, worker
 from models.dialect import POSTGRESQL, SQLITE
+from models.ids import new_id
 from tests.doors import JOBS, Caller, Doors, assert_problem, settings
 from tests.factories import new_job
 
@@ -218,23 +222,81 @@ def test_the_process_answers(doors: Doors):
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
-def test_without_other_services_the_database_is_all_that_is_needed(doors: Doors):
-    answer = Caller(doors, None).get("/readyz")
-    assert (answer.status_code, answer.json) == (200, {"status": "ok", "checks": {"database": "ok"}})
+ATTENDED = {"dispatcher": "ok", "workers": "ok", "tables": "ok"}
+DESERTED = ATTENDED | {"dispatcher": "down", "workers": "down"}
 
 
-def test_a_dead_broker_and_cache_are_told_and_requests_are_served(doors: Doors):
+@pytest.fixture
+def attended(doors: Doors) -> Iterator[None]:
+    """A dispatcher leads, and a worker takes jobs."""
+    dispatcher, hand = new_id(), new_id()
+    with doors.database.transaction() as session:
+        worker.register(session, hand, host="test", pid=1, queues=["default"], threads=1, version="0")
+        worker.lead(session, "dispatcher", dispatcher, timedelta(minutes=1))
+    yield
+    with doors.database.transaction() as session:
+        worker.mark_stopped(session, [hand])
+        worker.resign(session, "dispatcher", dispatcher)
+
+
+def test_without_other_services_the_database_is_all_that_is_needed(doors: Doors, attended: None):
+    answer = Caller(Doors(doors.database), None).get("/readyz")
+    assert (answer.status_code, answer.json) == (200, {"status": "ok", "checks": {"database": "ok"} | ATTENDED})
+
+
+def test_jobs_are_accepted_while_nobody_dispatches_or_works_and_that_is_told(doors: Doors):
+    alone = Doors(doors.database)
+    answer = Caller(alone, None).get("/readyz")
+    assert (answer.status_code, answer.json) == (200, {"status": "degraded", "checks": {"database": "ok"} | DESERTED})
+    alone.caller().submit()
+
+
+def test_a_worker_that_drains_takes_no_jobs(doors: Doors, attended: None):
+    with doors.database.transaction() as session:
+        for drained in worker.list_workers(session):
+            worker.mark_draining(session, drained.id)
+    answer = Caller(Doors(doors.database), None).get("/readyz")
+    assert answer.json["checks"]["workers"] == "down"
+
+
+def test_tables_of_an_older_release_are_told(doors: Doors, attended: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("models.migrate.HEAD", "9999")
+    answer = Caller(Doors(doors.database), None).get("/readyz")
+    assert (answer.status_code, answer.json["status"], answer.json["checks"]["tables"]) == (200, "degraded", "old")
+
+
+def test_many_that_ask_at_once_are_all_told_the_truth(doors: Doors, attended: None):
+    asked = Doors(doors.database)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: Caller(asked, None).get("/readyz").json["status"], range(8)))
+    assert answers == ["ok"] * 8
+
+
+def test_however_many_services_are_mute_the_answer_comes_in_time(doors: Doors):
+    with socket.create_server(("127.0.0.1", 0)) as broker, socket.create_server(("127.0.0.1", 0)) as cache:
+        ports = [mute.getsockname()[1] for mute in (broker, cache)]
+        lame = Doors(
+            doors.database, rabbitmq_url=f"amqp://127.0.0.1:{ports[0]}", redis_url=f"redis://127.0.0.1:{ports[1]}"
+        )
+        began = time.monotonic()
+        answer = Caller(lame, None).get("/readyz")
+    assert time.monotonic() - began < 2
+    assert (answer.json["checks"]["rabbitmq"], answer.json["checks"]["redis"]) == ("down", "down")
+
+
+def test_a_dead_broker_and_cache_are_told_and_requests_are_served(doors: Doors, attended: None):
     lame = Doors(doors.database, rabbitmq_url=NOBODY_LISTENS, redis_url="redis://127.0.0.1:9/0")
     answer = Caller(lame, None).get("/readyz")
     assert answer.status_code == 200
-    assert answer.json == {"status": "degraded", "checks": {"database": "ok", "rabbitmq": "down", "redis": "down"}}
+    found = {"database": "ok", "rabbitmq": "down", "redis": "down"}
+    assert answer.json == {"status": "degraded", "checks": found | ATTENDED}
     lame.caller().submit()
 
 
-def test_living_services_are_told(doors: Doors, rabbitmq_url: str, redis_url: str):
+def test_living_services_are_told(doors: Doors, attended: None, rabbitmq_url: str, redis_url: str):
     well = Doors(doors.database, rabbitmq_url=f"{NOBODY_LISTENS},{rabbitmq_url}", redis_url=redis_url)
     answer = Caller(well, None).get("/readyz")
-    assert answer.json == {"status": "ok", "checks": {"database": "ok", "rabbitmq": "ok", "redis": "ok"}}
+    assert answer.json == {"status": "ok", "checks": {"database": "ok", "rabbitmq": "ok", "redis": "ok"} | ATTENDED}
 
 
 def test_a_broker_that_accepts_and_says_nothing_is_down(doors: Doors):
@@ -244,7 +306,7 @@ def test_a_broker_that_accepts_and_says_nothing_is_down(doors: Doors):
     assert answer.json["checks"]["rabbitmq"] == "down"
 
 
-def test_two_installations_in_one_process_do_not_share_what_they_know_of_their_services(doors: Doors):
+def test_two_installations_in_one_process_do_not_share_what_they_know_of_their_services(doors: Doors, attended: None):
     for _ in range(20):  # the next one may stand where the last one stood in memory
         lame = Doors(doors.database, rabbitmq_url=NOBODY_LISTENS)
         assert Caller(lame, None).get("/readyz").json["status"] == "degraded"
@@ -262,7 +324,11 @@ def test_without_its_database_a_process_answers_and_is_not_ready(doors: Doors, t
     nobody = Caller(cut_off, "jm_someone_" + "x" * 43)
     assert nobody.get("/healthz").status_code == 200
     answer = nobody.get("/readyz")
-    assert (answer.status_code, answer.json) == (503, {"status": "unavailable", "checks": {"database": "down"}})
+    unknown = dict.fromkeys(ATTENDED, "unknown")
+    assert (answer.status_code, answer.json) == (
+        503,
+        {"status": "unavailable", "checks": {"database": "down"} | unknown},
+    )
     refused = nobody.get(JOBS)
     assert_problem(refused, 503, "unavailable")
     assert refused.headers["Retry-After"] == "2"
