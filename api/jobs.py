@@ -26,6 +26,7 @@ from jobs.submit import Origin, Submission
 from models import queries
 from models.crashpoints import crashpoint
 from models.job import Job, NewJob
+from models.metrics import lost_answers
 from models.queries import JobFilter
 from models.states import State
 from settings import QUEUE_NAME
@@ -111,6 +112,8 @@ def submit_job(call: Call) -> Reply:
         raise Problem("not-unique", str(error), extra={"holder": str(error.holder)}) from None
     except submit.TooBusy as error:
         raise Problem("too-busy", str(error), headers={"Retry-After": "1"}) from None
+    if recorded.looked_up and not recorded.replayed:
+        lost_answers.labels("record").inc()
     headers = {"Location": f"/v1/jobs/{recorded.job.id}"} | _polling(recorded.job)
     if recorded.replayed:
         headers["Idempotency-Replayed"] = "true"

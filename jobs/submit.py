@@ -93,10 +93,11 @@ class TooBusy(Refused):
 
 @dataclass(frozen=True)
 class Recorded:
-    """The job, and whether it was there before this request."""
+    """The job, whether it was there before this request, and whether it was looked up rather than recorded now."""
 
     job: Job
     replayed: bool
+    looked_up: bool = False
 
 
 def prepare(asked: Submission, origin: Origin, registry: Registry) -> NewJob:
@@ -136,7 +137,7 @@ def record(session: Session, new: NewJob) -> Recorded:
         if inserted := moves.record(session, [new]):
             return Recorded(inserted[0], replayed=False)
         if found := _found(session, new):
-            return Recorded(found, replayed=found.id != new.id)
+            return Recorded(found, replayed=found.id != new.id, looked_up=True)
     raise TooBusy("The job's unique_key changed hands while it was recorded. Send the same request again.")
 
 

@@ -38,10 +38,13 @@ class Patient(psycopg.Connection[Any]):
 
     limit_seconds = LIMIT_SECONDS
     pulse: Pulse | None = None
+    heard_at = 0.0
+    """When the server last answered on it, of `time.monotonic`."""
 
     def limited(self, seconds: float, pulse: Pulse | None = None) -> Self:
         """Itself, with another limit."""
         self.limit_seconds, self.pulse = seconds, pulse
+        self.heard_at = time.monotonic()
         return self
 
     def wait(self, gen: PQGen[Answer], interval: float = _LOOK_EVERY, timeout: float | None = None) -> Answer:
@@ -65,6 +68,7 @@ class Patient(psycopg.Connection[Any]):
         except StopIteration as end:
             if self.pulse is not None:
                 self.pulse.heard()
+            self.heard_at = time.monotonic()
             answer: Answer = end.value
             return answer
 

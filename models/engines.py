@@ -115,15 +115,15 @@ def _leave_read_only(context: ExceptionContext) -> None:
         context.is_disconnect = True
 
 
-def _refuse_dead(connection: Any, record: Any, _proxy: Any) -> None:
+def _refuse_dead(connection: Patient, _record: Any, _proxy: Any) -> None:
     """Have the pool replace a connection that the server closed while it lay idle.
 
     An idle connection has nothing to read; if it has, that is the server's farewell. SQLAlchemy's own
     pool_pre_ping asks the server instead, at the price of a round trip for each transaction.
     """
-    now, last_used = time.monotonic(), record.info.get("used_at", 0.0)
-    record.info["used_at"] = now
-    if now - last_used < TRUSTED_SECONDS:
+    if connection.pulse is not None and connection.heard_at < connection.pulse.back_at:
+        raise DisconnectionError("the server was away, and may know nothing of this connection any more")
+    if time.monotonic() - connection.heard_at < TRUSTED_SECONDS:
         return  # a step that meets a connection lost this lately is tried again as a whole
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN)

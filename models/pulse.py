@@ -33,6 +33,8 @@ class Pulse:
     def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
         self.heard_at = time.monotonic()
         self.away_since: float | None = None
+        self.back_at = 0.0
+        """When the server answered again after it had been away: connections that were silent since are half-open."""
         self._connect = connect
         self._trial_at = 0.0
         self._doubted_at = 0.0
@@ -54,7 +56,7 @@ class Pulse:
         """The server answered someone."""
         self.heard_at = time.monotonic()
         if self.away_since is not None:
-            self.away_since = None
+            self.away_since, self.back_at = None, self.heard_at
 
     def doubt(self) -> None:
         """Have the server asked, since someone waits or lost a connection; returns at once."""

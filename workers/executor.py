@@ -25,6 +25,7 @@ from models.crashpoints import crashpoint
 from models.database import Database
 from models.doorbell import Doorbell
 from models.job import Ref
+from models.metrics import lost_answers
 from models.moves import Started
 from models.states import Move
 from workers import metrics
@@ -92,7 +93,9 @@ class Executor:
         started = moves.start(session, refs, self.worker_id)
         missing = set(refs) - {job.ref for job in started}
         # A COMMIT whose answer was lost leaves jobs running that nobody runs: they are ours, and are done now.
-        return started + (queries.started_by(session, sorted(missing), self.worker_id) if missing else [])
+        found = queries.started_by(session, sorted(missing), self.worker_id) if missing else []
+        lost_answers.labels(Move.START).inc(len(found))
+        return started + found
 
     def _do_safely(self, job: Started) -> Ticket:
         """Do one job, whose mishap is not to cost the others of its message their turn."""

@@ -14,6 +14,8 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
+LONGEST_PAUSE_WITHOUT_DATABASE = 1.0
+"""When the database is back everything should go on at once; a database that is away is not loaded by being asked."""
 
 
 class Duty(Protocol):
@@ -59,7 +61,8 @@ class Loop:
                 failures = 0
             except Exception as error:  # noqa: BLE001 - a duty must outlive whatever goes wrong in one step
                 failures += 1
-                pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), LONGEST_PAUSE)
+                longest = LONGEST_PAUSE_WITHOUT_DATABASE if isinstance(error, Unavailable) else LONGEST_PAUSE
+                pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), longest)
                 _tell(duty, error, pause)
             if not self.stopping.is_set():
                 wake.wait(pause)

@@ -1,6 +1,8 @@
 """The counters of the motion: everything that happens off the straight path counts on one of them."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
+
+from models.states import Move
 
 moves = Counter("jobmill_moves_total", "Jobs moved, by move", ["move"])
 stale = Counter("jobmill_stale_total", "Moves that found their job gone on, by move", ["move"])
@@ -20,9 +22,20 @@ isolated_crashed = Counter(
     "jobmill_isolated_processes_crashed_total", "Processes of isolated handlers that died at work, by code", ["code"]
 )
 child_deaths = Counter("jobmill_child_deaths_total", "Processes of a worker that died, by cause", ["cause"])
+results_held = Gauge(
+    "jobmill_results_held",
+    "Jobs that are done, and whose ending waits for the database to be there again",
+    multiprocess_mode="livesum",
+)
 handler_seconds = Histogram(
     "jobmill_handler_seconds",
     "Time inside handlers, by type",
     ["type"],
     buckets=(0.005, 0.05, 0.25, 1, 5, 30, 120, 600, 3600),
 )
+
+
+def count(move: Move, asked: int, moved: int) -> None:
+    """So many jobs made a move that was asked of so many; the rest had gone on meanwhile."""
+    moves.labels(move).inc(moved)
+    stale.labels(move).inc(asked - moved)

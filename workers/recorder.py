@@ -7,7 +7,8 @@ statement goes into the next. Every other ending writes history, and is recorded
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -18,17 +19,20 @@ from jobs.outcomes import Failed, Failure, GivenBack, Outcome
 from jobs.retry import RetryPolicy, jitter
 from models import moves, queries
 from models.crashpoints import crashpoint
-from models.database import Database
+from models.database import AS_LONG_AS_IT_TAKES, Database
 from models.errors import Unavailable
 from models.job import Ref
+from models.metrics import lost_answers
 from models.moves import Ending, Started
 from models.states import Move, State
+from workers import metrics
 from workers.decide import Decision, apply, decide
 from workers.desk import DatabaseDesk
 
-# A result is worth waiting for: nothing else can be done while the database is away, and once it is back
-# the lease decides whether the result still counts.
-PATIENCE = timedelta(minutes=2)
+PATIENCE = AS_LONG_AS_IT_TAKES
+"""A result is worth waiting for: while the database is away nobody can take its job's lease either, and once it is
+back the lease decides whether the result still counts. A thread that waits takes no other job, which bounds what is
+held; a worker that stops goes without its results when its grace is over, and their jobs are done again."""
 MOST_AT_ONCE = 500
 HELD_SECONDS = 0.05
 """So long at most a success waits for others to be recorded with it, while its thread goes on with the next job."""
@@ -121,7 +125,8 @@ class Recorder:
     def _succeed(self, some: Sequence[tuple[Ticket, Ending]], patience: timedelta) -> None:
         endings = [ending for _, ending in some]
         if endings:
-            succeeded = self.database.run_single(lambda session: _succeeded(session, endings), patience)
+            with _held(len(endings)):
+                succeeded = self.database.run_single(lambda session: _succeeded(session, endings), patience)
             for ticket, ending in some:
                 ticket.settle(Move.SUCCEED if ending.ref in succeeded else None)
 
@@ -145,11 +150,13 @@ class Recorder:
         """Look again: the COMMIT may have succeeded while its answer was lost. If not, nobody is to blame."""
         states = self.database.run(lambda session: queries.states_of(session, [ref]), PATIENCE)
         if states.get(ref) is State.SUCCEEDED:
+            lost_answers.labels(Move.SUCCEED).inc()
             return Move.SUCCEED
         return GivenBack("the database was lost before the handler's writes were committed")
 
     def _make(self, decision: Decision) -> Move | None:
-        return self.database.run(lambda session: self._apply(session, decision), PATIENCE)
+        with _held(1):
+            return self.database.run(lambda session: self._apply(session, decision), PATIENCE)
 
     def _apply(self, session: Session, decision: Decision) -> Move | None:
         if apply(session, decision, self.actor):
@@ -162,7 +169,20 @@ class Recorder:
             return Move.STOP if stopped else None
         # An earlier try may have been committed and only its answer was lost. The state does not tell: a rescue
         # takes a job to where we would have. But whatever we did is in its history, under our name.
-        return queries.ended_by(session, ref, self.actor)
+        done = queries.ended_by(session, ref, self.actor)
+        if done is not None:
+            lost_answers.labels(done).inc()
+        return done
+
+
+@contextmanager
+def _held(results: int) -> Iterator[None]:
+    """So many results wait to be recorded while the block lasts."""
+    metrics.results_held.inc(results)
+    try:
+        yield
+    finally:
+        metrics.results_held.dec(results)
 
 
 def _succeeded(session: Session, endings: Sequence[Ending]) -> set[Ref]:
@@ -170,7 +190,9 @@ def _succeeded(session: Session, endings: Sequence[Ending]) -> set[Ref]:
     moved = {job.ref for job in moves.succeed(session, endings)}
     missing = [ending.ref for ending in endings if ending.ref not in moved]
     states = queries.states_of(session, missing) if missing else {}
-    return moved | {ref for ref, state in states.items() if state is State.SUCCEEDED}
+    before = {ref for ref, state in states.items() if state is State.SUCCEEDED}
+    lost_answers.labels(Move.SUCCEED).inc(len(before))
+    return moved | before
 
 
 def _fail(some: Sequence[tuple[Ticket, Ending]], error: Exception) -> None:

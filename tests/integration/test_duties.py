@@ -610,9 +610,9 @@ def test_a_term_is_counted_from_before_it_was_asked_for(database: Database, cloc
         def __init__(self) -> None:
             self.__dict__.update(vars(database))
 
-        def transaction(self) -> Any:
+        def heart(self) -> Any:
             clock.now += 4
-            return super().transaction()
+            return super().heart()
 
     leader = Leadership(Slow(), new_id())
     leader.run_once()
@@ -629,7 +629,7 @@ def test_a_database_that_is_away_for_a_moment_ends_no_term(database: Database, c
         def __init__(self) -> None:
             pass
 
-        def transaction(self) -> Any:
+        def heart(self) -> Any:
             raise Unavailable("away")
 
     leader.database = Away()

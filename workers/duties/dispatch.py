@@ -136,7 +136,7 @@ class Dispatch:
         """Claim lane by lane; what was claimed before the database went away is published all the same."""
         claimed: list[Moved] = []
         try:
-            with self.database.single() as session:
+            with self.database.heart() as session:
                 for lane in due:
                     left = wanted - len(claimed)
                     if left > 0:
@@ -159,7 +159,7 @@ class Dispatch:
         if failed:
             metrics.unconfirmed.inc(len(failed))
             released = self.database.run(lambda session: moves.release(session, failed))
-            metrics.moves.labels(Move.RELEASE).inc(len(released))
+            metrics.count(Move.RELEASE, len(failed), len(released))
         return sum(len(message.refs) for message in messages) - len(failed)
 
 

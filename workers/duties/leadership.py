@@ -34,7 +34,7 @@ class Leadership:
     def run_once(self) -> float:
         """Take or renew the lease."""
         asked_at, was_held = time.monotonic(), self.held
-        with self.database.transaction() as session:
+        with self.database.heart() as session:
             leads = worker.lead(session, LEASE, self.holder, TERM)
         self._held_until = asked_at + TERM.total_seconds() if leads else 0.0
         if leads != was_held:
@@ -44,5 +44,5 @@ class Leadership:
     def resign(self) -> None:
         """Let a standby take over at once."""
         self._held_until = 0.0
-        with self.database.transaction() as session:
+        with self.database.heart() as session:
             worker.resign(session, LEASE, self.holder)

@@ -68,7 +68,7 @@ class Reconcile:
             released = moves.release(session, lost) if lost else []
             if young := [ref for ref in kept if ref not in old]:
                 reports.renew_claims(session, young, CLAIM_EXPIRES_AFTER)
+        metrics.count(Move.RELEASE, len(lost), len(released))
         if released:
             crashpoint("reconcile.after_release")
-            metrics.moves.labels(Move.RELEASE).inc(len(released))
             log.warning("messages_were_lost", queue=queue, jobs=len(released))

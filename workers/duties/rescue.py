@@ -53,7 +53,6 @@ class Rescue:
             return EVERY_SECONDS
         rescued, released = self._while_listening()
         metrics.moves.labels(Move.RESCUE).inc(len(rescued))
-        metrics.moves.labels(Move.RELEASE).inc(len(released))
         if rescued or released:
             log.warning("jobs_taken_back", rescued=len(rescued), released=len(released))
         return 0.0 if len(rescued) == BATCH or len(released) == BATCH else EVERY_SECONDS
@@ -73,7 +72,10 @@ class Rescue:
     def _step(self, session: Session) -> tuple[list[Moved], list[Moved]]:
         actor = f"dispatcher:{self.leadership.holder}"
         rescued = [] if self.alone else self._from_the_dead(session, actor)
-        return rescued, moves.release(session, queries.expired_claims(session, BATCH))
+        expired = queries.expired_claims(session, BATCH)
+        released = moves.release(session, expired)
+        metrics.count(Move.RELEASE, len(expired), len(released))
+        return rescued, released
 
     def _from_the_dead(self, session: Session, actor: str) -> list[Moved]:
         silent = worker.silent(session, BATCH) if self._heard_out() else []
@@ -106,6 +108,7 @@ def rescue_from(session: Session, dead: list[UUID], actor: str, cause: str) -> l
         return []
     refs = queries.running_of(session, dead, BATCH)
     rescued = moves.rescue(session, [Ending(ref, error=lost(cause), reason=cause) for ref in refs], actor)
+    metrics.stale.labels(Move.RESCUE).inc(len(refs) - len(rescued))
     if len(refs) < BATCH:
         worker.mark_stopped(session, dead)
     return rescued
