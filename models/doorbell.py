@@ -16,6 +16,8 @@ CHANNEL = "jobmill_due"
 QUIET_SECONDS = 0.005
 """After a ring the next one waits this long, and stands for all that came meanwhile."""
 RECONNECT_SECONDS = 2.0
+STILL_THERE_SECONDS = 10.0
+"""A listener that heard nothing for this long asks whether the server is there: of a lost one it would never hear."""
 
 
 class Doorbell(Protocol):
@@ -74,8 +76,10 @@ def listen(connect: Callable[[], psycopg.Connection[Any]], event: threading.Even
             connection.autocommit = True
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
             event.set()  # what was rung before we listened
-            for _ in connection.notifies():
-                event.set()
+            while True:
+                for _ in connection.notifies(timeout=STILL_THERE_SECONDS):
+                    event.set()
+                connection.execute("SELECT 1")  # what is rung meanwhile is kept for the next round
 
     threading.Thread(target=_forever, args=[hear], name="doorbell-listener", daemon=True).start()
 

@@ -13,8 +13,10 @@ import pytest
 from tests.acceptance.installation import Installation
 from tests.acceptance.installer import Installer
 from tests.acceptance.ledger import Ledger
+from tests.faults.figures import keep
 from tests.faults.postgresql_pair import PostgresqlPair
 
+FAULT = "postgresql-failover"
 JOBS_A_SECOND = 40
 STEADY_SECONDS = 4
 UNTIL_PROMOTED = 1.0
@@ -91,7 +93,7 @@ def ledger(tmp_path: Any) -> Ledger:
 
 @pytest.mark.fault("postgresql-failover", "every process of the primary killed (-9) under load, `pg_ctl promote`")
 def test_the_installation_follows_a_promoted_standby_and_every_acknowledged_job_is_there(
-    full: Installation, pair: PostgresqlPair, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+    full: Installation, pair: PostgresqlPair, ledger: Ledger
 ):
     pids = {name: process.pid for name, process in full.processes.items()}
     load = Load(full, ledger)
@@ -116,11 +118,11 @@ def test_the_installation_follows_a_promoted_standby_and_every_acknowledged_job_
     assert set(rows) == set(load.accepted.values())  # each key made one job
     ended = [entry.job_id for entry in ledger.ends()]
     assert set(ended) == set(rows)
-    with capsys.disabled():
-        print(
-            f"\naccepted {len(rows)}, refused on the way {load.refused}, handler runs {len(ended)}; longest pause "
-            f"{load.longest_pause():.2f} s, first 202 {back:.2f} s after the promotion"
-        )
+    keep(FAULT, "accepted and done", len(rows), "jobs")
+    keep(FAULT, "refused meanwhile with 503", load.refused, "requests")
+    keep(FAULT, "longest pause between two 202s", load.longest_pause(), "s")
+    keep(FAULT, "longest pause between two jobs done", longest_gap(entry.at for entry in ledger.ends()), "s")
+    keep(FAULT, "first 202 after the promotion", back, "s")
     assert load.longest_pause() < LONGEST_PAUSE
     assert {name: process.pid for name, process in full.processes.items()} == pids
     assert all(process.alive for process in full.processes.values())

@@ -1,12 +1,14 @@
 """Transactions, their edges, and what comes out when the database goes away in the middle."""
 
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from models.connection import SESSION_SETTINGS
+from models.connection import CONNECT_TIMEOUT, SESSION_SETTINGS, Connector
 from models.database import (
     AlreadyOpen,
     Database,
@@ -26,11 +28,13 @@ from models.database import (
     lock_directory,
 )
 from models.dialect import now
-from models.errors import Unavailable
+from models.errors import Trouble, Unavailable, Unstorable
 from models.job import Ref, jobs
 from models.states import State
 from tests.conftest import PostgresqlServer
 from tests.factories import job_in, jobs_in, row_of, tenant_id_of
+from tests.proxy import Proxy
+from tests.workbench import counted
 
 NOT_AT_ALL = timedelta(0)
 
@@ -246,6 +250,131 @@ def _raise_priority(session: Session, ref: Ref) -> None:
     session.execute(update(jobs).where(jobs.c.id == ref.id).values(priority=jobs.c.priority + 1))
 
 
+@pytest.mark.fault("postgresql-error-classes", "a session that the server turned read-only, as one of a lost primary")
+def test_a_server_that_does_not_write_any_more_is_left(postgresql_database: Database) -> None:
+    for opened in (postgresql_database.transaction, postgresql_database.single, postgresql_database.heart):
+        with opened() as session:
+            before = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            session.execute(text("SET default_transaction_read_only = on"))
+            session.commit()
+        counted_before = counted("jobmill_database_errors_total", kind="read-only")
+        with pytest.raises(Unavailable), opened() as session:
+            job_in(session, State.QUEUED)
+        assert counted("jobmill_database_errors_total", kind="read-only") == counted_before + 1
+        with opened() as session:
+            assert session.execute(text("SELECT pg_backend_pid()")).scalar_one() != before
+            job_in(session, State.QUEUED)
+
+
+def test_a_step_that_meets_a_read_only_server_is_done_on_the_next_connection(postgresql_database: Database) -> None:
+    with postgresql_database.transaction() as session:
+        session.execute(text("SET default_transaction_read_only = on"))
+
+    postgresql_database.run(partial(job_in, state=State.QUEUED))
+
+    assert _count(postgresql_database) == 1
+
+
+def test_heartbeats_and_claims_have_connections_when_everyone_else_s_are_taken(database_url: str) -> None:
+    with closing(connect_postgresql(database_url, "jobmill-tests", pool_size=1)) as database, ExitStack() as stack:
+        for opened in (database.transaction, database.single):
+            stack.enter_context(opened()).execute(text("SELECT 1"))
+        began = time.monotonic()
+        with database.heart() as session:
+            session.execute(text("SELECT 1"))
+        assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("value", ["a\0b", 2**70], ids=["nul", "huge"])
+def test_a_value_that_no_column_holds_is_unstorable_and_tried_once(
+    postgresql_database: Database, value: str | int
+) -> None:
+    column = {str: "type", int: "max_attempts"}[type(value)]
+    calls = []
+
+    def step(session: Session) -> None:
+        calls.append(1)
+        job_in(session, State.QUEUED, **{column: value})
+
+    with pytest.raises(Unstorable):
+        postgresql_database.run(step)
+    assert (calls, _count(postgresql_database)) == ([1], 0)
+
+
+def test_the_first_try_counts_towards_the_patience(database_url: str) -> None:
+    calls = []
+
+    def slow(_session: Session) -> None:
+        calls.append(1)
+        time.sleep(0.2)
+        raise Unavailable("slow")
+
+    with closing(connect_postgresql(database_url, "jobmill-tests", 1)) as database, pytest.raises(Unavailable):
+        database.run(slow, patience=timedelta(seconds=0.1))
+    assert calls == [1]
+
+
+# Silence
+
+
+def test_a_server_that_says_nothing_is_given_up_when_the_limit_is_over(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.engines.LIMIT_SECONDS", 0.3)
+    proxy = Proxy(database_url)
+    with closing(proxy), closing(connect_postgresql(proxy.url, "jobmill-tests", 1)) as database:
+        database.ping()
+        began = time.monotonic()
+        with proxy.frozen(), pytest.raises(Unavailable):
+            database.run_single(tenant_id_of, patience=NOT_AT_ALL)
+        assert time.monotonic() - began < 2
+        database.run_single(tenant_id_of)
+
+
+def test_a_slow_answer_is_no_silence(database_url: str) -> None:
+    with closing(connect_postgresql(database_url, "jobmill-tests", 1, prompt=True)) as database:
+        with database.single() as session:
+            session.execute(text("SELECT pg_sleep(1.5)"))
+        assert database.pulse is not None
+        assert database.pulse.away_since is None
+
+
+def test_while_the_server_is_silent_who_asks_is_told_at_once(database_url: str, eventually: Callable[..., Any]) -> None:
+    proxy = Proxy(database_url)
+    with closing(proxy), closing(connect_postgresql(proxy.url, "jobmill-tests", 2, prompt=True)) as database:
+        database.run_single(tenant_id_of)
+        took = []
+        with proxy.black_hole():
+            for _ in range(30):
+                began = time.monotonic()
+                with pytest.raises(Unavailable):
+                    database.run_single(tenant_id_of, patience=NOT_AT_ALL)
+                took.append(time.monotonic() - began)
+        assert max(took) < 1
+        assert sorted(took)[len(took) // 2] < 0.05
+        eventually(lambda: _serves(database), within_seconds=5)
+        database.run(tenant_id_of, patience=NOT_AT_ALL)  # not on a connection that is half-open since
+
+
+def _serves(database: Database) -> bool:
+    try:
+        database.run_single(tenant_id_of, patience=NOT_AT_ALL)
+    except Unavailable:
+        return False
+    return True
+
+
+def test_of_several_hosts_the_one_that_served_is_asked_first(database_url: str) -> None:
+    mute = socket.create_server(("127.0.0.1", 0))
+    several = database_url.replace("@", f"@127.0.0.1:{mute.getsockname()[1]},")
+    with closing(mute):
+        connector = Connector(several, "jobmill-tests")
+        connector().close()  # after it waited for the mute one
+        began = time.monotonic()
+        connector().close()
+    assert time.monotonic() - began < CONNECT_TIMEOUT / 2
+
+
 # SQLite
 
 ADDERS, ADDITIONS = 4, 25
@@ -309,6 +438,69 @@ def test_many_that_open_a_new_file_at_once_all_can(tmp_path: Path) -> None:
     with closing(connect_sqlite(tmp_path / "new.db", 8)) as database, ThreadPoolExecutor(8) as threads:
         for ping in [threads.submit(database.ping) for _ in range(8)]:
             ping.result(30)
+
+
+def test_a_full_disk_is_unavailable_and_goes_on_once_there_is_room(sqlite_database: Database) -> None:
+    with sqlite_database.reading() as session:
+        pages = session.execute(text("PRAGMA page_count")).scalar_one()
+    big = {"tags": {"note": "x" * 100_000}}
+
+    def fill(session: Session) -> None:
+        session.execute(text(f"PRAGMA max_page_count = {pages}"))
+        job_in(session, State.QUEUED, **big)
+
+    with pytest.raises(Unavailable) as raised:
+        sqlite_database.run(fill, patience=NOT_AT_ALL)
+    assert raised.value.trouble is Trouble.FULL
+    assert _count(sqlite_database) == 0
+
+    with sqlite_database.transaction() as session:
+        session.execute(text("PRAGMA max_page_count = 1000000"))
+    sqlite_database.run(lambda session: job_in(session, State.QUEUED, **big), patience=NOT_AT_ALL)
+
+
+def test_a_writer_that_finds_another_at_work_for_too_long_is_unavailable(sqlite_database: Database) -> None:
+    path = Path(str(sqlite_database.path))
+    with sqlite_database.transaction() as writer, closing(connect_sqlite(path, 1)) as other:
+        job_in(writer, State.QUEUED)
+        with other.reading() as session:
+            session.connection().exec_driver_sql("PRAGMA busy_timeout=50")
+        with pytest.raises(Unavailable) as raised:
+            other.run(partial(job_in, state=State.QUEUED), patience=NOT_AT_ALL)
+    assert raised.value.trouble is Trouble.CROWDED
+
+
+_COMMIT_FOR_EVER = """
+import sys
+from pathlib import Path
+from models.database import connect_sqlite
+from models.states import State
+from tests.factories import jobs_in
+database = connect_sqlite(Path(sys.argv[1]), 1)
+while True:
+    with database.transaction() as session:
+        jobs_in(session, State.QUEUED, 7)
+    print("committed", flush=True)
+"""
+
+
+@pytest.mark.fault("sqlite-killed", "a process killed (-9) in the middle of its commits, five times")
+def test_a_process_killed_in_its_commits_leaves_a_whole_file_with_all_that_was_committed(sqlite_path: Path) -> None:
+    committed = 0
+    for round_number in range(5):
+        command = [sys.executable, "-c", _COMMIT_FOR_EVER, str(sqlite_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as writer:
+            assert writer.stdout is not None
+            for _ in range(10 + 7 * round_number):
+                assert writer.stdout.readline()
+            writer.kill()
+            committed += 10 + 7 * round_number + len(writer.stdout.readlines())
+
+    with closing(connect_sqlite(sqlite_path, 1)) as database, database.reading() as session:
+        assert session.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
+        found = session.execute(select(func.count()).select_from(jobs)).scalar_one()
+    assert found % 7 == 0
+    assert committed <= found // 7 <= committed + 5  # the last of each may have been committed before it was said
 
 
 # The data directory

@@ -8,7 +8,7 @@ from psycopg import errors as pg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from models.errors import is_transient
+from models.errors import Trouble, is_transient, trouble_of
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 PASSING = [
@@ -130,3 +130,60 @@ def test_an_exhausted_pool_is_tried_again() -> None:
 )
 def test_an_error_that_is_not_the_database_s_is_none_of_ours(error: BaseException) -> None:
     assert not is_transient(error)
+
+
+KINDS = [
+    (pg.SerializationFailure, Trouble.CONFLICT),
+    (pg.DeadlockDetected, Trouble.CONFLICT),
+    (pg.LockNotAvailable, Trouble.TIMEOUT),
+    (pg.QueryCanceled, Trouble.TIMEOUT),
+    (pg.ReadOnlySqlTransaction, Trouble.READ_ONLY),
+    (pg.DiskFull, Trouble.FULL),
+    (pg.TooManyConnections, Trouble.CROWDED),
+    (pg.OutOfMemory, Trouble.CROWDED),
+    (pg.AdminShutdown, Trouble.CONNECTION),  # 57P01
+    (pg.CrashShutdown, Trouble.CONNECTION),  # 57P02
+    (pg.CannotConnectNow, Trouble.CONNECTION),  # 57P03
+    (pg.DatabaseDropped, Trouble.CONNECTION),  # 57P04
+    (pg.IdleSessionTimeout, Trouble.CONNECTION),  # 57P05
+    (pg.ConnectionFailure, Trouble.CONNECTION),
+    (psycopg.OperationalError, Trouble.CONNECTION),
+    (pg.NumericValueOutOfRange, Trouble.VALUE),
+    (pg.UntranslatableCharacter, Trouble.VALUE),
+    (pg.InvalidTextRepresentation, Trouble.VALUE),
+    (psycopg.DataError, Trouble.VALUE),
+    (pg.UniqueViolation, Trouble.BUG),
+    (pg.UndefinedTable, Trouble.BUG),
+    (pg.InFailedSqlTransaction, Trouble.BUG),
+]
+
+
+@pytest.mark.fault("postgresql-error-classes", "errors of each class as the driver raises them")
+@pytest.mark.parametrize(("kind", "trouble"), KINDS)
+def test_each_class_of_errors_of_postgresql_is_told_apart(kind: type[psycopg.Error], trouble: Trouble) -> None:
+    assert trouble_of(_wrapped(kind("x"), psycopg.Error)) is trouble
+
+
+@pytest.mark.parametrize(
+    ("code", "trouble"),
+    [
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, Trouble.CROWDED),
+        (sqlite3.SQLITE_FULL, Trouble.FULL),
+        (sqlite3.SQLITE_READONLY, Trouble.READ_ONLY),
+        (sqlite3.SQLITE_IOERR_WRITE, Trouble.STORAGE),
+        (sqlite3.SQLITE_ERROR, Trouble.BUG),
+    ],
+)
+def test_each_class_of_errors_of_sqlite_is_told_apart(code: int, trouble: Trouble) -> None:
+    assert trouble_of(_sqlite(code)) is trouble
+
+
+def test_a_server_that_turned_read_only_is_told_from_a_connection_that_broke() -> None:
+    dropped = _wrapped(pg.ReadOnlySqlTransaction("x"), psycopg.Error)
+    dropped.connection_invalidated = True  # as the pool is told to
+
+    assert trouble_of(dropped) is Trouble.READ_ONLY
+
+
+def test_what_is_none_of_the_database_s_has_no_kind() -> None:
+    assert trouble_of(ValueError("x")) is None
