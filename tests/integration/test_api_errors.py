@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from flask import Blueprint
+from sqlalchemy import text
 from werkzeug.exceptions import BadRequest, ImATeapot, RequestEntityTooLarge
 
 from api.app import create_app
@@ -19,9 +20,11 @@ from api.problems import KINDS, Problem
 from jobs.scopes import Scope
 from models import moves, worker
 from models.dialect import POSTGRESQL, SQLITE
+from models.errors import Unstorable
 from models.ids import new_id
 from tests.doors import JOBS, Caller, Doors, assert_problem, settings
 from tests.factories import new_job
+from tests.workbench import counted
 
 NOBODY_LISTENS = "amqp://guest:guest@127.0.0.1:9/"
 
@@ -212,6 +215,54 @@ def test_a_token_is_logged_by_its_id_only(caller: Caller, capfd: pytest.CaptureF
     _, key_id, secret = (caller.token or "").split("_", 2)
     assert key_id in logged
     assert secret not in logged
+
+
+def test_a_value_that_cannot_be_stored_is_the_client_s_to_mend(doors: Doors, capfd: pytest.CaptureFixture[str]):
+    app = create_app(doors.services)
+
+    @app.get("/raise")
+    def _raise() -> str:
+        raise Unstorable("The database cannot hold one of the values: DataError")
+
+    problem = assert_problem(app.test_client().get("/raise"), 400, "invalid-request")
+    assert "Nothing was stored" in problem["detail"]
+    assert "Traceback" not in capfd.readouterr().out
+
+
+def test_a_value_that_the_database_refuses_is_a_problem_and_stores_nothing(doors: Doors, caller: Caller):
+    app = create_app(doors.services)
+    extra = Blueprint("refused", __name__)
+
+    @endpoint(extra, "POST", "/refused", scope=Scope.JOBS_WRITE)
+    def _store(call: Call) -> Reply:
+        moves.record(call.session, [new_job(call.session)])
+        call.session.execute(text("SELECT CAST('x' AS integer)"))
+        return Reply({})
+
+    app.register_blueprint(extra)
+    before = doors.count_jobs()
+    answer = app.test_client().post("/refused", headers={"Authorization": f"Bearer {caller.token}"})
+    if doors.database.dialect == POSTGRESQL:  # SQLite makes a 0 of it
+        assert_problem(answer, 400, "invalid-request")
+        assert doors.count_jobs() == before
+
+
+# Counted
+
+
+def test_requests_are_counted_by_route_and_problems_by_code(caller: Caller):
+    def seen(method: str, route: str, status: str) -> float:
+        return counted("jobmill_request_seconds_count", method=method, route=route, status=status)
+
+    before = seen("GET", "/v1/jobs/<job_id>", "404")
+    others = seen("other", "none", "405")
+    missing = counted("jobmill_problems_total", code="not-found")
+    caller.get(f"{JOBS}/one")
+    caller.get(f"{JOBS}/two")
+    caller.request("BREW", JOBS)
+    assert seen("GET", "/v1/jobs/<job_id>", "404") == before + 2
+    assert counted("jobmill_problems_total", code="not-found") == missing + 2
+    assert seen("other", "none", "405") == others + 1
 
 
 # Health
