@@ -4,8 +4,12 @@ from prometheus_client import Counter, Histogram
 
 request_seconds = Histogram(
     "jobmill_request_seconds",
-    "Requests answered, and how long that took, by method, route and status",
+    "Requests answered, and how long that took, by method, route and status. 503: see `/readyz`; 500: see the log",
     ["method", "route", "status"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
-problems = Counter("jobmill_problems_total", "Requests answered by a problem, by its code", ["code"])
+problems = Counter(
+    "jobmill_problems_total",
+    "Requests answered by a problem, by its code. `unavailable`: the database was away; `internal-error`: report it",
+    ["code"],
+)

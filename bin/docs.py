@@ -16,14 +16,15 @@ from annotated_types import Ge, Le
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
 
-from api import metrics as api_metrics
+from api import metrics as doors
 from api.problems import KINDS
 from jobs import registry
 from jobs.registry import JobType
 from jobs.scopes import ROLES, Scope
+from models import metrics as truth
 from models.states import FINAL, MOVES, Move, State
 from settings import Settings
-from workers import metrics
+from workers import metrics as motion
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PART = re.compile(r"(?P<begin><!-- made by bin/docs\.py: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
@@ -166,17 +167,18 @@ def _span(duration: Any) -> str:
 
 
 def metrics_table() -> str:
-    """Every metric of our own."""
-    named = [*vars(metrics).values(), *vars(api_metrics).values()]
-    known = [metric for metric in named if isinstance(metric, MetricWrapperBase)]
-    return table(["metric", "labels", "counts"], map(_metric, known))
+    """Every metric of our own. Its text says first what it counts, then what to do when it moves."""
+    found = [value for module in (motion, truth, doors) for value in vars(module).values()]
+    known = {id(metric): metric for metric in found if isinstance(metric, MetricWrapperBase)}
+    return table(["metric", "labels", "counts", "when it moves"], map(_metric, known.values()))
 
 
 def _metric(metric: MetricWrapperBase) -> list[str]:
     told = next(iter(metric.describe()))
     name = f"{told.name}_total" if told.type == "counter" else told.name
     labels = metric._labelnames  # noqa: SLF001 - the library tells the labels nowhere else
-    return [code(name), ", ".join(map(code, labels)), told.documentation]
+    counts, _, advice = told.documentation.partition(". ")
+    return [code(name), ", ".join(map(code, labels)), counts, advice]
 
 
 def faults_table() -> str:

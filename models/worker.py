@@ -216,7 +216,10 @@ def attended(session: Session) -> tuple[bool, bool]:
     leads = exists().where(leases.c.expires_at > now())
     c = workers.c
     live = exists().where(
-        c.stopped_at.is_(None), c.draining_at.is_(None), c.heartbeat_at > seconds_from_now(-DEAD_AFTER.total_seconds())
+        c.stopped_at.is_(None),
+        c.draining_at.is_(None),
+        c.consuming_at.is_not(None),
+        c.heartbeat_at > seconds_from_now(-DEAD_AFTER.total_seconds()),
     )
     dispatched, worked = session.execute(select(leads, live)).one()
     return bool(dispatched), bool(worked)

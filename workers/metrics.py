@@ -4,27 +4,74 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from models.states import Move
 
-moves = Counter("jobmill_moves_total", "Jobs moved, by move", ["move"])
-stale = Counter("jobmill_stale_total", "Moves that found their job gone on, by move", ["move"])
-duplicates = Counter("jobmill_duplicate_deliveries_total", "Messages for a job that this worker has in hand")
-bad_messages = Counter("jobmill_bad_messages_total", "Messages that were not ours, dead-lettered")
-stale_acknowledgements = Counter("jobmill_stale_acknowledgements_total", "Acknowledgements after a reconnect, dropped")
+moves = Counter(
+    "jobmill_moves_total",
+    "Jobs moved, by move. Watch `rescue`, `bury` and `release`: workers die, jobs fail, messages get lost",
+    ["move"],
+)
+stale = Counter(
+    "jobmill_stale_total",
+    "Moves that found their job gone on, by move. A few after each fault are the guards at work; many say that "
+    "workers freeze for longer than 20 s",
+    ["move"],
+)
+duplicates = Counter(
+    "jobmill_duplicate_deliveries_total",
+    "Messages for a job that this worker has in hand. Harmless; many say that connections to RabbitMQ break",
+)
+bad_messages = Counter(
+    "jobmill_bad_messages_total",
+    "Messages that were not ours, dead-lettered. Find out who publishes to our queues",
+)
+stale_acknowledgements = Counter(
+    "jobmill_stale_acknowledgements_total",
+    "Acknowledgements after a reconnect, dropped. Harmless; many say that connections to RabbitMQ break",
+)
 early_acknowledgements = Counter(
-    "jobmill_early_acknowledgements_total", "Messages acknowledged while still worked on, after ten minutes"
+    "jobmill_early_acknowledgements_total",
+    "Messages acknowledged while still worked on, after ten minutes. As many as there are such long jobs",
 )
-given_back = Counter("jobmill_given_back_total", "Messages given back because no thread was free in time, or to drain")
-wrong_queues = Counter("jobmill_wrong_queues_total", "Times that a queue was found with other arguments than ours")
-unconfirmed = Counter("jobmill_unconfirmed_total", "Messages that the broker did not confirm; their jobs were released")
-step_failures = Counter("jobmill_step_failures_total", "Steps of a duty that failed, by duty", ["duty"])
-interrupts = Counter("jobmill_interrupts_total", "Handlers interrupted, by reason", ["reason"])
-isolated_started = Counter("jobmill_isolated_processes_started_total", "Processes started for isolated handlers")
+given_back = Counter(
+    "jobmill_given_back_total",
+    "Messages given back because no thread was free in time, or to drain. Many: give slow jobs a queue of their own",
+)
+wrong_queues = Counter(
+    "jobmill_wrong_queues_total",
+    "Times that a queue was found with other arguments than ours. The log names it: delete it, the rows refill it",
+)
+unconfirmed = Counter(
+    "jobmill_unconfirmed_total",
+    "Messages that the broker did not confirm; their jobs were released. See whether RabbitMQ is up, blocked or full",
+)
+step_failures = Counter(
+    "jobmill_step_failures_total",
+    "Steps of a duty that failed, by duty. It is tried again; the log says why it failed (`duty_failed`)",
+    ["duty"],
+)
+interrupts = Counter(
+    "jobmill_interrupts_total",
+    "Handlers interrupted, by reason. `TimedOut`: give the type more time, or mend it; `LeaseLost`: as stale moves",
+    ["reason"],
+)
+isolated_started = Counter(
+    "jobmill_isolated_processes_started_total",
+    "Processes started for isolated handlers",
+)
 isolated_crashed = Counter(
-    "jobmill_isolated_processes_crashed_total", "Processes of isolated handlers that died at work, by code", ["code"]
+    "jobmill_isolated_processes_crashed_total",
+    "Processes of isolated handlers that died at work, by code. Look for what the handler does, or give it more memory",
+    ["code"],
 )
-child_deaths = Counter("jobmill_child_deaths_total", "Processes of a worker that died, by cause", ["cause"])
+child_deaths = Counter(
+    "jobmill_child_deaths_total",
+    "Processes of a worker that died, by cause. `oom`: fewer threads or more memory; `overdue`, `silent`, signals: find "
+    "the handler in the log, and isolate its type",
+    ["cause"],
+)
 results_held = Gauge(
     "jobmill_results_held",
-    "Jobs that are done, and whose ending waits for the database to be there again",
+    "Jobs that are done, and whose ending is not recorded yet. For longer than a moment: the database is away; leave "
+    "the workers running, they record everything when it is back",
     multiprocess_mode="livesum",
 )
 handler_seconds = Histogram(
