@@ -150,7 +150,7 @@ class Watchdog:
 
     def _beat(self, *, consuming: bool) -> None:
         if self.beats():
-            with self.database.transaction() as session:
+            with self.database.heart() as session:
                 if not worker.beat(session, self.worker_id, consuming=consuming):
                     self.register(session)
 

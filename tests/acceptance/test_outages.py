@@ -15,6 +15,8 @@ from tests.acceptance.private_services import PrivatePostgresql, PrivateRabbitmq
 
 BACK_WITHIN = 30
 QUICKLY = 1
+LONGER_THAN_SILENCE = 25
+"""Seconds; a worker that has not beaten for 20 is taken for dead."""
 ALL_WELL = dict.fromkeys(["database", "rabbitmq", "redis", "dispatcher", "workers", "tables"], "ok")
 UNKNOWN = dict.fromkeys(ALL_WELL, "unknown")
 
@@ -136,6 +138,27 @@ def test_without_postgresql_clients_are_told_at_once_and_everything_goes_on_when
     deadline = time.monotonic() + BACK_WITHIN
     full.eventually(lambda: ready(full)[0] == 200, BACK_WITHIN)
     for job in (running, delayed, full.submit("ledger.work", ledger.args)):
+        end = full.succeeded(job, deadline - time.monotonic())
+        assert (end["attempt"], end["lost"]) == (1, 0)
+        assert len(ledger.starts(job["id"])) == len(ledger.ends(job["id"])) == 1
+
+
+@pytest.mark.long
+def test_an_outage_that_outlasts_every_heartbeat_makes_nobody_look_dead(
+    undisturbed: Installation, postgresql: PrivatePostgresql, ledger: Ledger
+):
+    full = undisturbed
+    running = [full.submit("ledger.work", ledger.gated_args) for _ in range(2)]
+    full.eventually(lambda: len(ledger.starts()) == len(running))
+    postgresql.stop()
+    time.sleep(LONGER_THAN_SILENCE)
+    ledger.open_gate()
+    full.eventually(lambda: len(ledger.ends()) == len(running))  # their results wait
+    time.sleep(1)
+    postgresql.start()
+    deadline = time.monotonic() + BACK_WITHIN
+    full.eventually(lambda: ready(full)[0] == 200)
+    for job in [*running, full.submit("ledger.work", ledger.args)]:
         end = full.succeeded(job, deadline - time.monotonic())
         assert (end["attempt"], end["lost"]) == (1, 0)
         assert len(ledger.starts(job["id"])) == len(ledger.ends(job["id"])) == 1
