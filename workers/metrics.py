@@ -64,8 +64,8 @@ isolated_crashed = Counter(
 )
 child_deaths = Counter(
     "jobmill_child_deaths_total",
-    "Processes of a worker that died, by cause. `oom`: fewer threads or more memory; `overdue`, `silent`, signals: find "
-    "the handler in the log, and isolate its type",
+    "Processes of a worker that died, by cause. `oom`: fewer threads or more memory; `overdue`, `silent`, signals: "
+    "find the handler in the log, and isolate its type",
     ["cause"],
 )
 results_held = Gauge(

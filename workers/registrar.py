@@ -132,7 +132,7 @@ class Registrar:
         if now < self._beat_due and self._written.issuperset(living):
             return
         if living:
-            with self.database.transaction() as session:
+            with self.database.heart() as session:
                 for child in living:
                     if not worker.beat(session, child.worker_id, consuming=child.consuming):
                         self.register(session, child)
