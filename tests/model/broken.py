@@ -108,14 +108,14 @@ VARIANTS = [
     Variant(
         "a start whose answer was lost is not found",
         executor.Executor._start_or_find,
-        "return started + (",
-        "return started + [] and (",
+        "return started + found",
+        "return started",
     ),
     Variant(
         "an end whose answer was lost is taken for stale",
         recorder.Recorder._apply,
-        "return queries.ended_by(session, ref, self.actor)",
-        "return None",
+        "done = queries.ended_by(session, ref, self.actor)",
+        "done = None",
     ),
     Variant("another's end is taken for one's own", queries.ended_by, ", c.actor == actor", ""),
     Variant(

@@ -230,7 +230,7 @@ class Reference:
             return replace(row, state=State.CANCELLED, finished_at=self.now)
         if row.lost >= LOSSES_UNTIL_DEAD:
             return replace(row, state=State.DEAD, error=error, finished_at=self.now)
-        return row.back_in_the_queue(due_at=self.now)
+        return row.back_in_the_queue(error=error, due_at=self.now)
 
     def _put_back(
         self, run: Started, move: Move, actor: str, change: Callable[[Row], Row], error: Any = None

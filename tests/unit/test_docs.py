@@ -20,7 +20,7 @@ DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [*sorted(ROOT.glob("*.md")), *DOCS]
 
 # Read by commands, tests and the loading of settings itself, so no settings of a process.
-OTHER_VARIABLES = {"JOBMILL_URL", "JOBMILL_API_KEY", "JOBMILL_SECRETS_DIR"} | {
+OTHER_VARIABLES = {"JOBMILL_URL", "JOBMILL_API_KEY", "JOBMILL_SECRETS_DIR", "JOBMILL_MODEL_EXAMPLES"} | {
     f"JOBMILL_TEST_{service}_URL" for service in ("DATABASE", "RABBITMQ", "REDIS")
 }
 VARIABLES = {str(field.validation_alias) for field in Settings.model_fields.values()} | OTHER_VARIABLES
