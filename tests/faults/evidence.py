@@ -113,7 +113,9 @@ def gather(
     installation: Installation, ledger: Ledger, submitted: Sequence[Mapping[str, Any]], **known: Any
 ) -> Evidence:
     """Look everywhere. `known` is what only the test knows: faults, before, samples, outages."""
-    answers = [installation.client.get(path).text for path in ("/readyz", "/v1/workers", "/v1/job-types", "/v1/jobs")]
+    # Not the jobs: whoever may read one may read its arguments, and secrets are planted there.
+    asked = ["/readyz", "/v1/workers", "/v1/job-types", *(f"/v1/jobs/{job['id']}/events" for job in submitted[:20])]
+    answers = [installation.client.get(path).text for path in asked]
     return Evidence(
         submitted=[job["id"] for job in submitted],
         accepted=frozenset(job["id"] for job in installation.accepted),
