@@ -28,11 +28,12 @@ RECONNECT_SECONDS = 1.0
 
 
 class _Batch:
-    """Messages sent together; `done` is set when nothing about them is open any more."""
+    """Messages sent together; `answered` says if anything came back, `done` is set when nothing is open any more."""
 
     def __init__(self, size: int) -> None:
         self.confirmed = [False] * size
         self.open = size
+        self.answered = False
         self.done = threading.Event()
 
     def settle(self, index: int, *, confirmed: bool) -> None:
@@ -58,6 +59,8 @@ class Publisher:
         self.gate = threading.Lock()
         self.connection: pika.SelectConnection | None = None
         self.channel: Channel | None = None
+        """The one to publish on, once it confirms; `opened` from when it was opened."""
+        self.opened: Channel | None = None
         self.blocked = False
         self.shunned = Shunned()
         self.calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -85,7 +88,7 @@ class Publisher:
         """Send all and wait for the confirms; what is not confirmed in time counts as not confirmed."""
         batch = _Batch(len(envelopes))
         if envelopes and self._call(lambda: self._send(batch, envelopes)) and not batch.done.wait(self.timeout):
-            self._call(lambda: self._disown(batch))
+            self._call(lambda: self._miss(batch))
         return list(batch.confirmed)
 
     def depths(self, queues: Iterable[str]) -> dict[str, int]:
@@ -93,8 +96,8 @@ class Publisher:
         names = list(queues)
         found: dict[str, int] = {}
         batch = _Batch(len(names))
-        if names and self._call(lambda: self._ask(batch, names, found)):
-            batch.done.wait(self.timeout)
+        if names and self._call(lambda: self._ask(batch, names, found)) and not batch.done.wait(self.timeout):
+            self._call(lambda: self._miss(batch))
         return dict(found)
 
     def _call(self, function: Callable[[], object]) -> bool:
@@ -168,9 +171,12 @@ class Publisher:
         connection.ioloop.stop()
 
     def _on_channel(self, channel: Channel) -> None:
+        self.opened = channel
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_return_callback(self._on_return)
-        channel.confirm_delivery(self._on_confirm, callback=lambda _frame: self._on_ready(channel))
+        channel.confirm_delivery(
+            lambda frame: self._on_confirm(channel, frame), callback=lambda _frame: self._on_ready(channel)
+        )
 
     def _on_ready(self, channel: Channel) -> None:
         self._forget()
@@ -178,7 +184,20 @@ class Publisher:
         self.blocked = False
         log.info("publisher_connected")
 
+    def _change_channel(self) -> None:
+        """Open another channel: in a cluster one can wait for a dead leader of a queue, and answer nobody meanwhile."""
+        silent, self.opened = self.opened, None
+        if self.connection is None or self.channel is None or silent is None:
+            return
+        log.warning("publisher_channel_silent")
+        self._lose_channel()
+        if silent.is_open:
+            silent.close()
+        self.connection.channel(on_open_callback=self._on_channel)
+
     def _on_channel_closed(self, channel: Channel, reason: BaseException) -> None:
+        if channel is not self.opened:
+            return
         if wrong := wrong_queue(reason):
             self.shunned.failed(wrong, time.monotonic())
         elif not self.stopping.is_set():
@@ -227,14 +246,16 @@ class Publisher:
             self.declared.add(name)
             topology.declare(channel, name)
 
-    def _on_return(self, _channel: Channel, _method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
+    def _on_return(self, channel: Channel, _method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
         """No such queue: the return comes before its confirm, which must not count."""
         tag = int(properties.message_id)
-        if tag in self.pending:
+        if channel is self.channel and tag in self.pending:
             self.returned.add(tag)
         self.declared.clear()
 
-    def _on_confirm(self, frame: Any) -> None:
+    def _on_confirm(self, channel: Channel, frame: Any) -> None:
+        if channel is not self.channel:
+            return  # each channel counts from 1
         crashpoint("dispatch.mid_batch")
         method = frame.method
         acknowledged = isinstance(method, pika.spec.Basic.Ack)
@@ -248,10 +269,13 @@ class Publisher:
     def _settle(self, tag: int, *, confirmed: bool) -> None:
         if tag in self.pending:
             batch, index = self.pending.pop(tag)
+            batch.answered = True
             batch.settle(index, confirmed=confirmed)
 
-    def _disown(self, batch: _Batch) -> None:
+    def _miss(self, batch: _Batch) -> None:
         """Nobody waits for these any more; a broker that never confirms must not fill our memory with them."""
+        if not batch.answered:
+            self._change_channel()
         self.pending = {tag: sent for tag, sent in self.pending.items() if sent[0] is not batch}
         self.returned.intersection_update(self.pending)
 
@@ -271,6 +295,7 @@ class Publisher:
     def _depth_taker(self, batch: _Batch, index: int, asked_for: str, found: dict[str, int]) -> Callable[[Any], None]:
         def take(frame: Any) -> None:
             found[asked_for] = frame.method.message_count
+            batch.answered = True
             batch.settle(index, confirmed=True)
             self.shunned.worked(topology.queue_name(self.prefix, asked_for))
 

@@ -236,12 +236,43 @@ def test_a_frozen_broker_costs_the_timeout_and_no_more(
     with proxy.frozen():
         began = time.monotonic()
         assert publisher.publish(envelopes(5)) == [False] * 5
+        assert 0.4 < time.monotonic() - began < 1 + PROMPTLY
+        eventually(lambda: not publisher.connected)  # it opens another channel, and nothing is claimed meanwhile
         assert publisher.depths(["default"]) == {}
-        assert 0.9 < time.monotonic() - began < 2 + PROMPTLY
-        eventually(lambda: not publisher.pending)  # nor does it cost memory
+        assert not publisher.pending  # nor does it cost memory
+    eventually(lambda: publisher.connected)
     # The late confirms belong to the batch that was given up, not to the next.
     assert publisher.publish(envelopes(5)) == [True] * 5
     assert publisher.depths(["default"]) == {"default": 11}
+
+
+def test_late_confirms_of_a_channel_that_was_given_up_confirm_nothing_else(
+    publishers: Callable[..., Publisher], proxy: Proxy, channel: Any, queue_prefix: str, eventually: Callable[..., Any]
+):
+    publisher = publishers(proxy.url, timeout=0.3)
+    publisher.publish(envelopes(1))
+    for turn in range(1, 6):
+        with proxy.frozen():
+            assert publisher.publish(envelopes(20)) == [False] * 20
+        eventually(lambda: publisher.connected)
+        channel.queue_delete(f"{queue_prefix}.default")  # so that none of these can be confirmed
+        publisher.connection.ioloop.add_callback_threadsafe(  # type: ignore[union-attr]
+            lambda: publisher.declared.add(f"{queue_prefix}.default")
+        )
+        assert publisher.publish(envelopes(5)) == [False] * 5, turn
+        eventually(lambda: publisher.publish(envelopes(5)) == [True] * 5)  # making a queue may take longer than that
+
+
+def test_a_question_for_depths_that_nobody_answers_is_a_reason_for_another_channel(
+    publishers: Callable[..., Publisher], proxy: Proxy, eventually: Callable[..., Any]
+):
+    publisher = publishers(proxy.url, timeout=0.3)
+    first = publisher.channel
+    with proxy.frozen():
+        assert publisher.depths(["default"]) == {}
+        eventually(lambda: not publisher.connected)
+    eventually(lambda: publisher.depths(["default"]) == {"default": 0})
+    assert publisher.channel is not first
 
 
 def test_a_lost_connection_answers_a_question_for_depths_at_once(
