@@ -21,6 +21,7 @@ from pika.exceptions import ConsumerCancelled
 from workers import flow, metrics, topology
 from workers.flow import Flow
 from workers.messages import BadMessage, decode, dramatiq_message
+from workers.silence import Silence
 
 if TYPE_CHECKING:
     from workers.broker import JobmillBroker
@@ -71,6 +72,7 @@ class JobmillConsumer(_RabbitmqConsumer):
         self.waiting: deque[Waiting] = deque()
         self.in_hand: dict[int, float] = {}
         """Tags of what threads work on and nobody answered, by when it was begun, oldest first."""
+        self.silence = Silence(time.monotonic())
         self.parameters, self.connection = broker.connect()
         try:
             self.channel = self.connection.channel()
@@ -134,6 +136,7 @@ class JobmillConsumer(_RabbitmqConsumer):
                 return self._begin()
             if self._adjusted(time.monotonic()):
                 return None
+            self._doubt(time.monotonic())
         self._wait()
         return None
 
@@ -155,7 +158,18 @@ class JobmillConsumer(_RabbitmqConsumer):
             self._take_in(method.delivery_tag, body)
         raise ConsumerCancelled
 
+    def _doubt(self, now: float) -> None:
+        """Give this consumer up if RabbitMQ has messages and room for them, and delivers none."""
+        if self.waiting or len(self.delivered) >= self.window:
+            self.silence.broken(now)
+        elif self.silence.asks(now):
+            queue = self.channel.queue_declare(self.queue_name, passive=True)
+            if self.silence.is_deaf(queue.method.message_count, now):
+                metrics.deaf_consumers.inc()
+                raise ConsumerCancelled
+
     def _take_in(self, tag: int, body: bytes) -> None:
+        self.silence.broken(time.monotonic())
         try:
             refs = decode(body)
         except BadMessage:

@@ -39,6 +39,10 @@ wrong_queues = Counter(
     "jobmill_wrong_queues_total",
     "Times that a queue was found with other arguments than ours. The log names it: delete it, the rows refill it",
 )
+deaf_consumers = Counter(
+    "jobmill_deaf_consumers_total",
+    "Consumers made anew because RabbitMQ had messages for them and delivered none. Was a queue deleted under load?",
+)
 unconfirmed = Counter(
     "jobmill_unconfirmed_total",
     "Messages that the broker did not confirm; their jobs were released. See whether RabbitMQ is up, blocked or full",

@@ -17,6 +17,7 @@ from typing import Any
 
 import pika
 import pika.exceptions
+import psutil
 import psycopg
 import pytest
 
@@ -109,18 +110,44 @@ class PrivateRabbitmq(PrivateService):
             pytest.fail(f"There is no {server}. As root: apt-get install rabbitmq-server", pytrace=False)
         self._run([str(server)], self._answers, env=self.environment)
 
+    def kill(self) -> None:
+        """End it as a power cut does: the script that was started, and the server that it started."""
+        assert self.process is not None
+        ended = [psutil.Process(pid) for pid in self.pids]
+        for process in reversed(ended):
+            process.kill()
+        self.process.wait(END_SECONDS)
+        psutil.wait_procs(ended, END_SECONDS)
+
+    @property
+    def pids(self) -> list[int]:
+        """The script and all that it started; its server is the one whose name begins with `beam`."""
+        assert self.process is not None
+        started = psutil.Process(self.process.pid)
+        return [started.pid, *(child.pid for child in started.children(recursive=True))]
+
     def wipe(self) -> None:
         """Make it forget every queue and message, while it runs."""
         for step in ("stop_app", "reset", "start_app"):
-            subprocess.run(
-                [f"{RABBITMQ}/rabbitmqctl", "--quiet", step],
-                env=self.environment,
-                cwd=self.folder,
-                capture_output=True,
-                timeout=READY_SECONDS,
-                check=True,
-            )
+            self.control(step)
         self.eventually(self._answers, READY_SECONDS)
+
+    def control(self, *words: str) -> str:
+        """Have rabbitmqctl do something with this node; gives what it says."""
+        done = self._command("rabbitmqctl", *words)
+        done.check_returncode()
+        return done.stdout
+
+    def _command(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [f"{RABBITMQ}/{program}", "--quiet", *words],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=READY_SECONDS,
+            check=False,
+        )
 
     def _answers(self) -> bool:
         try:

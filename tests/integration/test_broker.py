@@ -21,7 +21,7 @@ from models.ids import new_id
 from models.job import Ref
 from tests.proxy import Proxy
 from workers import consumer as consumer_module
-from workers import flow, topology
+from workers import flow, silence, topology
 from workers.broker import JobmillBroker
 from workers.consumer import JobmillConsumer
 from workers.messages import ACTOR, encode
@@ -342,6 +342,22 @@ def test_a_queue_that_is_deleted_is_made_anew_by_the_next_consumer(
     again = consumers(broker)
     publish(body())
     assert message_of(again)
+
+
+def test_a_consumer_that_rabbitmq_forgot_without_a_word_is_given_up_and_counted(
+    consumers: Callable[..., JobmillConsumer], publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(silence, "ASKED_AFTER", timedelta(seconds=0.2))
+    consumer, before = consumers(), counted("jobmill_deaf_consumers_total")
+    settle(consumer, looks=5)  # a quiet queue is no reason
+    (tag,) = consumer.channel.consumer_tags
+    consumer.channel._impl.basic_cancel(tag)  # behind the back of whoever consumes
+    settle(consumer)
+    publish(body())
+    with pytest.raises(ConnectionClosed):
+        settle(consumer, looks=50)
+    assert counted("jobmill_deaf_consumers_total") - before == 1
+    assert message_of(consumers())
 
 
 def test_a_broken_connection_is_told_as_dramatiq_expects_it(

@@ -28,7 +28,7 @@ def test_names_carry_the_installations_prefix():
 @pytest.mark.parametrize("url", ["amqp://guest:guest@mq1:5673/%2F", "amqp://mq1/%2F?heartbeat=0&socket_timeout=9999"])
 def test_every_wait_for_a_broker_is_bounded_whatever_the_url_says(url):
     parameters = topology.connection_parameters(url, "jobmill tests")
-    assert parameters.heartbeat == 30
+    assert parameters.heartbeat == 5
     assert parameters.blocked_connection_timeout == 10
     assert parameters.socket_timeout == 5
     assert parameters.stack_timeout == 8
