@@ -77,7 +77,8 @@ def _serve_api(loaded: Settings, listener: "socket | None") -> None:
 
     def make() -> Any:
         metrics_port.serve(listener)
-        own = compose.api_database(loaded, loaded.api_threads + _SPARE_CONNECTIONS, 2 * _SPARE_CONNECTIONS)
+        # Half as many for transactions: requests that wait for a lock in one leave threads to the others.
+        own = compose.api_database(loaded, loaded.api_threads + _SPARE_CONNECTIONS, max(2, loaded.api_threads // 2))
         return compose.api_app(loaded, own, compose.registry(loaded), compose.doorbell(loaded))
 
     Gunicorn(loaded, make).run()

@@ -20,8 +20,6 @@ DOUBT_SECONDS = 0.25
 """A statement without an answer for this long has the server asked."""
 SILENCE_SECONDS = 0.5
 """A server of which nothing was heard for this long, while someone waited, is away."""
-FORGIVING_SECONDS = 0.3
-"""A server that went away just now may be back at once: so long its steps are still tried."""
 TRIAL_SECONDS = 1.0
 """While the server is away, one step is let through this often, should it answer to others than us."""
 AGAIN_SECONDS = 0.1
@@ -74,8 +72,8 @@ class Pulse:
 
     def admit(self) -> None:
         """Let a step begin, or raise Unavailable at once while the server is known to be away."""
-        since, now = self.away_since, time.monotonic()
-        if since is None or now - since < FORGIVING_SECONDS:
+        now = time.monotonic()
+        if self.away_since is None:
             return
         if now - self._trial_at < TRIAL_SECONDS:
             raise Unavailable("The database has not answered for a while.", Trouble.AWAY)
@@ -90,7 +88,7 @@ class Pulse:
 
     def _lost(self) -> None:
         if self.away_since is None:
-            self.away_since = time.monotonic()
+            self.away_since = self._trial_at = time.monotonic()
             metrics.losses.inc()
 
     def _run(self) -> None:
