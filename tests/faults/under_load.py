@@ -8,7 +8,6 @@ from tests.acceptance.installation import Installation
 from tests.acceptance.ledger import Entry, Ledger
 from tests.faults import figures
 from tests.faults.crashing import family
-from tests.faults.evidence import usage
 from tests.faults.health import HealthWatch, Outage
 from tests.faults.invariants import HEALTH_LAG_SECONDS, RECOVERY_SECONDS, check
 from tests.faults.load import Load
@@ -98,7 +97,6 @@ def under_load(
     Every invariant is looked at in the end; `repeats` is how often the fault may have made a handler run again. No
     process may have been replaced.
     """
-    held = usage(installation)
     pids = {name: family(process) for name, process in installation.processes.items()}
     with HealthWatch(installation.address) as watch, Load(installation, "fault.quick", ledger.args, rate=rate) as load:
         trial = Trial(installation, ledger, load, watch)
@@ -112,7 +110,6 @@ def under_load(
         load.accepted,
         lifted_at=trial.lifted_at,
         faults=repeats,
-        before=held,
         watch=watch,
         outages=trial.outages,
     )
