@@ -1,4 +1,5 @@
-"""A RabbitMQ and a PostgreSQL of the tests' own, from the installed programs, to be stopped, wiped and started again.
+"""A RabbitMQ, a PostgreSQL and a Redis of the tests' own, from the installed programs, to be
+stopped, wiped and started again.
 
 Each has its own ports, data and home in a folder of its own. The services that other tests share stay as they are.
 """
@@ -20,6 +21,7 @@ import pika.exceptions
 import psutil
 import psycopg
 import pytest
+import redis
 
 from tests.acceptance.process import free_port
 
@@ -200,3 +202,25 @@ class PrivatePostgresql(PrivateService):
         except psycopg.OperationalError:
             return False
         return True
+
+
+class PrivateRedis(PrivateService):
+    """A Redis that keeps nothing on disk: it is empty after each start."""
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.fail("There is no redis-server. As root: apt-get install redis-server", pytrace=False)
+        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._run([program, *words, "--dir", str(self.folder)], self._answers)
+
+    def _answers(self) -> bool:
+        with redis.Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False

@@ -54,6 +54,12 @@ class Hungry(Failing):
     megabytes: int = 4096
 
 
+class Paying(Failing):
+    """How long its transaction stays open."""
+
+    seconds: float = 0.0
+
+
 class Done(BaseModel):
     """The run that did it."""
 
@@ -170,13 +176,14 @@ def never(args: Gated, context: Context) -> Done:
 
 
 @job("fault.pay", retry=QUICKLY, timeout=timedelta(seconds=60))
-def pay(args: Failing, context: Context) -> Done:
+def pay(args: Paying, context: Context) -> Done:
     """Writes into a table of the user's own, in the transaction of the job's success."""
     wrong = _goes_wrong(args, context)
     context.session.execute(
         text("INSERT INTO fault_payments (job_id, attempt, lease) VALUES (:job_id, :attempt, :lease)"),
         {"job_id": str(context.job_id), "attempt": context.attempt, "lease": context.lease},
     )
+    context.wait(args.seconds)
     if wrong:
         raise ConnectionError("the bank hung up")
     return _done(args, context)

@@ -16,7 +16,7 @@ from tests.acceptance.installation import Installation
 
 PASSING = {429, 503}
 IN_USE = "idempotency-key-in-use"
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 100.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 
 Json = dict[str, Any]

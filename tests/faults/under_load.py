@@ -22,8 +22,11 @@ SETTLING_SECONDS = 30
 class Trial:
     """One fault: the load while it lasts, and the moments that count. `lifted_at` is set when the fault has ended."""
 
-    def __init__(self, installation: Installation, ledger: Ledger, load: Load, watch: HealthWatch) -> None:
+    def __init__(
+        self, installation: Installation, ledger: Ledger, load: Load, watch: HealthWatch, window: float
+    ) -> None:
         self.installation, self.ledger, self.load, self.watch = installation, ledger, load, watch
+        self._window = window
         self.outages: list[Outage] = []
         self.lifted_at = 0.0
         self.pace_before = 0.0
@@ -36,7 +39,8 @@ class Trial:
         since = time.monotonic()
         yield
         self.installation.eventually(lambda: self.watch.samples[-1].at > since + HEALTH_LAG_SECONDS)
-        self.outages.append(Outage(dependency, since, time.monotonic()))
+        # The last that was answered by now: one that is still waiting may rightly be told that it is back.
+        self.outages.append(Outage(dependency, since, self.watch.samples[-1].at))
 
     def submit_until(self, how_many: int) -> None:
         """Wait until so many jobs more have been accepted."""
@@ -81,25 +85,32 @@ class Trial:
     def _pace_since(self, since: float) -> float:
         """Jobs ended a second over the last seconds; 0 while some of those lie before `since`."""
         until = time.monotonic()
-        begin = until - WINDOW_SECONDS
+        begin = until - self._window
         ends = [entry.at for entry in self.ledger.ends()]
         if begin < max(since, min(ends, default=until)):
             return 0.0
-        return sum(begin < at <= until for at in ends) / WINDOW_SECONDS
+        return sum(begin < at <= until for at in ends) / self._window
 
 
 @contextmanager
 def under_load(
-    installation: Installation, ledger: Ledger, fault: str, *, rate: float = RATE, repeats: int = 0
+    installation: Installation,
+    ledger: Ledger,
+    fault: str,
+    *,
+    rate: float = RATE,
+    repeats: int = 0,
+    window: float = WINDOW_SECONDS,
 ) -> Iterator[Trial]:
     """Provoke and lift a fault in the block: the load is steady before it, and must be as quick soon afterwards.
 
+    The pace is that of so many seconds: the shorter the `window`, the sooner it is known, and the less surely.
     Every invariant is looked at in the end; `repeats` is how often the fault may have made a handler run again. No
     process may have been replaced.
     """
     pids = {name: family(process) for name, process in installation.processes.items()}
     with HealthWatch(installation.address) as watch, Load(installation, "fault.quick", ledger.args, rate=rate) as load:
-        trial = Trial(installation, ledger, load, watch)
+        trial = Trial(installation, ledger, load, watch, window)
         trial.settle_in()
         yield trial
         trial.lifted_at = time.monotonic()
