@@ -25,7 +25,7 @@ from workers.topology import queue_name
 RATE = 20
 STILL_ON_BROKER_SECONDS = 2.0
 BACK_WITHIN = 30.0
-LEADS_WITHIN = 15.0
+LEADS_WITHIN = 12.0
 """What docs/operate.md promises of a standby."""
 A_FEW = 3000
 WATCHED_SECONDS = 4.0
