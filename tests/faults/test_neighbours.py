@@ -8,9 +8,9 @@ import pytest
 from tests.acceptance.installation import Full, Installation, Json
 from tests.acceptance.ledger import Ledger
 from tests.faults.conftest import Install
-from tests.faults.fault_jobs import MEGABYTE
 from tests.faults.invariants import check
 
+MEGABYTE = 1024 * 1024
 PROCESSES, THREADS = 2, 4
 NEIGHBOURS = 6
 """More than one process can hold, so that some share the culprit's and some do not."""
