@@ -145,8 +145,8 @@ def processes_to_boot(full: Installation, folder: Path, mark: str) -> list[Proce
     return [Process(name, settings=alone.get(name, full.settings) | more, folder=folder) for name, more in own.items()]
 
 
-@pytest.mark.fault("sigterm-at-boot", "SIGTERM to api, dispatcher, worker and up at four moments of their start")
-@pytest.mark.parametrize("after", [0.2, 0.7, 1.3, 2.2])
+@pytest.mark.fault("sigterm-at-boot", "SIGTERM to api, dispatcher, worker and up at two moments of their start")
+@pytest.mark.parametrize("after", [0.4, 1.3])
 def test_a_signal_at_boot_leaves_nothing_behind(
     after: float, full: Installation, ledger: Ledger, tmp_path: Path, mark: str
 ):
@@ -154,8 +154,8 @@ def test_a_signal_at_boot_leaves_nothing_behind(
 
 
 @pytest.mark.long
-@pytest.mark.fault("sigterm-at-boot", "the same at every tenth of a second of the first four")
-@pytest.mark.parametrize("after", [tenths / 10 for tenths in range(1, 40)])
+@pytest.mark.fault("sigterm-at-boot", "the same at every fifth of a second of the first four")
+@pytest.mark.parametrize("after", [fifths / 5 for fifths in range(1, 21)])
 def test_a_signal_at_any_moment_of_boot_leaves_nothing_behind(
     after: float, full: Installation, ledger: Ledger, tmp_path: Path, mark: str
 ):
@@ -175,9 +175,8 @@ def _end_at_boot(full: Installation, ledger: Ledger, folder: Path, mark: str, af
     full.eventually(lambda: not marked(mark), 2)
     living = [pid for (pid,) in full.sql("SELECT pid FROM workers WHERE stopped_at IS NULL")]
     assert all(psutil.pid_exists(pid) for pid in living), living
-    up = booting[-1]
-    again = jobmill("db", "check", settings=up.settings, folder=folder)
-    if (folder / "data" / "jobmill.db").exists():
-        repaired = jobmill("db", "upgrade", settings=up.settings, folder=folder)
-        assert repaired.returncode == 0, again.stderr + repaired.stderr
+    *_, up = booting
+    # Whatever it left of its database can be begun with.
+    upgraded = jobmill("db", "upgrade", settings=up.settings, folder=folder)
+    assert upgraded.returncode == 0, upgraded.stderr
     check(full, ledger, [full.submit("fault.quick", ledger.args)], faults=0)
