@@ -90,7 +90,7 @@ def test_children_of_a_dead_parent_finish_what_they_have_and_are_gone(full: Inst
     jobs = [full.submit("fault.gated", ledger.gated_args, max_attempts=1) for _ in range(6)]
     full.eventually(lambda: len(ledger.starts()) == len(jobs))
     assert {entry.pid for entry in ledger.starts()} <= {orphan.pid for orphan in orphans}
-    with beside(full, "worker"):
+    with beside(full, "worker", JOBMILL_PROCESSES="1"):
         os.kill(parent, signal.SIGKILL)
         assert full.worker.wait() == -signal.SIGKILL
         idle = [orphan for orphan in orphans if orphan.pid not in {entry.pid for entry in ledger.starts()}]
@@ -112,7 +112,7 @@ def test_children_of_a_dead_parent_finish_what_they_have_and_are_gone(full: Inst
 def test_jobs_of_a_machine_that_stands_still_run_again_within_thirty_seconds(full: Installation, ledger: Ledger):
     job = full.submit("fault.gated", ledger.gated_args, max_attempts=1)
     full.eventually(lambda: ledger.starts(job["id"]))
-    with beside(full, "worker"):
+    with beside(full, "worker", JOBMILL_PROCESSES="1"):
         with frozen(family(full.worker)):
             frozen_at = time.monotonic()
             full.eventually(lambda: len(ledger.starts(job["id"])) == 2, MACHINE_AGAIN_WITHIN)
