@@ -3,8 +3,10 @@
 Pure but for the handler itself. The executor runs this in a worker, `jobs.testing` in a unit test.
 """
 
+import os
 import traceback
 from datetime import timedelta
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -54,10 +56,21 @@ def attempt(job_type: JobType, args: Json, context: Context) -> Outcome:
     except Exception as error:  # noqa: BLE001 - a model's own validator may raise anything
         return outcome_of(error)
     try:
-        answer = job_type.call(parsed, context)
+        answer = _called(job_type, parsed, context)
     except BaseException as error:  # noqa: BLE001 - SystemExit from a handler must not end a worker thread
         return outcome_of(error)
     return _succeeded(job_type, answer)
+
+
+def _called(job_type: JobType, parsed: Any, context: Context) -> Any:
+    home = os.getpid()
+    try:
+        return job_type.call(parsed, context)
+    finally:
+        if os.getpid() != home:
+            # A process that the handler forked has come out of it too. It is no worker: were it to go on, it would
+            # record the job beside its parent, and take messages from no connection of its own.
+            os._exit(os.EX_SOFTWARE)
 
 
 def outcome_of(error: BaseException) -> Outcome:

@@ -48,14 +48,15 @@ class NotifyDoorbell:
         self._thread: threading.Thread | None = None
 
     def ring(self) -> None:
-        """Wake the dispatcher soon. The thread is started here, since a server forks after it loads the app."""
-        if self._thread is None:
+        """Wake the dispatcher soon. The thread is started here, and again in a forked process, where it is missing."""
+        if self._thread is None or not self._thread.is_alive():
             self._begin()
         self._rung.set()
 
     def _begin(self) -> None:
         with self._start:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
+                self._rung = threading.Event()
                 self._thread = threading.Thread(target=_forever, args=[self._notify], name="doorbell", daemon=True)
                 self._thread.start()
 

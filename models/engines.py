@@ -1,5 +1,6 @@
 """The pools of connections to each database, and how their connections are set up and looked after."""
 
+import os
 import select
 import sqlite3
 import time
@@ -8,13 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import orjson
 from psycopg.types.json import set_json_dumps, set_json_loads
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import Pool, PoolProxiedConnection, QueuePool
 
 from models import metrics
 from models.connection import LIMIT_SECONDS, Connector, Patient, impatient
@@ -62,6 +64,22 @@ class TimedPool(QueuePool):
             return super().connect()
 
 
+_opened: WeakSet[Engine] = WeakSet()
+_inherited: list[Pool] = []
+"""Kept from being collected, which would close connections of another process: SQLite's locks do not bear that."""
+
+
+def _begin_anew() -> None:
+    """In a forked process: leave every connection to the parent, whose it is, without a word to the database."""
+    for engine in _opened:
+        _inherited.append(engine.pool)
+        engine.dispose(close=False)
+
+
+# SQLAlchemy's pools know nothing of processes, and a handler may fork as it likes.
+os.register_at_fork(after_in_child=_begin_anew)
+
+
 _BY_ITSELF: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
 """A read, and a write of one statement, need neither BEGIN nor COMMIT, which are two round trips of four."""
 
@@ -97,6 +115,7 @@ def _postgresql_engine(connect: Callable[[], Patient], pool_size: int, **options
         hide_parameters=True,  # they are customers' data, and errors are logged
         **options,
     )
+    _opened.add(engine)
     event.listen(engine, "connect", _speak_orjson)
     event.listen(engine, "checkout", _refuse_dead)
     event.listen(engine, "handle_error", _leave_read_only)
@@ -154,6 +173,7 @@ def _sqlite_engine(path: Path, pool_size: int) -> Engine:
         json_serializer=_dumps,
         json_deserializer=orjson.loads,
     )
+    _opened.add(engine)
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:

@@ -116,13 +116,16 @@ def list_events(session: Session, job_id: UUID, before: UUID | None, limit: int)
 def lanes(session: Session, queue: str) -> list[Lane]:
     """The priorities at which jobs of a queue wait, highest first, each with its first due time.
 
-    One index probe per priority that is in use: a `SELECT DISTINCT` would read every waiting job.
+    One index probe per priority that is in use: a `SELECT DISTINCT` would read every waiting job. So would min and
+    max, for a planner whose statistics have not heard of a sudden backlog; a LIMIT leaves it no choice.
     """
-    mine = [in_state(State.QUEUED), _c.queue == queue]
-    top = select(func.max(_c.priority).label("priority")).where(*mine).cte("used", recursive=True)
-    following = select(func.max(_c.priority)).where(*mine, _c.priority < top.c.priority).scalar_subquery()
+    waiting = select(_c.priority).where(in_state(State.QUEUED), _c.queue == queue)
+    highest = waiting.order_by(_c.priority.desc()).limit(1)
+    top = select(highest.scalar_subquery().label("priority")).cte("used", recursive=True)
+    following = highest.where(_c.priority < top.c.priority).scalar_subquery()
     used = top.union_all(select(following).where(top.c.priority.is_not(None)))
-    first_due = select(func.min(_c.due_at)).where(*mine, _c.priority == used.c.priority).scalar_subquery()
+    of_one = waiting.with_only_columns(_c.due_at).where(_c.priority == used.c.priority)
+    first_due = of_one.order_by(_c.due_at).limit(1).scalar_subquery()
     heads = select(used.c.priority, first_due.label("due_at")).where(used.c.priority.is_not(None)).subquery()
     query = select(heads.c.priority, heads.c.due_at, (heads.c.due_at <= now()).label("due")).where(
         heads.c.due_at.is_not(None)

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,8 @@ def jobmill(*arguments: str | Path, settings: Mapping[str, str], folder: Path) -
 class Process:
     """A long-running command; it may be started again after its end, and goes on writing to the same file."""
 
+    program: Sequence[str | Path] = (JOBMILL,)
+
     def __init__(self, *arguments: str | Path, settings: Mapping[str, str], folder: Path) -> None:
         self.arguments = arguments
         self.settings = dict(settings)
@@ -88,7 +90,7 @@ class Process:
         assert not self.alive, f"{self.name} runs already"
         with self.log.open("ab") as log:
             self.running = subprocess.Popen(
-                [JOBMILL, *self.arguments],
+                [*self.program, *self.arguments],
                 env=environment(**self.settings),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

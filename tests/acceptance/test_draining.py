@@ -2,10 +2,13 @@
 
 import signal
 
+import pytest
+
 from tests.acceptance.installation import Installation
 from tests.acceptance.ledger import Ledger
 
 
+@pytest.mark.fault("sigterm-enough-grace", "SIGTERM to a busy worker with a backlog, both modes")
 def test_a_running_job_finishes_and_the_backlog_goes_to_the_next_worker(breakable: Installation, ledger: Ledger):
     running = breakable.submit("ledger.work", ledger.gated_args)
     breakable.eventually(lambda: ledger.starts(running["id"]))
@@ -24,6 +27,7 @@ def test_a_running_job_finishes_and_the_backlog_goes_to_the_next_worker(breakabl
     assert len(ledger.starts(running["id"])) == 1
 
 
+@pytest.mark.fault("sigterm-little-grace", "SIGTERM with a grace of no seconds, both modes")
 def test_without_grace_a_running_job_goes_back_to_the_queue_at_no_cost(breakable: Installation, ledger: Ledger):
     breakable.kill_worker(signal.SIGTERM)
     breakable.worker.settings["JOBMILL_GRACE_SECONDS"] = "0"

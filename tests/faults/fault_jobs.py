@@ -145,6 +145,32 @@ def hoard(args: Hungry, context: Context) -> Done:
     return _done(args, context)
 
 
+@job("fault.isolated_memory", isolation="process", memory_limit_mb=200, retry=QUICKLY)
+def hoard_apart(args: Hungry, context: Context) -> Done:
+    """The same in a process of its own, with a limit."""
+    return hoard(args, context)
+
+
+@job("fault.isolated_segfault", isolation="process", retry=QUICKLY)
+def crash_apart(args: Failing, context: Context) -> Done:
+    """Crashes a process of its own."""
+    return crash(args, context)
+
+
+@job("fault.fork", retry=QUICKLY)
+def fork(args: Gated, context: Context) -> Done:
+    """Forks, uses the database in both processes, and has both return."""
+    note(args.ledger, "start", context)
+    if not os.fork():
+        context.session.execute(text("SELECT 1"))
+        note(args.ledger, "forked", context)
+        raise RuntimeError("out of the handler, in the wrong process")
+    while not args.gate.exists():
+        context.session.execute(text("SELECT 1"))
+        context.wait(0.05)
+    return _done(args, context)
+
+
 @job("fault.gil", retry=QUICKLY)
 def hold_gil(args: Lasting, context: Context) -> Done:
     """Lets no other thread of its process run for about that long: one regular expression that backtracks."""

@@ -14,6 +14,8 @@ log = structlog.get_logger(__name__)
 LEASE = "dispatcher"
 TERM = timedelta(seconds=10)
 RENEW_EVERY = timedelta(seconds=3)
+TRY_EVERY = timedelta(seconds=0.5)
+"""A standby's pace: for so long nobody leads after a leader has resigned, and no job may wait for a second by that."""
 
 
 class Leadership:
@@ -39,7 +41,7 @@ class Leadership:
         self._held_until = asked_at + TERM.total_seconds() if leads else 0.0
         if leads != was_held:
             log.info("leadership_changed", leads=leads)
-        return RENEW_EVERY.total_seconds()
+        return (RENEW_EVERY if leads else TRY_EVERY).total_seconds()
 
     def resign(self) -> None:
         """Let a standby take over at once."""
