@@ -15,6 +15,7 @@ from tests.acceptance.installation import FINAL, Installation
 from tests.acceptance.ledger import Entry, Ledger
 from tests.faults.evidence import Event, Evidence, Row, Usage, gather, settle
 from tests.faults.health import HealthWatch, Outage, look
+from tests.faults.supervisor import Supervisor
 
 RECOVERY_SECONDS = 30
 CALM_SECONDS = 5
@@ -44,12 +45,11 @@ def no_loss(known: Evidence) -> Complaints:
 
 def one_effect(known: Evidence) -> Complaints:
     """I2: one final move per job, none beside a success; one lease wrote the result, whose handler had ended."""
-    payments = Counter(job_id for job_id, _, _ in known.payments)
     for row in known.rows_of_test():
         yield from _one_end(row, known.history(row.id))
         yield from _one_result(row, known)
-        if row.type == "fault.pay" and payments[row.id] != (row.state == "succeeded"):
-            yield f"job {row.id} is {row.state} and its handler's own write is there {payments[row.id]} times"
+        if row.type == "fault.pay" and len(known.paid(row.id)) != (row.state == "succeeded"):
+            yield f"job {row.id} is {row.state} and its handler's own write is there {len(known.paid(row.id))} times"
         for lease, times in Counter(entry.lease for entry in known.ledger("start", row.id)).items():
             if times > 1:
                 yield f"job {row.id} was started {times} times under lease {lease}"
@@ -75,8 +75,8 @@ def _one_result(row: Row, known: Evidence) -> Complaints:
         yield f"job {row.id} succeeded under lease {row.lease} with a result of lease {lease}"
     if [entry.lease for entry in known.ledger("end", row.id)].count(row.lease) != 1:
         yield f"job {row.id} succeeded under lease {row.lease}, under which no handler ended, or more than one"
-    for job_id, _, paid in known.payments:
-        if job_id == row.id and paid != row.lease:
+    for paid in known.paid(row.id):
+        if paid != row.lease:
             yield f"job {row.id} succeeded under lease {row.lease} beside a write of lease {paid}"
 
 
@@ -99,7 +99,10 @@ def lease_order(known: Evidence) -> Complaints:
 
 
 def bounded_repeats(known: Evidence) -> Complaints:
-    """I4: no more starts than one and the repeats that the history explains, by no more faults than there were."""
+    """I4: no more starts than one and the repeats that the history explains, by no more faults than there were.
+
+    Where it is known which processes were struck, a job is taken from no other: each loss is that of a struck one.
+    """
     for row in known.rows_of_test():
         starts = len(known.ledger("start", row.id))
         moves = Counter(event.move for event in known.history(row.id))
@@ -108,6 +111,16 @@ def bounded_repeats(known: Evidence) -> Complaints:
         asked_for = moves["retry"] + moves["snooze"] + moves["redrive"]
         if known.faults is not None and starts - 1 - asked_for > known.faults:
             yield f"job {row.id} was started {starts} times, {asked_for} of them asked for, by {known.faults} faults"
+        yield from _groundless_losses(row, known)
+
+
+def _groundless_losses(row: Row, known: Evidence) -> Complaints:
+    if known.struck is None:
+        return
+    rescued = {event.lease for event in known.history(row.id) if event.move == "rescue"}
+    for entry in known.ledger("start", row.id):
+        if entry.lease in rescued and known.struck.get(entry.pid, 0.0) < entry.at:
+            yield f"job {row.id} was taken from process {entry.pid} under lease {entry.lease}, which nobody had struck"
 
 
 def nothing_foreign(known: Evidence) -> Complaints:
@@ -183,6 +196,8 @@ def no_leak(known: Evidence) -> Complaints:
             now = getattr(known.after.get(name, Usage(0, 0, 0, 0)), kind)
             if now > held + getattr(SLACK, kind):
                 yield f"{name} holds {now} {kind} and held {held}"
+    for pid in known.orphans:
+        yield f"process {pid} outlived its parent and does not end"
 
 
 def honest_health(known: Evidence) -> Complaints:
@@ -272,11 +287,13 @@ def check(
     watch: HealthWatch | None = None,
     outages: Sequence[Outage] = (),
     canaries: Sequence[str] = (),
+    supervisor: Supervisor | None = None,
 ) -> Evidence:
     """Wait until all is quiet, look everywhere, and fail with every complaint.
 
     `submitted` are the jobs that were answered with 202. `lifted_at` is when the fault ended (default: now), `faults`
-    how many may have hit one job. What the processes held before is `installation.at_rest`.
+    how many may have hit one job; a `supervisor` knows more of them. What the processes held before is
+    `installation.at_rest`.
     """
     settled = settle(installation, submitted, lifted_at or time.monotonic(), RECOVERY_SECONDS)
     deadline = time.monotonic() + CALM_SECONDS
@@ -291,7 +308,10 @@ def check(
             outages=outages,
             canaries=[*canaries, *_secrets_of(installation)],
             settled_after=settled,
-            restarted=[name for name, process in installation.processes.items() if not process.alive],
+            restarted=[name for name, process in installation.processes.items() if not process.alive]
+            + (supervisor.ended if supervisor else []),
+            struck=supervisor.struck if supervisor else None,
+            orphans=supervisor.orphans() if supervisor else [],
         )
         found = complaints(known)
         if not found or settled is None or time.monotonic() > deadline:
