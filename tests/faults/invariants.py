@@ -209,7 +209,8 @@ def honest_health(known: Evidence) -> Complaints:
         late, early = outage.since + HEALTH_LAG_SECONDS, outage.until
         told = [sample for sample in known.samples if late <= sample.at <= early and sample.alive]
         if not told or any(sample.checks.get(outage.dependency) == "ok" for sample in told):
-            yield f"{outage.dependency} was away and /readyz did not say so in {len(told)} answers"
+            said = {round(sample.at - outage.since, 1): sample.checks.get(outage.dependency) for sample in told}
+            yield f"{outage.dependency} was away and /readyz did not say so after seconds: {said}"
     last = known.samples[-1] if known.samples else None
     if last is not None and (last.alive, last.ready) != (200, 200):
         yield f"after all /healthz answers {last.alive} and /readyz {last.ready}: {last.checks}"
@@ -277,7 +278,14 @@ def complaints(known: Evidence) -> list[str]:
     return [f"{name}: {complaint}" for name, holds in INVARIANTS.items() for complaint in holds(known)]
 
 
-def check(
+def check(installation: Installation, ledger: Ledger, submitted: Sequence[Mapping[str, Any]], **known: Any) -> Evidence:
+    """Wait until all is quiet, look everywhere, and fail with every complaint. See `judge` for what may be `known`."""
+    seen, found = judge(installation, ledger, submitted, **known)
+    assert not found, "\n".join(found)
+    return seen
+
+
+def judge(
     installation: Installation,
     ledger: Ledger,
     submitted: Sequence[Mapping[str, Any]],
@@ -288,8 +296,8 @@ def check(
     outages: Sequence[Outage] = (),
     canaries: Sequence[str] = (),
     supervisor: Supervisor | None = None,
-) -> Evidence:
-    """Wait until all is quiet, look everywhere, and fail with every complaint.
+) -> tuple[Evidence, list[str]]:
+    """Wait until all is quiet, and look everywhere; gives what was seen, and every complaint.
 
     `submitted` are the jobs that were answered with 202. `lifted_at` is when the fault ended (default: now), `faults`
     how many may have hit one job; a `supervisor` knows more of them. What the processes held before is
@@ -317,8 +325,7 @@ def check(
         if not found or settled is None or time.monotonic() > deadline:
             break
         time.sleep(0.2)
-    assert not found, "\n".join(found)
-    return known
+    return known, found
 
 
 def _secrets_of(installation: Installation) -> list[str]:

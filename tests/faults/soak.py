@@ -26,7 +26,7 @@ from tests.faults.conftest import PAYMENTS, fault_settings
 from tests.faults.crashing import family
 from tests.faults.evidence import Evidence, usage
 from tests.faults.health import HealthWatch, Outage
-from tests.faults.invariants import check
+from tests.faults.invariants import judge
 from tests.faults.load import Load
 from tests.faults.mixture import mixed
 from tests.faults.supervisor import Supervisor, doubled, members
@@ -161,7 +161,17 @@ def running(choose: random.Random) -> Iterator[Soak]:
         yield Soak(installation, services, Supervisor(installation), choose)
 
 
-def soaked(soak: Soak, ledger: Ledger, hours: float, rate: float) -> tuple[Evidence, Load, Sampler]:
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    known: Evidence
+    complaints: list[str]
+    load: Load
+    series: dict[str, list[Point]]
+
+
+def soaked(soak: Soak, ledger: Ledger, hours: float, rate: float) -> Outcome:
     """The run itself, and the check of every invariant after it."""
     ends = time.monotonic() + hours * HOUR
     with HealthWatch(soak.installation.address) as watch, Sampler(soak.installation) as sampler:
@@ -170,7 +180,7 @@ def soaked(soak: Soak, ledger: Ledger, hours: float, rate: float) -> tuple[Evide
             soak.installation.at_rest = usage(soak.installation)
             with soak.supervisor:
                 soak.follow_timetable(ends)
-        known = check(
+        known, complaints = judge(
             soak.installation,
             ledger,
             load.accepted,
@@ -178,14 +188,15 @@ def soaked(soak: Soak, ledger: Ledger, hours: float, rate: float) -> tuple[Evide
             outages=soak.outages,
             supervisor=soak.supervisor,
         )
-    return known, load, sampler
+    return Outcome(known, complaints, load, sampler.series)
 
 
 def latencies(soak: Soak, known: Evidence, load: Load) -> dict[str, list[Point]]:
     """p50 and p99 of each minute, of the submissions that no fault was near."""
     calm = [one for one in load.answered if soak.is_calm(one.sent_at)]
     submit = {one.sent_at: 1000 * one.after for one in calm}
-    start = {one.sent_at: 1000 * (known.ledger("start", one.job_id)[0].at - one.sent_at) for one in calm}
+    begun = [(one.sent_at, known.ledger("start", one.job_id)) for one in calm]
+    start = {sent_at: 1000 * (starts[0].at - sent_at) for sent_at, starts in begun if starts}
     return {
         f"{name}, ms, {which}": by_minute(samples, lambda values, n=n: percentiles(values)[n], FEWEST_A_MINUTE)
         for name, samples in (("submit", submit), ("submit to start", start))
@@ -247,27 +258,24 @@ def main() -> int:
     say(f"{given.hours:g} hours at {given.rate:g} jobs a second, seed {given.seed}")
     with running(random.Random(given.seed)) as soak:  # noqa: S311 - it need not be secret
         ledger = Ledger(soak.installation.folder)
-        try:
-            known, load, sampler = soaked(soak, ledger, given.hours, given.rate)
-        except BaseException as error:
-            error.add_note(soak.installation.logs())
-            raise
-        found = trends(sampler.series | latencies(soak, known, load))
-        return report(soak, load, found, given.json)
+        outcome = soaked(soak, ledger, given.hours, given.rate)
+        found = trends(outcome.series | latencies(soak, outcome.known, outcome.load))
+        return report(soak, outcome, found, given.json)
 
 
-def report(soak: Soak, load: Load, found: list[Trend], file: Path | None) -> int:
+def report(soak: Soak, outcome: Outcome, found: list[Trend], file: Path | None) -> int:
     """Print it all; gives the exit code."""
     document = {
-        "jobs": load.report(),
+        "jobs": outcome.load.report(),
+        "complaints": outcome.complaints,
         "faults": Counter(one.what for one in soak.happened),
         "trends": [asdict(one) | {"within": one.within} for one in found],
     }
-    say(table(found))
+    say("\n".join([table(found), *outcome.complaints]))
     say(json.dumps(document))
     if file:
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return 0 if all(one.within for one in found) else 1
+    return 0 if all(one.within for one in found) and not outcome.complaints else 1
 
 
 if __name__ == "__main__":

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.installation import Full, Installation
+from tests.acceptance.installation import FINAL, Full, Installation
 from tests.acceptance.ledger import Entry, Ledger
 from tests.acceptance.private_services import PrivatePostgresql, PrivateRabbitmq
 from tests.faults.conftest import Install
 from tests.faults.evidence import Evidence, usage
 from tests.faults.health import HealthWatch, Outage
-from tests.faults.invariants import FINAL, check
+from tests.faults.invariants import check
 from tests.faults.load import Load
 from tests.faults.mixture import mixed
 from tests.faults.supervisor import Supervisor, doubled, members
