@@ -206,8 +206,9 @@ def honest_health(known: Evidence) -> Complaints:
         if sample.alive not in {200, 0}:
             yield f"/healthz answered {sample.alive}"
     for outage in known.outages:
-        late, early = outage.since + HEALTH_LAG_SECONDS, outage.until
-        told = [sample for sample in known.samples if late <= sample.at <= early and sample.alive]
+        since, until = outage.since + HEALTH_LAG_SECONDS, outage.until
+        asked = [sample for sample in known.samples if since <= sample.at and sample.at + sample.took <= until]
+        told = [sample for sample in asked if sample.alive]
         if not told or any(sample.checks.get(outage.dependency) == "ok" for sample in told):
             said = {round(sample.at - outage.since, 1): sample.checks.get(outage.dependency) for sample in told}
             yield f"{outage.dependency} was away and /readyz did not say so after seconds: {said}"
