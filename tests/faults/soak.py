@@ -6,7 +6,9 @@ not hold; what it measured is printed, as a table and as JSON.
 
 import argparse
 import json
+import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -255,6 +257,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--json", type=Path, help="where to write what was measured")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(os.EX_TEMPFAIL))  # what was started is ended on the way out
     say(f"{given.hours:g} hours at {given.rate:g} jobs a second, seed {given.seed}")
     with running(random.Random(given.seed)) as soak:  # noqa: S311 - it need not be secret
         ledger = Ledger(soak.installation.folder)
