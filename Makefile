@@ -9,7 +9,7 @@ WITH_SERVICES := urls=$$(bin/services install) && eval "$$urls" && exec
 FIRST := $(wildcard tests/unit/ tests/integration/ tests/acceptance/)
 TESTS := $(FIRST) $(filter-out $(FIRST) %/__pycache__/,$(wildcard tests/*/ tests/test_*.py))
 
-.PHONY: help setup run test faults check format docs services bench mutants lock audit clean
+.PHONY: help setup run test faults soak check format docs services bench mutants lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: setup ## Run all tests but the long ones, quick ones first (ARGS="-k name"
 
 faults: setup ## Break a running Jobmill in every way there is, long ones included (ARGS="-k name")
 	@$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults tests/model $(ARGS)
+
+soak: setup ## Hold a Jobmill under load for HOURS=8 with a fault a minute, and see what grows (ARGS="--rate 50")
+	@$(WITH_SERVICES) $(BIN)/python -m tests.faults.soak --hours $(or $(HOURS),0.5) $(ARGS)
 
 check: setup ## Check format, lint, types, import contracts, dead code, locks
 	$(BIN)/ruff format --check

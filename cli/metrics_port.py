@@ -16,6 +16,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from cli import ports
 from settings import BadSetting, Settings
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -59,9 +60,8 @@ def take(settings: Settings) -> socket.socket | None:
     """Listen on the metrics port, if there is one. Raises BadSetting if it is taken."""
     if settings.metrics_port is None:
         return None
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.metrics_port), family=family)
+        return ports.listen(settings.host, settings.metrics_port)
     except OSError as error:
         why = f"Cannot serve metrics on port {settings.metrics_port}: {error}."
         raise BadSetting(f"{why} Choose another port in JOBMILL_METRICS_PORT.") from None

@@ -1,9 +1,6 @@
 """The two HTTP servers: gunicorn for `jobmill api`, cheroot for the embedded mode, which needs one in a thread."""
 
-import errno
-import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -12,11 +9,9 @@ from cheroot.wsgi import Server
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from cli import metrics_port
+from cli import metrics_port, ports
+from cli.server_process import ServerProcess
 from settings import BadSetting, Settings
-
-PORT_PATIENCE = 5.0
-"""Seconds that a process before us, which was killed, may take to let go of the port."""
 
 
 class PlainLogger(Logger):
@@ -42,7 +37,7 @@ class Gunicorn(BaseApplication):
             "bind": f"{self.settings.host}:{self.settings.port}",
             "workers": self.settings.api_processes,
             "threads": self.settings.api_threads,
-            "worker_class": "gthread",
+            "worker_class": ServerProcess,
             "graceful_timeout": int(self.settings.grace_seconds),
             "timeout": 60,
             "keepalive": 15,
@@ -60,7 +55,12 @@ class Gunicorn(BaseApplication):
 
     def run(self) -> None:
         """Serve until told to stop. Raises BadSetting if the port is taken."""
-        _wait_for_port(self.settings.host, self.settings.port)
+        # gunicorn would say that it cannot listen in a dozen lines, none with what to do.
+        host, port = self.settings.host, self.settings.port
+        try:
+            ports.listen(host, port).close()
+        except OSError as error:
+            raise _cannot_listen(host, port, error) from None
         super().run()
 
 
@@ -103,23 +103,6 @@ class EmbeddedServer:
         self.server.stop()
         if self.thread.is_alive():
             self.thread.join(10)
-
-
-def _wait_for_port(host: str, port: int) -> None:
-    """See that the port can be had. gunicorn would say that it cannot in a dozen lines, none with what to do."""
-    deadline = time.monotonic() + PORT_PATIENCE
-    while error := _bind_error(host, port):
-        if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-            raise _cannot_listen(host, port, error)
-        time.sleep(0.2)
-
-
-def _bind_error(host: str, port: int) -> OSError | None:
-    try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:
-        return error
-    return None
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> BadSetting:

@@ -4,8 +4,10 @@ metrics pages, the logs, and what the operating system says of the processes.
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -85,6 +87,8 @@ class Evidence:
     faults: int | None = None  # how many faults may have hit one job
     settled_after: float | None = 0.0  # seconds from the fault's end to the last job's; None: not in time
     restarted: Sequence[str] = ()  # processes that ended although nobody ended them
+    struck: Mapping[int, float] | None = None  # processes that were killed or frozen, and when; None: not known
+    orphans: Sequence[int] = ()  # processes that outlived their parent, and are still there
 
     def rows_of_test(self) -> Iterator[Row]:
         """The rows of the submitted jobs that have one."""
@@ -92,11 +96,36 @@ class Evidence:
 
     def history(self, job_id: str) -> list[Event]:
         """A job's history, oldest first."""
-        return [event for event in self.events if event.job_id == job_id]
+        return self._histories.get(job_id, [])
 
     def ledger(self, event: str, job_id: str) -> list[Entry]:
         """What a job's handlers noted, in the order in which they did."""
-        return [entry for entry in self.entries if entry.event == event and entry.job_id == job_id]
+        return self._ledgers.get((event, job_id), [])
+
+    def paid(self, job_id: str) -> list[int]:
+        """The leases of what a job's handlers wrote into a table of the user's own."""
+        return self._payments.get(job_id, [])
+
+    @cached_property
+    def _histories(self) -> Mapping[str, list[Event]]:
+        found = defaultdict(list)
+        for event in self.events:
+            found[event.job_id].append(event)
+        return found
+
+    @cached_property
+    def _ledgers(self) -> Mapping[tuple[str, str], list[Entry]]:
+        found = defaultdict(list)
+        for entry in self.entries:
+            found[entry.event, entry.job_id].append(entry)
+        return found
+
+    @cached_property
+    def _payments(self) -> Mapping[str, list[int]]:
+        found = defaultdict(list)
+        for job_id, _, lease in self.payments:
+            found[job_id].append(lease)
+        return found
 
     def counted(self, name: str, **labels: str) -> float:
         """A metric, summed over all processes that serve theirs."""

@@ -13,12 +13,13 @@ EVERY_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Sample:
-    """One look. A code of 0: no answer, as from a process that is not there."""
+    """One look, which took some seconds. A code of 0: no answer, as from a process that is not there."""
 
     at: float
     alive: int
     ready: int
     checks: dict[str, str] = field(default_factory=dict)
+    took: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,4 +64,5 @@ def look(address: str) -> Sample:
             answer = client.get("/readyz")
         except httpx2.TransportError:
             return Sample(at, 0, 0)
-        return Sample(at, alive, answer.status_code, answer.json().get("checks", {}))
+        took = time.monotonic() - at
+        return Sample(at, alive, answer.status_code, answer.json().get("checks", {}), took)

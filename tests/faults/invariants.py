@@ -15,6 +15,7 @@ from tests.acceptance.installation import FINAL, Installation
 from tests.acceptance.ledger import Entry, Ledger
 from tests.faults.evidence import Event, Evidence, Row, Usage, gather, settle
 from tests.faults.health import HealthWatch, Outage, look
+from tests.faults.supervisor import Supervisor
 
 RECOVERY_SECONDS = 30
 CALM_SECONDS = 5
@@ -45,12 +46,11 @@ def no_loss(known: Evidence) -> Complaints:
 
 def one_effect(known: Evidence) -> Complaints:
     """I2: one final move per job, none beside a success; one lease wrote the result, whose handler had ended."""
-    payments = Counter(job_id for job_id, _, _ in known.payments)
     for row in known.rows_of_test():
         yield from _one_end(row, known.history(row.id))
         yield from _one_result(row, known)
-        if row.type == "fault.pay" and payments[row.id] != (row.state == "succeeded"):
-            yield f"job {row.id} is {row.state} and its handler's own write is there {payments[row.id]} times"
+        if row.type == "fault.pay" and len(known.paid(row.id)) != (row.state == "succeeded"):
+            yield f"job {row.id} is {row.state} and its handler's own write is there {len(known.paid(row.id))} times"
         for lease, times in Counter(entry.lease for entry in known.ledger("start", row.id)).items():
             if times > 1:
                 yield f"job {row.id} was started {times} times under lease {lease}"
@@ -76,8 +76,8 @@ def _one_result(row: Row, known: Evidence) -> Complaints:
         yield f"job {row.id} succeeded under lease {row.lease} with a result of lease {lease}"
     if [entry.lease for entry in known.ledger("end", row.id)].count(row.lease) != 1:
         yield f"job {row.id} succeeded under lease {row.lease}, under which no handler ended, or more than one"
-    for job_id, _, paid in known.payments:
-        if job_id == row.id and paid != row.lease:
+    for paid in known.paid(row.id):
+        if paid != row.lease:
             yield f"job {row.id} succeeded under lease {row.lease} beside a write of lease {paid}"
 
 
@@ -100,7 +100,10 @@ def lease_order(known: Evidence) -> Complaints:
 
 
 def bounded_repeats(known: Evidence) -> Complaints:
-    """I4: no more starts than one and the repeats that the history explains, by no more faults than there were."""
+    """I4: no more starts than one and the repeats that the history explains, by no more faults than there were.
+
+    Where it is known which processes were struck, a job is taken from no other: each loss is that of a struck one.
+    """
     for row in known.rows_of_test():
         starts = len(known.ledger("start", row.id))
         moves = Counter(event.move for event in known.history(row.id))
@@ -109,6 +112,16 @@ def bounded_repeats(known: Evidence) -> Complaints:
         asked_for = moves["retry"] + moves["snooze"] + moves["redrive"]
         if known.faults is not None and starts - 1 - asked_for > known.faults:
             yield f"job {row.id} was started {starts} times, {asked_for} of them asked for, by {known.faults} faults"
+        yield from _groundless_losses(row, known)
+
+
+def _groundless_losses(row: Row, known: Evidence) -> Complaints:
+    if known.struck is None:
+        return
+    rescued = {event.lease for event in known.history(row.id) if event.move == "rescue"}
+    for entry in known.ledger("start", row.id):
+        if entry.lease in rescued and known.struck.get(entry.pid, 0.0) < entry.at:
+            yield f"job {row.id} was taken from process {entry.pid} under lease {entry.lease}, which nobody had struck"
 
 
 def nothing_foreign(known: Evidence) -> Complaints:
@@ -184,6 +197,8 @@ def no_leak(known: Evidence) -> Complaints:
             now = getattr(known.after.get(name, Usage(0, 0, 0, 0)), kind)
             if now > held + getattr(SLACK, kind):
                 yield f"{name} holds {now} {kind} and held {held}"
+    for pid in known.orphans:
+        yield f"process {pid} outlived its parent and does not end"
 
 
 def honest_health(known: Evidence) -> Complaints:
@@ -192,10 +207,12 @@ def honest_health(known: Evidence) -> Complaints:
         if sample.alive not in {200, 0}:
             yield f"/healthz answered {sample.alive}"
     for outage in known.outages:
-        late, early = outage.since + HEALTH_LAG_SECONDS, outage.until
-        told = [sample for sample in known.samples if late <= sample.at <= early and sample.alive]
+        since, until = outage.since + HEALTH_LAG_SECONDS, outage.until
+        asked = [sample for sample in known.samples if since <= sample.at and sample.at + sample.took <= until]
+        told = [sample for sample in asked if sample.alive]
         if not told or any(sample.checks.get(outage.dependency) == "ok" for sample in told):
-            yield f"{outage.dependency} was away and /readyz did not say so in {len(told)} answers"
+            said = {round(sample.at - outage.since, 1): sample.checks.get(outage.dependency) for sample in told}
+            yield f"{outage.dependency} was away and /readyz did not say so after seconds: {said}"
     last = known.samples[-1] if known.samples else None
     if last is not None and (last.alive, last.ready) != (200, 200):
         yield f"after all /healthz answers {last.alive} and /readyz {last.ready}: {last.checks}"
@@ -263,7 +280,14 @@ def complaints(known: Evidence) -> list[str]:
     return [f"{name}: {complaint}" for name, holds in INVARIANTS.items() for complaint in holds(known)]
 
 
-def check(
+def check(installation: Installation, ledger: Ledger, submitted: Sequence[Mapping[str, Any]], **known: Any) -> Evidence:
+    """Wait until all is quiet, look everywhere, and fail with every complaint. See `judge` for what may be `known`."""
+    seen, found = judge(installation, ledger, submitted, **known)
+    assert not found, "\n".join(found)
+    return seen
+
+
+def judge(
     installation: Installation,
     ledger: Ledger,
     submitted: Sequence[Mapping[str, Any]],
@@ -273,11 +297,13 @@ def check(
     watch: HealthWatch | None = None,
     outages: Sequence[Outage] = (),
     canaries: Sequence[str] = (),
-) -> Evidence:
-    """Wait until all is quiet, look everywhere, and fail with every complaint.
+    supervisor: Supervisor | None = None,
+) -> tuple[Evidence, list[str]]:
+    """Wait until all is quiet, and look everywhere; gives what was seen, and every complaint.
 
     `submitted` are the jobs that were answered with 202. `lifted_at` is when the fault ended (default: now), `faults`
-    how many may have hit one job. What the processes held before is `installation.at_rest`.
+    how many may have hit one job; a `supervisor` knows more of them. What the processes held before is
+    `installation.at_rest`.
     """
     settled = settle(installation, submitted, lifted_at or time.monotonic(), RECOVERY_SECONDS)
     deadline = time.monotonic() + CALM_SECONDS
@@ -292,14 +318,16 @@ def check(
             outages=outages,
             canaries=[*canaries, *_secrets_of(installation)],
             settled_after=settled,
-            restarted=[name for name, process in installation.processes.items() if not process.alive],
+            restarted=[name for name, process in installation.processes.items() if not process.alive]
+            + (supervisor.ended if supervisor else []),
+            struck=supervisor.struck if supervisor else None,
+            orphans=supervisor.orphans() if supervisor else [],
         )
         found = complaints(known)
         if not found or settled is None or time.monotonic() > deadline:
             break
         time.sleep(0.2)
-    assert not found, "\n".join(found)
-    return known
+    return known, found
 
 
 def _secrets_of(installation: Installation) -> list[str]:

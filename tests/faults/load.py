@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -53,16 +54,26 @@ def _passes(answer: httpx2.Response) -> bool:
     return answer.status_code in PASSING or (answer.status_code == httpx2.codes.CONFLICT and IN_USE in answer.text)
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A submission that was accepted: when it was first sent, by `time.monotonic`, and how long the 202 took."""
+
+    job_id: str
+    sent_at: float
+    after: float
+
+
 class Load:
     """Submits while the block lasts: `rate` jobs a second, from `threads` threads, each waiting for its answers.
 
     When the answers take so long that the threads cannot keep the rate, the load falls behind rather than pile up.
+    `job_type` and `args` may be functions of the submission's number.
     """
 
     def __init__(
         self,
         installation: Installation,
-        job_type: str,
+        job_type: str | Callable[[int], str],
         args: Json | Callable[[int], Json],
         *,
         rate: float,
@@ -70,10 +81,11 @@ class Load:
         most: int | None = None,
     ) -> None:
         self.accepted: list[Json] = []
-        self.answered_after: list[float] = []
+        self.answered: list[Answered] = []
         self.refused: list[BaseException] = []
         self.submitted = 0
-        self._installation, self._type, self._rate, self._most = installation, job_type, rate, most
+        self._installation, self._rate, self._most = installation, rate, most
+        self._type = job_type if callable(job_type) else lambda _number: job_type
         self._args = args if callable(args) else lambda _number: args
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -112,12 +124,12 @@ class Load:
         while (number := self._next()) is not None and not self._over.wait(self._until(number)):
             began = time.monotonic()
             try:
-                job = submit_patiently(self._installation, self._type, self._args(number))
+                job = submit_patiently(self._installation, self._type(number), self._args(number))
             except BaseException as error:  # noqa: BLE001 - told when the block ends
                 self.refused.append(error)
             else:
                 self.accepted.append(job)
-                self.answered_after.append(time.monotonic() - began)
+                self.answered.append(Answered(job["id"], began, time.monotonic() - began))
 
     def _next(self) -> int | None:
         with self._lock:

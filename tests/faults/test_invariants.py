@@ -62,10 +62,12 @@ def evidence(**changed: Any) -> Evidence:
         samples=[
             Sample(1.0, 200, 200, OK),
             Sample(15.0, 200, 200, OK | {"rabbitmq": "down"}),
+            Sample(19.5, 200, 200, OK, took=1.0),  # answered when it was back
             Sample(30.0, 200, 200, OK),
         ],
         outages=[Outage("rabbitmq", 10.0, 20.0)],
         faults=1,
+        struck={7: ENTRIES[0].at + 0.5},
     )
     return replace(well, **changed)
 
@@ -109,6 +111,8 @@ BROKEN = {
         evidence(events=[]),
         evidence(faults=0),
         evidence(entries=[entry("start", 0), *ENTRIES]),
+        evidence(struck={}),  # rescued from a process that was well
+        evidence(struck={7: ENTRIES[0].at - 0.5}),  # or that was struck earlier, and had gone on since
     ],
     "I5 nothing foreign": [
         evidence(rows={JOB: row(), OTHER: row(id=OTHER, key=None)}),
@@ -137,6 +141,7 @@ BROKEN = {
         evidence(after={"worker": Usage(10, 60, 2, 2)}),
         evidence(after={"worker": Usage(10, 10, 22, 2)}),
         evidence(after={"worker": Usage(10, 10, 2, 3)}),
+        evidence(orphans=[8]),
     ],
     "I10 honest health": [
         evidence(samples=[Sample(1.0, 500, 200, OK), Sample(30.0, 200, 200, OK)], outages=[]),

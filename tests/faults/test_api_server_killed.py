@@ -1,0 +1,71 @@
+"""The API's server is killed while clients hold connections to its processes: the next one serves at once."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+import psutil
+import pytest
+
+from tests.acceptance.installation import Full, Installation, metrics_port
+from tests.faults.conftest import Install
+from tests.faults.figures import keep
+
+BACK_SECONDS = 10.0
+"""Most of it is the start of a process on a busy machine."""
+CLIENTS = 4
+
+
+@contextmanager
+def asking(installation: Installation) -> Iterator[None]:
+    """Clients who keep their connections and ask again at once, whatever comes of it."""
+    over = threading.Event()
+
+    def ask() -> None:
+        with httpx2.Client(base_url=installation.address, timeout=20, trust_env=False) as client:
+            while not over.wait(0.02):
+                try:
+                    client.get("/healthz")
+                except httpx2.TransportError:
+                    continue
+
+    threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.fault("killed-at-random", "the API's server alone, whose processes have clients that ask on and on")
+def test_the_processes_of_a_killed_api_server_let_go_of_its_ports(install: Install):
+    installation = install(Full.mode, JOBMILL_API_PROCESSES="2")
+    api = installation.processes["api"]
+    api.settings |= metrics_port()
+    api.send(signal.SIGTERM)
+    api.wait()
+    api.start()
+    installation.wait_until_ready()
+    orphans = psutil.Process(api.pid).children()
+    assert len(orphans) == 2
+    with asking(installation):
+        os.kill(api.pid, signal.SIGKILL)
+        api.wait()
+        began = time.monotonic()
+        api.start()
+        installation.eventually(lambda: _serves(installation, api.pid), BACK_SECONDS)
+        keep("killed-at-random", "API server killed, until the next one serves", time.monotonic() - began, "s")
+        installation.eventually(lambda: not any(orphan.is_running() for orphan in orphans), BACK_SECONDS)
+
+
+def _serves(installation: Installation, pid: int) -> bool:
+    assert installation.processes["api"].alive, installation.processes["api"].words[-2000:]
+    listens = [link for link in psutil.Process(pid).net_connections("tcp") if link.status == psutil.CONN_LISTEN]
+    return len(listens) == 2 and installation.client.get("/readyz").status_code == httpx2.codes.OK

@@ -1,0 +1,184 @@
+"""Every process is killed (-9), over and over and at random, under a load that goes on; and nothing comes of it.
+
+The seed is printed, and JOBMILL_TEST_SEED gives it. The kills are then the same; what they hit is up to the machine.
+"""
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tests.acceptance.installation import FINAL, Full, Installation
+from tests.acceptance.ledger import Entry, Ledger
+from tests.acceptance.private_services import PrivatePostgresql, PrivateRabbitmq
+from tests.faults.conftest import Install
+from tests.faults.evidence import Evidence, usage
+from tests.faults.health import HealthWatch, Outage
+from tests.faults.invariants import check
+from tests.faults.load import Load
+from tests.faults.mixture import mixed
+from tests.faults.supervisor import Supervisor, doubled, members
+
+FAULT = "killed-at-random"
+VICTIMS = ("API server", "API process", "dispatcher", "worker's parent", "worker's child")
+CLIENTS = 16
+RATE = 100
+PAUSES = (0.5, 3.0)
+WARM_SECONDS = 5.0
+AWAY_SECONDS = 5.0
+
+
+class Killer:
+    """Kills one process after the other, of each role in turn and in a random order, at random moments."""
+
+    def __init__(self, supervisor: Supervisor, seed: int) -> None:
+        self.supervisor = supervisor
+        self.kills: list[tuple[float, int]] = []
+        self.of: Counter[str] = Counter()
+        self._random = random.Random(seed)  # noqa: S311 - it must be repeatable
+        print(f"seed {seed}")  # noqa: T201 - for the next run
+
+    def kill_for(self, seconds: float) -> None:
+        over = time.monotonic() + seconds
+        for role in self._roles():
+            time.sleep(self._random.uniform(*PAUSES))
+            if time.monotonic() > over:
+                break
+            self._kill(role)
+
+    def _roles(self) -> Iterator[str]:
+        while True:
+            yield from self._random.sample(VICTIMS, len(VICTIMS))
+
+    def _kill(self, role: str) -> None:
+        living = [pid for kind, pid in members(self.supervisor.installation) if kind == role]
+        if living:  # all of them may just be starting
+            pid = self._random.choice(living)
+            self.supervisor.kill(pid)
+            self.kills.append((self.supervisor.struck[pid], pid))
+            self.of[role] += 1
+
+
+@dataclass(frozen=True)
+class Story:
+    """How it went, in figures."""
+
+    submitted: int
+    accepted: int
+    started: int  # runs, the first and all others
+    retried: int  # runs that a handler's failure asked for
+    repeated: int  # runs again, since the one before was lost
+    lost: int  # accepted, and without a final state
+    doubled: int  # jobs with more than one effect
+    kills: int
+    longest_pause: float  # seconds between two starts, of whatever jobs
+    slowest_start: float  # seconds from a kill to the next start of any job
+    slowest_recovery: float  # seconds from a kill to the next start of a job that the killed process was running
+
+
+def told(known: Evidence, load: Load, killer: Killer) -> Story:
+    starts = sorted((entry for entry in known.entries if entry.event == "start"), key=lambda entry: entry.at)
+    moments = [entry.at for entry in starts]
+    again = len(starts) - len({entry.job_id for entry in starts})
+    retried = sum(event.move == "retry" for event in known.events)
+    return Story(
+        submitted=load.submitted,
+        accepted=len(load.accepted),
+        started=len(starts),
+        retried=retried,
+        repeated=again - retried,
+        lost=sum(job_id not in known.rows or known.rows[job_id].state not in FINAL for job_id in known.submitted),
+        doubled=sum(_effects(known, job_id) > 1 for job_id in known.submitted),
+        kills=len(killer.kills),
+        longest_pause=max(after - before for before, after in pairwise(moments)),
+        slowest_start=max(next(at for at in moments if at > kill) - kill for kill, _ in killer.kills),
+        slowest_recovery=max(recoveries(starts, known, killer), default=0.0),
+    )
+
+
+def _effects(known: Evidence, job_id: str) -> int:
+    """How many ends of handlers were recorded: those under the lease of the result, or what they wrote themselves."""
+    recorded = [entry for entry in known.ledger("end", job_id) if entry.lease == known.rows[job_id].lease]
+    return max(len(recorded), len(known.paid(job_id)))
+
+
+def recoveries(starts: Sequence[Entry], known: Evidence, killer: Killer) -> Iterator[float]:
+    """For each run that was lost in a kill, the seconds until its job ran again."""
+    killed = {pid: at for at, pid in killer.kills}
+    rescued = {(event.job_id, event.lease) for event in known.events if event.move == "rescue"}
+    for start in starts:
+        if start.pid in killed and (start.job_id, start.lease) in rescued:
+            following = [entry.at for entry in known.ledger("start", start.job_id) if entry.at > killed[start.pid]]
+            yield min(following, default=float("inf")) - killed[start.pid]
+
+
+def seed() -> int:
+    return int(os.environ.get("JOBMILL_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
+
+
+def survive(
+    installation: Installation,
+    ledger: Ledger,
+    seconds: float,
+    rate: float,
+    damage: Callable[[Supervisor], list[Outage]] = lambda _: [],
+) -> Story:
+    """Kill for so long, while `damage` does the rest; then check every invariant, and tell."""
+    supervisor = Supervisor(installation)
+    killer = Killer(supervisor, seed())
+    with HealthWatch(installation.address) as watch, supervisor:
+        with mixed(installation, ledger, rate=rate, threads=CLIENTS) as load, ThreadPoolExecutor(1) as beside:
+            time.sleep(WARM_SECONDS)
+            installation.at_rest = usage(installation)
+            doing = beside.submit(damage, supervisor)
+            killer.kill_for(seconds)
+            outages = doing.result()
+        known = check(installation, ledger, load.accepted, watch=watch, outages=outages, supervisor=supervisor)
+    assert killer.of.keys() == set(VICTIMS)
+    return told(known, load, killer)
+
+
+@pytest.mark.fault("killed-at-random", "the same for 15 s, without the services")
+def test_15_seconds_of_kills_cost_nothing(install: Install, ledger: Ledger):
+    installation = install(Full.mode, JOBMILL_API_PROCESSES="2")
+    doubled(installation)
+    print(survive(installation, ledger, seconds=15, rate=40))  # noqa: T201
+
+
+@pytest.mark.long
+@pytest.mark.fault(
+    "killed-at-random",
+    "kill -9 to a random process of API, dispatchers, workers every other second for two minutes, "
+    "with a restart of RabbitMQ and one of PostgreSQL, at 100 jobs a second",
+)
+def test_two_minutes_of_kills_and_restarts_cost_nothing(
+    install: Install, ledger: Ledger, eventually: Callable[..., Any]
+):
+    with ExitStack() as stack:
+        postgresql, rabbitmq = PrivatePostgresql(eventually), PrivateRabbitmq(eventually)
+        for service in (postgresql, rabbitmq):
+            stack.callback(service.remove)
+            service.start()
+        installation = install(
+            Full.mode, DATABASE_URL=postgresql.url, RABBITMQ_URL=rabbitmq.url, JOBMILL_API_PROCESSES="2"
+        )
+        stack.callback(installation.stop)
+        doubled(installation)
+
+        def restarts(supervisor: Supervisor) -> list[Outage]:
+            time.sleep(20)
+            away = supervisor.restart("rabbitmq", rabbitmq, AWAY_SECONDS)
+            time.sleep(20)
+            supervisor.restart("database", postgresql, AWAY_SECONDS)
+            return [away]
+
+        story = survive(installation, ledger, seconds=120, rate=RATE, damage=restarts)
+    print(story)  # noqa: T201
