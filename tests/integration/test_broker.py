@@ -348,11 +348,11 @@ def test_a_consumer_that_rabbitmq_forgot_without_a_word_is_given_up_and_counted(
     consumers: Callable[..., JobmillConsumer], publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(silence, "ASKED_AFTER", timedelta(seconds=0.2))
-    consumer, before = consumers(), counted("jobmill_deaf_consumers_total")
+    consumer, before = consumers(prefetch=1), counted("jobmill_deaf_consumers_total")
     settle(consumer, looks=5)  # a quiet queue is no reason
-    (tag,) = consumer.channel.consumer_tags
-    consumer.channel._impl.basic_cancel(tag)  # behind the back of whoever consumes
-    settle(consumer)
+    publish(body())
+    assert consumer._owed(message_of(consumer)._tag)  # its answer gets lost, so that there is room here only
+    consumer.flow.done()
     publish(body())
     with pytest.raises(ConnectionClosed):
         settle(consumer, looks=50)
