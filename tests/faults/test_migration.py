@@ -75,7 +75,7 @@ def test_a_migration_under_load_is_not_noticed_and_old_and_new_processes_work_si
     full: Installation, next_release: Path, ledger: Ledger, eventually: Callable[..., Any]
 ):
     newer = full.settings | {"PYTHONPATH": f"{next_release}:{full.settings['PYTHONPATH']}"}
-    refused = jobmill("worker", settings=newer, folder=full.folder)
+    refused = jobmill("dispatcher", settings=newer, folder=full.folder)
     assert refused.returncode
     assert f"this release needs {REVISION}" in refused.stderr + refused.stdout
     with (

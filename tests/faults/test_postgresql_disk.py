@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ class SmallDisk(PrivatePostgresql):
         with self.ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)):
                 pass
-        assert os.statvfs(self.disk).f_bavail == 0
+        assert os.statvfs(self.disk).f_bavail < 100  # pages; the server may have given some back
 
     def make_room(self) -> None:
         self.ballast.unlink()
@@ -79,7 +80,7 @@ def full(postgresql: SmallDisk, install: Install) -> Installation:
 
 def answers(full: Installation, size: int = 1) -> int:
     """What a client is told; nothing but 202 and 503 is right."""
-    body = {"type": "demo.echo", "args": {"value": "x" * size}}
+    body = {"type": "demo.echo", "args": {"value": secrets.token_hex(size)}}
     answer = full.client.post("/v1/jobs", json=body)
     assert answer.status_code in {202, 503}, answer.text
     if answer.status_code == httpx2.codes.ACCEPTED:
@@ -94,13 +95,13 @@ def test_while_no_table_can_grow_clients_are_told_and_all_goes_on_once_there_is_
     with under_load(full, ledger, FAULT) as trial:
         spoken = len(postgresql.said())
         postgresql.fill()
-        full.eventually(lambda: answers(full, 100_000) == 503, 20)
+        full.eventually(lambda: answers(full, 50_000) == 503, 20)
         assert full.client.get("/healthz").status_code == 200
         assert full.client.get("/v1/jobs").status_code == 200  # what is there can be read
         assert NO_SPACE in postgresql.said()[spoken:]
         postgresql.make_room()
         back = time.monotonic()
-        full.eventually(lambda: answers(full, 100_000) == 202, 10)
+        full.eventually(lambda: answers(full, 50_000) == 202, 10)
         trial.submit_until(1)
     figures.keep(FAULT, "from room on the disk to the next 202", time.monotonic() - back, "s")
 
@@ -112,7 +113,7 @@ def test_a_server_that_gave_up_over_a_full_disk_comes_back_with_all_that_was_acc
     with under_load(full, ledger, FAULT):
         spoken = len(postgresql.said())
         postgresql.fill()
-        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(postgresql.url, autocommit=True) as writer:
+        with contextlib.suppress(psycopg.Error), psycopg.connect(postgresql.url, autocommit=True) as writer:
             for _ in range(100):
                 writer.execute("SELECT pg_logical_emit_message(false, 'jobmill', repeat('x', 1000000))")
         full.eventually(lambda: "PANIC" in postgresql.said()[spoken:], 20)
