@@ -3,10 +3,12 @@
 Alembic is imported inside the functions: it is slow to import, and most processes never migrate.
 """
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.orm import Session
 
 from models.database import Database
 from models.dialect import POSTGRESQL
@@ -21,20 +23,30 @@ HEAD = "0002"
 _SCRIPTS = Path(__file__).parent / "migrations"
 # Any fixed number will do; it only keeps two migrations from running at once.
 _MIGRATION_LOCK = 5_646_455_711
+_WAITS_FOR = "500ms"
+PATIENCE = timedelta(minutes=1)
 
 
 def upgrade(database: Database) -> str:
-    """Bring the tables to this release in one transaction; gives the revision. Safe to run twice or at once."""
+    """Bring the tables to this release in one transaction; gives the revision. Safe to run twice or at once.
+
+    Raises Unavailable when a transaction of somebody else's kept a table for a minute.
+    """
+    database.run(lambda session: _upgrade(database, session), PATIENCE)
+    return HEAD
+
+
+def _upgrade(database: Database, session: Session) -> None:
     from alembic import command
 
-    with database.transaction() as session:
-        connection = session.connection()
-        if database.dialect == POSTGRESQL:
-            connection.execute(text("SET LOCAL lock_timeout = '60s'"))
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-        command.upgrade(_config(connection), "head")
-    return HEAD
+    connection = session.connection()
+    if database.dialect == POSTGRESQL:
+        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+        # Everyone who wants a table queues behind a migration that waits for it: rather try again than wait long.
+        connection.execute(text(f"SET LOCAL lock_timeout = '{_WAITS_FOR}'"))
+    command.upgrade(_config(connection), "head")
 
 
 def current(database: Database) -> str | None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import httpx2
+import pytest
 
 from tests.acceptance.installation import Installation, Json
 
@@ -29,6 +30,7 @@ def rows_in(installation: Installation, queue: str) -> list[Json]:
     return answer.json()["data"]
 
 
+@pytest.mark.fault("client-identical", "50 threads behind one barrier, the same key and body, both modes")
 def test_fifty_identical_submissions_at_once_make_one_job(installation: Installation, unique: Callable[[], str]):
     queue = unique()  # one that no worker serves, so that the job stays as it is
     body = {"type": "demo.echo", "args": {"value": 1}, "queue": queue}

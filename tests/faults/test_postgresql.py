@@ -4,8 +4,10 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
+import httpx2
 import psycopg
 import pytest
 
@@ -142,3 +144,86 @@ def test_backends_killed_twice_a_second_cost_time_and_nothing_else(
     assert done
     figures.keep("postgresql-backends-killed", "connections ended", killed, "")
     figures.keep("postgresql-backends-killed", "jobs done meanwhile", done, "")
+
+
+@pytest.mark.fault("postgresql-pool-exhausted", "somebody else holds every connection that the server gives")
+def test_without_a_connection_to_be_had_everyone_is_told_and_all_goes_on_when_there_are_some(
+    full: Installation, postgresql: PrivatePostgresql, ledger: Ledger
+):
+    with under_load(full, ledger, "postgresql-pool-exhausted", window=WINDOW_SECONDS / 2), ExitStack() as stack:
+        asked(postgresql, END_OURS)
+        take_all(stack, postgresql)
+        full.eventually(lambda: refused(full), 20)
+        assert full.client.get("/healthz").status_code == 200
+        with pytest.raises(psycopg.OperationalError, match="too many clients"):
+            psycopg.connect(postgresql.url)
+
+
+def take_all(stack: ExitStack, server: PrivatePostgresql) -> None:
+    """Every connection; those that the installation has made again meanwhile are ended, and taken too."""
+    first = stack.enter_context(psycopg.connect(server.url, autocommit=True, application_name="tests"))
+    theirs = 1
+    while theirs:
+        first.execute(END_OURS.encode())
+        while not is_full(stack, server):
+            pass
+        (theirs,) = first.execute(COUNT_OURS.encode()).fetchone() or (0,)
+
+
+def is_full(stack: ExitStack, server: PrivatePostgresql) -> bool:
+    try:
+        stack.enter_context(psycopg.connect(server.url, application_name="tests"))
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+def refused(full: Installation) -> bool:
+    answer = full.client.post("/v1/jobs", json={"type": "demo.echo", "args": {"value": 1}})
+    if answer.status_code == httpx2.codes.ACCEPTED:  # on a connection that it had made before
+        full.accepted.append(answer.json())
+    else:
+        assert (answer.status_code, int(answer.headers["Retry-After"]) >= 1) == (503, True)
+    return answer.status_code != httpx2.codes.ACCEPTED
+
+
+OLD = "postgresql-old-transaction"
+MOST_SLOWER_SECONDS = 0.05
+DEAD_ROWS = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'jobs'"
+WAITED = """
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM started_at - created_at))
+    FROM (SELECT * FROM jobs WHERE started_at IS NOT NULL ORDER BY id DESC LIMIT 100) AS latest
+"""
+
+
+@pytest.mark.fault(
+    "postgresql-old-transaction", "a snapshot held open while jobs pass, so that no dead row is vacuumed"
+)
+@pytest.mark.parametrize("long", BOTH)
+def test_a_transaction_that_is_held_open_does_not_make_jobs_slower(
+    long: bool, full: Installation, postgresql: PrivatePostgresql, ledger: Ledger
+):
+    # Closed last: the pace that is looked at in the end is the pace with it.
+    with (
+        ExitStack() as afterwards,
+        under_load(full, ledger, OLD, rate=80 if long else 40, window=pace(long)) as trial,
+    ):
+        before = waits_before_starts(full)
+        holder = afterwards.enter_context(psycopg.connect(postgresql.url))
+        holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        holder.execute("SELECT count(*) FROM jobs")
+        trial.submit_until(4000 if long else 100, 120)
+        with psycopg.connect(postgresql.url, autocommit=True) as cleaner:
+            cleaner.execute("VACUUM jobs")
+        pinned = asked(postgresql, DEAD_ROWS)
+        after = waits_before_starts(full)
+    assert pinned
+    assert after < before + MOST_SLOWER_SECONDS
+    figures.keep(OLD, "dead rows that could not be removed", pinned, "")
+    figures.keep(OLD, "median from submission to start, without", before, "s")
+    figures.keep(OLD, "median from submission to start, with", after, "s")
+
+
+def waits_before_starts(full: Installation) -> float:
+    """The median wait of the latest jobs, in seconds."""
+    return float(full.sql(WAITED)[0][0])

@@ -68,7 +68,7 @@ REDIRECT = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Leng
         fault("redirecting", "302", answering(REDIRECT), "unexpected-status", AT_ONCE),
         fault("resetting", "no answer", resetting, "ConnectionLost", AT_ONCE),
         fault("tls", "unknown", over_tls(answering(OK + b"\r\n"), []), "ConnectFailed", AT_ONCE, "https"),
-        fault("tls", "none", answering(OK + b"\r\n"), "ConnectFailed", AT_ONCE, "https"),
+        fault("tls", "none", lambda connection: connection.sendall(OK + b"\r\n"), "ConnectFailed", AT_ONCE, "https"),
     ],
 )  # fmt: skip
 def test_a_job_that_calls_it_ends_in_time_and_says_why(

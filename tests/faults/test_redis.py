@@ -22,7 +22,7 @@ from tests.faults.invariants import HEALTH_LAG_SECONDS, check
 from tests.faults.load import Load
 
 READY_SECONDS = 2.0
-ACCEPTED_SECONDS = 1.0
+ACCEPTED_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")

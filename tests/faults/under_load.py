@@ -42,10 +42,10 @@ class Trial:
         # The last that was answered by now: one that is still waiting may rightly be told that it is back.
         self.outages.append(Outage(dependency, since, self.watch.samples[-1].at))
 
-    def submit_until(self, how_many: int) -> None:
+    def submit_until(self, how_many: int, within_seconds: float = 10) -> None:
         """Wait until so many jobs more have been accepted."""
         accepted = len(self.load.accepted)
-        self.installation.eventually(lambda: len(self.load.accepted) >= accepted + how_many)
+        self.installation.eventually(lambda: len(self.load.accepted) >= accepted + how_many, within_seconds)
 
     def starts_since(self, moment: float) -> list[Entry]:
         """The handlers that began after it."""

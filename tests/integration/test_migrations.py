@@ -1,12 +1,15 @@
 """Migrations: twice, at once, from nothing; and tables that are not this release's are noticed."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from models import identity, migrate, worker
 from models.database import Database, connect_postgresql, connect_sqlite
@@ -146,3 +149,39 @@ def test_a_worker_of_the_release_before_counts_as_one_that_consumes(empty_databa
     with database.reading() as session:
         assert worker.capacities(session)["default"].threads == 3
     database.close()
+
+
+@pytest.mark.fault(
+    "postgresql-migration", "a transaction that has read the table is open while an upgrade wants to alter it"
+)
+def test_an_upgrade_that_waits_for_an_old_transaction_lets_others_work_meanwhile(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        database = stack.enter_context(closing(connect_postgresql(empty_database_url, "jobmill-tests", POOL_SIZE)))
+        migrate.upgrade(database)
+        config = migrate._config
+
+        def alters(connection: Connection) -> Any:
+            connection.execute(text("ALTER TABLE tenants ADD COLUMN added text"))
+            return config(connection)
+
+        monkeypatch.setattr(migrate, "_config", alters)
+        holder = stack.enter_context(psycopg.connect(empty_database_url))
+        holder.execute("SELECT count(*) FROM tenants")
+        threads = stack.enter_context(ThreadPoolExecutor(1))
+        upgrading = threads.submit(migrate.upgrade, database)
+        waits = [_read_a_tenant(database) for _ in range(40)]
+        assert not upgrading.done()
+        holder.rollback()
+        assert upgrading.result(10) == migrate.HEAD
+    assert max(waits) < 1
+
+
+def _read_a_tenant(database: Database) -> float:
+    began = time.monotonic()
+    with database.reading() as session:
+        session.execute(text("SELECT count(*) FROM tenants"))
+    took = time.monotonic() - began
+    time.sleep(0.05)
+    return took

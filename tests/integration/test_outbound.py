@@ -139,6 +139,7 @@ def test_a_stream_gives_the_body_in_pieces(outbound, httpserver: HTTPServer):
     assert max(sizes) <= 65_536
 
 
+@pytest.mark.fault("receiver-huge", "a body without end, read as a stream")
 def test_a_stream_that_is_too_long_ends(outbound):
     with (
         peer(dripping(OK + b"\r\n", b"x" * 1000)) as (port, _),
@@ -148,6 +149,7 @@ def test_a_stream_that_is_too_long_ends(outbound):
         list(answer.chunks)
 
 
+@pytest.mark.fault("receiver-dripping", "a byte of each part of an answer every 50 ms")
 @pytest.mark.parametrize(
     "serve",
     [
@@ -273,6 +275,7 @@ def test_a_denied_address_is_not_connected_to_in_any_spelling(host):
         assert len(connected) == 1
 
 
+@pytest.mark.fault("receiver-rebinding", "a name that leads elsewhere at the second look-up")
 def test_a_name_that_changes_its_address_after_the_check_gains_nothing():
     asked: list[str] = []
 
@@ -331,6 +334,7 @@ def test_tls_asks_for_the_original_name_and_proves_it(host):
     assert names == ["peer.example"]
 
 
+@pytest.mark.fault("receiver-tls", "another name, another address, an unknown certificate")
 @pytest.mark.parametrize(
     ("host", "trusted", "words"),
     [("other.example", True, "Hostname mismatch"), ("127.0.0.1", True, "IP address mismatch"),
