@@ -1,7 +1,6 @@
 """The metrics port: one page for all processes of a command, however many there are.
 
-Processes that share a page count in files of one directory, which the first of them makes and removes. Where they
-count is decided when prometheus_client is imported, so `shared` comes before any import of metrics.
+Processes that share a page count in files of one directory, which the first of them makes and removes.
 """
 
 import os
@@ -32,11 +31,23 @@ def shared(settings: Settings) -> Iterator[socket.socket | None]:
         return
     os.environ[DIRECTORY] = directory = tempfile.mkdtemp(prefix="jobmill-metrics-")
     owner = os.getpid()
+    _count_in_files()
     try:
         yield listener
     finally:
         if os.getpid() == owner:  # a forked server process leaves by this way too
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _count_in_files() -> None:
+    """Have those metrics begin anew that this process has imported already: where they count was decided by that."""
+    from prometheus_client import REGISTRY, values
+    from prometheus_client.metrics import MetricWrapperBase
+
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+    for metric in REGISTRY._collector_to_names:  # noqa: SLF001 - there is no public way
+        if isinstance(metric, MetricWrapperBase) and metric._is_observable():  # type: ignore[no-untyped-call]  # noqa: SLF001
+            metric._metric_init()  # type: ignore[no-untyped-call]  # noqa: SLF001
 
 
 def count_as(name: str) -> None:

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import mkdtemp
 
 from tests.acceptance.installation import Installation, metrics_port
 from tests.acceptance.process import Process
+from tests.faults.evidence import usage
 
 ALWAYS_LEADING = Path(__file__).parent / "always_leading.py"
+LIVE_WITHIN = 40
 
 
 @contextmanager
@@ -21,8 +24,7 @@ def beside(
     With a `script`, that is run in place of the command.
     """
     name = next(name for number in count(2) if (name := f"{arguments[0]}-{number}") not in installation.processes)
-    folder = installation.folder / name
-    folder.mkdir(exist_ok=True)
+    folder = Path(mkdtemp(prefix=f"{name}-", dir=installation.folder))  # its words are its own
     process = Process(*arguments, settings=installation.settings | metrics_port() | settings, folder=folder)
     if script is not None:
         process.program = (sys.executable, script)
@@ -41,3 +43,10 @@ def several(installation: Installation, number: int, kind: str, script: Path | N
     """So many of them."""
     with ExitStack() as stack:
         yield [stack.enter_context(beside(installation, kind, script=script)) for _ in range(number)]
+
+
+def complete(installation: Installation, processes: int) -> Installation:
+    """Wait until all of a worker's processes take jobs: what the installation holds then is what it may hold."""
+    installation.eventually(lambda: len(installation.child_pids()) == processes, LIVE_WITHIN)
+    installation.at_rest = usage(installation)
+    return installation

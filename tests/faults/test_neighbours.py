@@ -8,6 +8,7 @@ import pytest
 from models.worker import DEAD_AFTER
 from tests.acceptance.installation import Full, Installation, Json
 from tests.acceptance.ledger import Ledger
+from tests.faults.beside import complete
 from tests.faults.conftest import Install
 from tests.faults.invariants import check
 
@@ -23,7 +24,7 @@ HOLDS_SECONDS = 30
 
 @pytest.fixture(scope="module")
 def full(install: Install) -> Installation:
-    return install(Full.mode, JOBMILL_PROCESSES=str(PROCESSES), JOBMILL_THREADS=str(THREADS))
+    return complete(install(Full.mode, JOBMILL_PROCESSES=str(PROCESSES), JOBMILL_THREADS=str(THREADS)), PROCESSES)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def neighbours(full: Installation, ledger: Ledger) -> list[Json]:
     return jobs
 
 
-def beside(ledger: Ledger, culprit: Json) -> set[str]:
+def companions(ledger: Ledger, culprit: Json) -> set[str]:
     """The jobs that ran in the process of a job's first run."""
     first = ledger.starts(culprit["id"])[0]
     return {entry.job_id for entry in ledger.starts() if entry.pid == first.pid} - {culprit["id"]}
@@ -70,7 +71,7 @@ def test_a_handler_that_ends_its_process_costs_its_neighbours_a_run_and_nothing_
 ):
     culprit = full.submit(job_type, ledger.args, max_attempts=1)
     full.succeeded(culprit)
-    harmed = beside(ledger, culprit)
+    harmed = companions(ledger, culprit)
     assert 2 <= len(harmed) < THREADS
     all_well(full, ledger, [culprit, *neighbours], lost={culprit["id"], *harmed})
     for job in [culprit, *neighbours]:
@@ -85,7 +86,7 @@ def test_a_handler_that_never_returns_is_ended_with_its_process(
     culprit = full.submit("fault.never", never, timeout_seconds=1, max_attempts=1)
     dead = full.in_state(culprit, "dead", YIELDS_WITHIN)
     assert dead["error"]["code"] == "timed-out"
-    harmed = beside(ledger, culprit)
+    harmed = companions(ledger, culprit)
     all_well(full, ledger, neighbours, lost=harmed)
     assert [move for move, _ in reasons(full, culprit)] == ["bury"]
     for job in neighbours:

@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.installation import Full, Installation
 from tests.acceptance.ledger import Ledger
 from tests.faults import figures
-from tests.faults.beside import beside
+from tests.faults.beside import beside, complete
 from tests.faults.conftest import Install
 from tests.faults.crashing import family, frozen, is_gone, revive
 from tests.faults.invariants import check
@@ -26,7 +26,8 @@ LIVE_WITHIN = 40
 
 @pytest.fixture(scope="module")
 def _four(install: Install) -> Installation:
-    return install(Full.mode, JOBMILL_PROCESSES=str(PROCESSES), JOBMILL_THREADS="4")
+    installation = install(Full.mode, JOBMILL_PROCESSES=str(PROCESSES), JOBMILL_THREADS="4")
+    return complete(installation, PROCESSES)
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def test_jobs_of_a_killed_child_run_again_within_two_seconds(full: Installation,
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.fault("child-dies", "SIGKILL to the process that runs a job, 20 times")
 def test_the_slowest_of_twenty_runs_again_within_two_seconds(full: Installation, ledger: Ledger, tmp_path: Path):
     took = _kill_children(full, ledger, tmp_path, 20)
