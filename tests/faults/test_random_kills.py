@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import pytest
@@ -120,7 +121,7 @@ def told(known: Evidence, load: Load, killer: Killer) -> Story:
         rate=len(load.accepted) / (load.answered[-1].sent_at - load.answered[0].sent_at),
         rest=known.settled_after or 0.0,
         longest_pause=max(after - before for before, after in pairwise(moments)),
-        slowest_start=max(next(at for at in moments if at > kill) - kill for kill, _ in killer.kills),
+        slowest_start=max(next((at for at in moments if at > kill), inf) - kill for kill, _ in killer.kills),
         slowest_recovery=max(recoveries(starts, known, killer), default=0.0),
     )
 
@@ -138,7 +139,7 @@ def recoveries(starts: Sequence[Entry], known: Evidence, killer: Killer) -> Iter
     for start in starts:
         if start.pid in killed and (start.job_id, start.lease) in rescued:
             following = [entry.at for entry in known.ledger("start", start.job_id) if entry.at > killed[start.pid]]
-            yield min(following, default=float("inf")) - killed[start.pid]
+            yield min(following, default=inf) - killed[start.pid]
 
 
 def seed() -> int:
