@@ -16,7 +16,7 @@ import httpx2
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.acceptance.installation import Embedded, Full, Installation
+from tests.acceptance.installation import READY_SECONDS, Embedded, Full, Installation
 from tests.acceptance.ledger import Entry, Ledger
 from tests.faults.health import Outage, Sample
 
@@ -188,7 +188,7 @@ def pages(installation: Installation) -> dict[str, str]:
     """The metrics page of each process that serves one; one that is just starting is waited for."""
     ports = {name: process.settings.get("JOBMILL_METRICS_PORT") for name, process in installation.processes.items()}
     running = {name: port for name, port in ports.items() if port and installation.processes[name].alive}
-    return {name: installation.eventually(lambda: _page(port)) for name, port in running.items()}  # noqa: B023 - called at once
+    return {name: installation.eventually(lambda: _page(port), READY_SECONDS) for name, port in running.items()}  # noqa: B023 - called at once
 
 
 def _page(port: str) -> str:

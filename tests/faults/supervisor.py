@@ -18,6 +18,7 @@ import psutil
 from tests.acceptance.installation import Installation, metrics_port
 from tests.acceptance.private_services import PrivateService
 from tests.acceptance.process import Process
+from tests.faults.crashing import is_gone
 from tests.faults.health import Outage
 
 LOOK_SECONDS = 0.1
@@ -105,7 +106,8 @@ class Supervisor:
     def orphans(self) -> list[int]:
         """Processes that were there when something was struck, still live, and belong to no command that runs now."""
         present = {pid for _, pid in members(self.installation)}
-        return [process.pid for process in self._seen if process.is_running() and process.pid not in present]
+        alive = [process.pid for process in self._seen if process.is_running() and not is_gone(process.pid)]
+        return [pid for pid in alive if pid not in present]
 
     def _strike(self, pids: Sequence[int], number: signal.Signals) -> None:
         for pid in pids:

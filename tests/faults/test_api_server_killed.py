@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance.installation import Full, Installation, metrics_port
 from tests.faults.conftest import Install
+from tests.faults.crashing import is_gone
 from tests.faults.figures import keep
 
 BACK_SECONDS = 10.0
@@ -62,7 +63,7 @@ def test_the_processes_of_a_killed_api_server_let_go_of_its_ports(install: Insta
         api.start()
         installation.eventually(lambda: _serves(installation, api.pid), BACK_SECONDS)
         keep("killed-at-random", "API server killed, until the next one serves", time.monotonic() - began, "s")
-        installation.eventually(lambda: not any(orphan.is_running() for orphan in orphans), BACK_SECONDS)
+        installation.eventually(lambda: all(is_gone(orphan.pid) for orphan in orphans), BACK_SECONDS)
 
 
 def _serves(installation: Installation, pid: int) -> bool:
