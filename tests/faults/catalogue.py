@@ -146,5 +146,16 @@ def _claims_in(path: Path) -> Iterator[Claim]:
         is_long = everything_is_long or any("mark.long" in ast.unparse(mark) for mark in function.decorator_list)
         for mark in marks:
             if ast.unparse(mark.func) == "pytest.mark.fault":
-                fault, provoked = (ast.literal_eval(argument) for argument in mark.args)
+                fault, provoked = (_text(argument, module) for argument in mark.args)
                 yield Claim(fault, provoked, f"{path.relative_to(TESTS).as_posix()}::{function.name}", is_long)
+
+
+def _text(argument: ast.expr, module: ast.Module) -> str:
+    """A text that is written there, or the module's constant of that name."""
+    if isinstance(argument, ast.Name):
+        (argument,) = (
+            node.value
+            for node in module.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == argument.id
+        )
+    return str(ast.literal_eval(argument))
