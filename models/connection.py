@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready
 
-from models.pulse import DOUBT_SECONDS, Pulse
+from models.pulse import Pulse
 
 Answer = TypeVar("Answer")
 
@@ -73,12 +73,9 @@ class Patient(psycopg.Connection[Any]):
             return answer
 
     def _look(self, began: float) -> None:
-        waited = time.monotonic() - began
-        if self.pulse is not None and waited > DOUBT_SECONDS:
-            self.pulse.doubt()
-            if self.pulse.silent_since(began):
-                raise psycopg.OperationalError("the server has fallen silent")
-        if waited > self.limit_seconds:
+        if self.pulse is not None and self.pulse.misses(began):
+            raise psycopg.OperationalError("the server has fallen silent")
+        if time.monotonic() - began > self.limit_seconds:
             raise psycopg.OperationalError(f"no answer from the server within {self.limit_seconds:g} s")
 
 
@@ -126,17 +123,20 @@ def _hosts(url: str) -> list[dict[str, str]]:
     return [{name: values[place % len(values)] for name, values in lists.items()} for place in range(count)]
 
 
-def impatient(connect: Callable[[], Patient], seconds: float) -> Callable[[], Patient]:
+def impatient(connect: Callable[[], Patient], seconds: float, pulse: Pulse) -> Callable[[], Patient]:
     """`connect`, given up after so many seconds, which a network that swallows everything does not do by itself."""
 
     def connected() -> Patient:
         coming: Future[Patient] = Future()
         threading.Thread(target=_deliver, args=[connect, coming], name="connecting", daemon=True).start()
-        try:
-            return coming.result(seconds)
-        except TimeoutError:
-            coming.add_done_callback(_close_late)
-            raise psycopg.OperationalError(f"no connection within {seconds:g} s") from None
+        began = time.monotonic()
+        while True:
+            try:
+                return coming.result(_LOOK_EVERY)
+            except TimeoutError:
+                if pulse.misses(began) or time.monotonic() - began > seconds:
+                    coming.add_done_callback(_close_late)
+                    raise psycopg.OperationalError(f"no connection within {seconds:g} s") from None
 
     return connected
 

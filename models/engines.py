@@ -95,7 +95,7 @@ def postgresql(connector: Connector, single: int, transactions: int, pulse: Puls
 
     opened, seconds = connect, POOL_SECONDS
     if pulse is not None:
-        opened, seconds = impatient(connect, PROMPT_CONNECT_SECONDS), PROMPT_POOL_SECONDS
+        opened, seconds = impatient(connect, PROMPT_CONNECT_SECONDS, pulse), PROMPT_POOL_SECONDS
     statements = _postgresql_engine(opened, single, pool_timeout=seconds, **_BY_ITSELF)
     return Engines(
         _postgresql_engine(opened, transactions, pool_timeout=seconds),

@@ -62,11 +62,14 @@ class Pulse:
             self._doubted_at = time.monotonic()
             self._doubted.set()
 
-    def silent_since(self, moment: float) -> bool:
+    def misses(self, moment: float) -> bool:
         """Whether a wait that began at `moment` (of `time.monotonic`) should end, since nobody is there."""
+        waited = time.monotonic() - moment
+        if waited > DOUBT_SECONDS:
+            self.doubt()
         if self.heard_at >= moment:
             return False
-        if time.monotonic() - moment > SILENCE_SECONDS:
+        if waited > SILENCE_SECONDS:
             self._lost()
         return self.away_since is not None
 

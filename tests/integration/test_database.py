@@ -359,6 +359,32 @@ def test_while_the_server_is_silent_who_asks_is_told_at_once(database_url: str, 
         database.run(tenant_id_of, patience=NOT_AT_ALL)  # not on a connection that is half-open since
 
 
+def test_whoever_waits_behind_others_for_a_thread_is_told_within_a_second_as_well(database_url: str) -> None:
+    threads, callers = 4, 40
+    proxy = Proxy(database_url)
+    with closing(proxy), closing(connect_postgresql(proxy.url, "jobmill-tests", threads, prompt=True)) as database:
+        with ThreadPoolExecutor(threads) as warm:
+            list(warm.map(lambda _: database.run_single(_slowly), range(threads)))
+        with proxy.black_hole(), ThreadPoolExecutor(threads) as pool:
+            began = time.monotonic()
+            told = [pool.submit(_moment_of_refusal, run) for run in _both_pools(database, callers)]
+            assert max(one.result() for one in told) - began < 1
+
+
+def _slowly(session: Session) -> None:
+    session.execute(text("SELECT pg_sleep(0.05)"))
+
+
+def _both_pools(database: Database, count: int) -> list[Callable[..., Any]]:
+    return [database.run_single, database.run] * (count // 2)
+
+
+def _moment_of_refusal(run: Callable[..., Any]) -> float:
+    with pytest.raises(Unavailable):
+        run(tenant_id_of, timedelta(seconds=0.3))
+    return time.monotonic()
+
+
 def _serves(database: Database) -> bool:
     try:
         database.run_single(tenant_id_of, patience=NOT_AT_ALL)
