@@ -76,7 +76,16 @@ def test_of_dramatiqs_consumer_only_closing_is_used():
 def test_our_broker_and_consumer_have_no_method_that_overrides_nothing_by_a_slip_of_the_name():
     broker = {"connect", "distrust", "drain"}
     consumer = {"wake", "_next", "_consume", "_receive", "_take_in", "_begin", "_wait", "_adjusted", "_pause"}
-    consumer |= {"_close", "_take_nothing_more", "_acknowledge_early", "_owed", "_answer", "_send", "_abandon"}
+    consumer |= {
+        "_close",
+        "_doubt",
+        "_take_nothing_more",
+        "_acknowledge_early",
+        "_owed",
+        "_answer",
+        "_send",
+        "_abandon",
+    }
     for cls, base, own in ((JobmillBroker, RabbitmqBroker, broker), (JobmillConsumer, _RabbitmqConsumer, consumer)):
         added = {name for name in vars(cls) if not name.startswith("__")} - own
         assert {name for name in added if not hasattr(base, name)} == set()
