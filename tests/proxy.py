@@ -29,6 +29,7 @@ class _Link:
         return pattern in seen
 
     def reset(self) -> None:
+        self.lost = True  # or the threads that are woken now would pass the end of one side on, as a polite farewell
         for end in (self.client, self.server):
             with suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
