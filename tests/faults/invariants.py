@@ -23,7 +23,8 @@ HEALTH_LAG_SECONDS = 3.0
 """How late /readyz may notice: an answer is kept for a second, and a probe takes up to one and a half."""
 SLACK = Usage(descriptors=40, threads=12, database=19, amqp=0)
 """Pools and thread pools fill as they are needed, up to their limits: a worker of four threads keeps up to 21
-connections to the database, its parent's among them, of which a few are made at its start. Broker connections never do."""
+connections to the database, its parent's among them, of which a few are made at its start. Broker connections never do.
+"""
 
 GIVEN_BACK = {"snooze", "interrupt", "rescue"}
 REPEATS = GIVEN_BACK | {"retry", "redrive"}

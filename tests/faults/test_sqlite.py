@@ -20,7 +20,7 @@ FAULT = "sqlite-killed"
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.fault(FAULT, "kill -9 of `jobmill up` under a load that keeps it committing, again and again")
+@pytest.mark.fault("sqlite-killed", "kill -9 of `jobmill up` under a load that keeps it committing, again and again")
 @pytest.mark.parametrize("kills", [4, pytest.param(25, marks=pytest.mark.long)])
 def test_a_file_whose_writer_is_killed_in_its_commits_stays_whole(kills: int, install: Install, ledger: Ledger):
     installation = install(Embedded.mode)
