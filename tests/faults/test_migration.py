@@ -67,7 +67,7 @@ def full(install: Install) -> Installation:
 @pytest.mark.long
 @pytest.mark.timeout(240)
 @pytest.mark.fault(
-    FAULT,
+    "postgresql-migration",
     "a copy of the product with one migration more upgrades the tables under load while a transaction holds them, "
     "then takes over process by process",
 )

@@ -88,7 +88,7 @@ def answers(full: Installation, size: int = 1) -> int:
     return answer.status_code
 
 
-@pytest.mark.fault(FAULT, "a tmpfs filled to the last byte under load: no table can grow")
+@pytest.mark.fault("postgresql-disk-full", "a tmpfs filled to the last byte under load: no table can grow")
 def test_while_no_table_can_grow_clients_are_told_and_all_goes_on_once_there_is_room(
     full: Installation, postgresql: SmallDisk, ledger: Ledger
 ):
@@ -106,7 +106,9 @@ def test_while_no_table_can_grow_clients_are_told_and_all_goes_on_once_there_is_
     figures.keep(FAULT, "from room on the disk to the next 202", time.monotonic() - back, "s")
 
 
-@pytest.mark.fault(FAULT, "no room for the next file of its log: the server panics, and is started again")
+@pytest.mark.fault(
+    "postgresql-disk-full", "no room for the next file of its log: the server panics, and is started again"
+)
 def test_a_server_that_gave_up_over_a_full_disk_comes_back_with_all_that_was_accepted(
     full: Installation, postgresql: SmallDisk, ledger: Ledger
 ):

@@ -79,7 +79,9 @@ def test_a_job_that_calls_it_ends_in_time_and_says_why(
         installation.succeeded(installation.submit("demo.echo", {"value": "free"}), 5)
     assert len(connected) == 1
     assert end["state"] == "dead"
-    assert error in {end["error"]["type"], end["error"]["code"]}
+    told = {end["error"]["type"], end["error"]["code"]}
+    # The call's own deadline and the job's time limit end at the same moment; either may be the one to say so.
+    assert error in told or (error == "DeadlineExceeded" and "TimedOut" in told)
     assert took < within
 
 
