@@ -78,6 +78,7 @@ def test_a_handler_that_ends_its_process_costs_its_neighbours_a_run_and_nothing_
         assert reasons(full, job) == ([("rescue", cause)] if job["id"] in {culprit["id"], *harmed} else [])
 
 
+@pytest.mark.long
 @pytest.mark.fault("handler-never-returns", "it swallows every exception, its time limit's too")
 def test_a_handler_that_never_returns_is_ended_with_its_process(
     full: Installation, ledger: Ledger, neighbours: list[Json], tmp_path: Path

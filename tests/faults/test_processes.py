@@ -72,6 +72,7 @@ def _kill_children(full: Installation, ledger: Ledger, folder: Path, times: int)
     return took
 
 
+@pytest.mark.long
 @pytest.mark.fault("child-dies", "SIGKILL to one child of four under load")
 def test_one_child_of_several_dies_under_load(full: Installation, ledger: Ledger):
     with Load(full, "fault.sleep", ledger.args | {"seconds": 0.3}, rate=25, threads=4, most=100) as load:
@@ -86,6 +87,7 @@ def test_one_child_of_several_dies_under_load(full: Installation, ledger: Ledger
     assert 1 <= len(harmed) <= 4, "no more than it had threads"
 
 
+@pytest.mark.long
 @pytest.mark.fault("parent-dies", "SIGKILL to the parent of four busy processes, another worker beside it")
 def test_children_of_a_dead_parent_finish_what_they_have_and_are_gone(full: Installation, ledger: Ledger):
     parent, orphans = full.worker.pid, [psutil.Process(pid) for pid in full.child_pids()]

@@ -83,6 +83,8 @@ class Clients:
             return client.post("/v1/jobs", json=self._body)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(240)
 @pytest.mark.fault("rolling-restart", "SIGTERM and a new start, for two of each kind one after the other, 20 jobs/s")
 def test_a_rolling_restart_fails_no_request_and_delays_no_job(install: Install, ledger: Ledger):
     full = install(Full.mode)
