@@ -34,8 +34,9 @@ def submit_patiently(
     while True:
         answer = _sent(installation, body, key)
         if answer is not None and answer.status_code == httpx2.codes.ACCEPTED:
-            installation.accepted.append(answer.json())
-            return answer.json()
+            job: Json = answer.json()
+            installation.accepted.append(job)
+            return job
         refused = answer is not None and not _passes(answer)
         if refused or time.monotonic() > deadline:
             raise AssertionError(f"not accepted: {answer.text if answer is not None else 'no answer'}")

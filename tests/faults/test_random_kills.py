@@ -36,6 +36,16 @@ RATE = 100
 PAUSES = (0.5, 3.0)
 WARM_SECONDS = 5.0
 AWAY_SECONDS = 5.0
+BEFORE_SECONDS = 12.0
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Which process, of what role, and when."""
+
+    at: float
+    pid: int
+    role: str
 
 
 class Killer:
@@ -43,7 +53,7 @@ class Killer:
 
     def __init__(self, supervisor: Supervisor, seed: int) -> None:
         self.supervisor = supervisor
-        self.kills: list[tuple[float, int]] = []
+        self.kills: list[Kill] = []
         self.of: Counter[str] = Counter()
         self._random = random.Random(seed)  # noqa: S311 - it must be repeatable
         print(f"seed {seed}")  # noqa: T201 - for the next run
@@ -65,7 +75,7 @@ class Killer:
         if living:  # all of them may just be starting
             pid = self._random.choice(living)
             self.supervisor.kill(pid)
-            self.kills.append((self.supervisor.struck[pid], pid))
+            self.kills.append(Kill(self.supervisor.struck[pid], pid, role))
             self.of[role] += 1
 
 
@@ -85,6 +95,7 @@ class Story:
     rest: float  # seconds from the last kill and submission until all jobs had ended
     longest_pause: float  # seconds between two starts, of whatever jobs
     slowest_start: float  # seconds from a kill to the next start of any job
+    meanwhile: str  # what happened from a little before that pause until its end
     slowest_recovery: float  # seconds from a kill to the next start of a job that the killed process was running
 
 
@@ -100,15 +111,20 @@ UNITS = {
 def show(story: Story, of: Counter[str]) -> None:
     """Print the report of a run, and keep its figures."""
     for name, value in asdict(story).items():
+        if isinstance(value, str):
+            print(f"{name}: {value}")  # noqa: T201
+            continue
         keep(FAULT, name.replace("_", " "), value, UNITS.get(name, ""))
     print(dict(of))  # noqa: T201 - how many of each were killed
 
 
 def told(known: Evidence, load: Load, killer: Killer) -> Story:
+    """The story of a run, from what was seen of it."""
     starts = sorted((entry for entry in known.entries if entry.event == "start"), key=lambda entry: entry.at)
     moments = [entry.at for entry in starts]
     again = len(starts) - len({entry.job_id for entry in starts})
     retried = sum(event.move == "retry" for event in known.events)
+    pause, since = max((after - before, before) for before, after in pairwise(moments))
     return Story(
         submitted=load.submitted,
         accepted=len(load.accepted),
@@ -120,10 +136,19 @@ def told(known: Evidence, load: Load, killer: Killer) -> Story:
         kills=len(killer.kills),
         rate=len(load.accepted) / (load.answered[-1].sent_at - load.answered[0].sent_at),
         rest=known.settled_after or 0.0,
-        longest_pause=max(after - before for before, after in pairwise(moments)),
-        slowest_start=max(next((at for at in moments if at > kill), inf) - kill for kill, _ in killer.kills),
+        longest_pause=pause,
+        meanwhile=_around(killer, since, since + pause),
+        slowest_start=max(next((at for at in moments if at > kill.at), inf) - kill.at for kill in killer.kills),
         slowest_recovery=max(recoveries(starts, known, killer), default=0.0),
     )
+
+
+def _around(killer: Killer, since: float, until: float) -> str:
+    happened = [(kill.at, f"{kill.role} killed") for kill in killer.kills]
+    for outage in killer.supervisor.outages:
+        happened += [(outage.since, f"{outage.dependency} stops"), (outage.until, f"{outage.dependency} is back")]
+    near = [(at, what) for at, what in sorted(happened) if since - BEFORE_SECONDS < at < until]
+    return ", ".join(f"{at - since:+.1f} s {what}" for at, what in near)
 
 
 def _effects(known: Evidence, job_id: str) -> int:
@@ -134,7 +159,7 @@ def _effects(known: Evidence, job_id: str) -> int:
 
 def recoveries(starts: Sequence[Entry], known: Evidence, killer: Killer) -> Iterator[float]:
     """For each run that was lost in a kill, the seconds until its job ran again."""
-    killed = {pid: at for at, pid in killer.kills}
+    killed = {kill.pid: kill.at for kill in killer.kills}
     rescued = {(event.job_id, event.lease) for event in known.events if event.move == "rescue"}
     for start in starts:
         if start.pid in killed and (start.job_id, start.lease) in rescued:
