@@ -306,6 +306,9 @@ def test_a_job_type_tells_all_that_is_needed_to_submit_one(caller: Caller):
         "max_attempts": 3,
         "timeout_seconds": 60,
         "limits": {"max_attempts": 4, "timeout_seconds": 120},
+        "isolation": "thread",
+        "memory_limit_mb": None,
+        "cpu_limit_seconds": None,
     }
     assert document["args_schema"]["required"] == ["number"]
     assert document["args_schema"]["properties"]["number"]["type"] == "integer"

@@ -186,7 +186,9 @@ def test_a_checkpoint_under_a_lost_lease_ends_the_attempt(worker: Isolated, monk
 
     def with_its_lease_taken(*given: Any) -> Any:
         worker.database.run(
-            lambda session: session.execute(update(jobs).where(jobs.c.id == ref.id).values(lease=ref.lease + 1))
+            lambda session: session.execute(
+                update(jobs).where(jobs.c.id == ref.id).values(lease=ref.lease + 1, worker_id=new_id())
+            )
         )
         return attempt(*given)
 
