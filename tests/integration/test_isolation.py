@@ -24,6 +24,7 @@ from models import moves
 from models.database import Database
 from models.dialect import POSTGRESQL
 from models.doorbell import LocalDoorbell
+from models.ids import new_id
 from models.job import Ref, jobs
 from models.states import State
 from tests.factories import unique
