@@ -28,7 +28,9 @@ BACK_WITHIN = 30.0
 LEADS_WITHIN = 12.0
 """What docs/operate.md promises of a standby."""
 A_FEW = 2000
+SPEEDING_UP_SECONDS = 1.0
 WATCHED_SECONDS = 3.0
+LOOK_EVERY = 0.25
 BEGINS_WITHIN = 2.0
 
 
@@ -222,11 +224,13 @@ def _dig_in(full: Installation, ledger: Ledger, number: int) -> Seen:
     queue_backlog(full, first, number)
     began = _restarted(full, dispatcher)
     first_start = full.eventually(lambda: _first_start_since(ledger, began), LEADS_WITHIN) - began
-    depths, counted_from = [], time.monotonic()
+    depths = []
     urgent = full.submit("fault.quick", ledger.args, priority=10)
     urgent_at = time.monotonic()
+    counted_from = urgent_at + SPEEDING_UP_SECONDS
     while time.monotonic() < counted_from + WATCHED_SECONDS:
         depths.append(_messages(full))
+        time.sleep(LOOK_EVERY)
     (left,) = full.sql("SELECT count(*) FROM jobs WHERE state = 'queued'")[0]
     many = _ends_per_second(ledger, counted_from, time.monotonic())
     (urgent_start,) = ledger.starts(urgent["id"])

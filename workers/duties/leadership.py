@@ -27,6 +27,7 @@ class Leadership:
         self.database = database
         self.holder = holder
         self._held_until = 0.0
+        self._leads = False  # as it was told last: a leader that stood still for its whole term did not hear of it
 
     @property
     def held(self) -> bool:
@@ -35,11 +36,12 @@ class Leadership:
 
     def run_once(self) -> float:
         """Take or renew the lease."""
-        asked_at, was_held = time.monotonic(), self.held
+        asked_at = time.monotonic()
         with self.database.heart() as session:
             leads = worker.lead(session, LEASE, self.holder, TERM)
         self._held_until = asked_at + TERM.total_seconds() if leads else 0.0
-        if leads != was_held:
+        if leads != self._leads:
+            self._leads = leads
             log.info("leadership_changed", leads=leads)
         return (RENEW_EVERY if leads else TRY_EVERY).total_seconds()
 
