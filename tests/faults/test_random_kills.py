@@ -222,6 +222,7 @@ def test_15_seconds_of_kills_cost_nothing(install: Install, ledger: Ledger):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.fault(
     "killed-at-random",
     "kill -9 to a random process of API, dispatchers, workers every other second for two minutes, "
