@@ -86,6 +86,7 @@ class Evidence:
     outages: Sequence[Outage] = ()
     faults: int | None = None  # how many faults may have hit one job
     settled_after: float | None = 0.0  # seconds from the fault's end to the last job's; None: not in time
+    within: float = 30.0  # how many they may be
     restarted: Sequence[str] = ()  # processes that ended although nobody ended them
     struck: Mapping[int, float] | None = None  # processes that were killed or frozen, and when; None: not known
     orphans: Sequence[int] = ()  # processes that outlived their parent, and are still there

@@ -90,6 +90,7 @@ class Load:
         self._args = args if callable(args) else lambda _number: args
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._taken = 0  # numbers of submissions that threads have taken; those wait for their moment, or for the end
         self._began = 0.0
         self._threads = [threading.Thread(target=self._run, name=f"load-{n}", daemon=True) for n in range(threads)]
 
@@ -124,6 +125,8 @@ class Load:
     def _run(self) -> None:
         while (number := self._next()) is not None and not self._over.wait(self._until(number)):
             began = time.monotonic()
+            with self._lock:
+                self.submitted += 1
             try:
                 job = submit_patiently(self._installation, self._type(number), self._args(number))
             except BaseException as error:  # noqa: BLE001 - told when the block ends
@@ -134,10 +137,10 @@ class Load:
 
     def _next(self) -> int | None:
         with self._lock:
-            if self._over.is_set() or self.submitted == self._most:
+            if self._over.is_set() or self._taken == self._most:
                 return None
-            self.submitted += 1
-            return self.submitted - 1
+            self._taken += 1
+            return self._taken - 1
 
     def _until(self, number: int) -> float:
         return max(0.0, self._began + number / self._rate - time.monotonic())

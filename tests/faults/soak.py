@@ -20,6 +20,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.acceptance.installation import Full
 from tests.acceptance.ledger import Ledger
 from tests.acceptance.private_services import PrivatePostgresql, PrivateRabbitmq, PrivateService
@@ -32,7 +34,7 @@ from tests.faults.invariants import judge
 from tests.faults.load import Load
 from tests.faults.mixture import mixed
 from tests.faults.supervisor import Supervisor, doubled, members
-from tests.faults.trends import HOUR, Point, Sampler, by_minute, percentiles, slope
+from tests.faults.trends import HOUR, Point, Sampler, by_minute, longest_life, percentiles, slope
 
 FAULT_SECONDS = 60.0
 WARM_SECONDS = 120.0
@@ -56,6 +58,8 @@ BOUNDS = {
     "submit to start, ms": 100.0,
 }
 """How much each may grow in an hour, by a part of its name."""
+FILLS = {"memory, MB": 8.0, "descriptors": 16.0, "connections to": 16.0}
+"""How much may be pools and caches that fill: a slope that comes to no more in the longest life is none yet."""
 
 
 Fault = Callable[["Soak"], None]
@@ -70,6 +74,8 @@ TIMETABLE: dict[str, Fault] = {
     "the API server killed": lambda soak: soak.kill("API server"),
 }
 """One after the other, and from the beginning again."""
+ENDS_ALL_LIVES = "the API server killed"
+"""Its processes go with it. Left out in the second half, in which the older of each role are spared."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,21 @@ class Soak:
     choose: random.Random
     happened: list[Happened] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
+    spares_the_old: bool = False
 
     def follow_timetable(self, until: float) -> None:
-        """A fault at the beginning of each interval, and none so late that its traces would be those of the end."""
+        """A fault at the beginning of each interval, and none so late that its traces would be those of the end.
+
+        In the second half the older of each role live on, so that there are lives long enough to have a slope.
+        """
+        half = (time.monotonic() + until) / 2
         for what, fault in cycle(TIMETABLE.items()):
             began = time.monotonic()
             if began > until - FAULT_SECONDS:
                 break
+            self.spares_the_old = began > half
+            if self.spares_the_old and what == ENDS_ALL_LIVES:
+                continue
             fault(self)
             self.happened.append(Happened(what, began, time.monotonic()))
             say(f"{what}, for {time.monotonic() - began:.1f} s")
@@ -106,7 +120,10 @@ class Soak:
 
     def kill(self, role: str) -> None:
         """Kill -9 to one process of a role."""
-        self.supervisor.kill(self.choose.choice([pid for kind, pid in members(self.installation) if kind == role]))
+        living = [psutil.Process(pid) for kind, pid in members(self.installation) if kind == role]
+        if self.spares_the_old:
+            living = [max(living, key=lambda process: process.create_time())]
+        self.supervisor.kill(self.choose.choice(living).pid)
 
     def freeze(self) -> None:
         """A whole worker stands still for longer than its heartbeat may be late."""
@@ -216,11 +233,13 @@ class Trend:
     most: float
     per_hour: float | None
     bound: float
+    hours: float  # of the longest life
+    fills: float
 
     @property
     def within(self) -> bool:
         """Whether it grows no faster than it may."""
-        return self.per_hour is None or self.per_hour <= self.bound
+        return self.per_hour is None or self.per_hour <= self.bound or self.per_hour * self.hours <= self.fills
 
 
 def trends(series: dict[str, list[Point]]) -> list[Trend]:
@@ -233,6 +252,8 @@ def trends(series: dict[str, list[Point]]) -> list[Trend]:
             max(point.value for point in points),
             slope(points, WARM_SECONDS),
             next(bound for part, bound in BOUNDS.items() if part in name),
+            longest_life(points) / HOUR,
+            next((fills for part, fills in FILLS.items() if part in name), 0.0),
         )
         for name, points in sorted(series.items())
         if points
@@ -241,10 +262,14 @@ def trends(series: dict[str, list[Point]]) -> list[Trend]:
 
 def table(found: Sequence[Trend]) -> str:
     """For people, in Markdown."""
-    lines = ["| what | first | last | most | slope an hour | may be |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| what | first | last | most | longest life, hours | slope an hour | may be |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for one in found:
         grew = "too short" if one.per_hour is None else f"{one.per_hour:+.3g}"
         figures = " | ".join(f"{value:.4g}" for value in (one.first, one.last, one.most))
+        figures += f" | {one.hours:.2f}"
         lines.append(f"| {one.name} | {figures} | {grew}{'' if one.within else ' **too much**'} | {one.bound:g} |")
     return "\n".join(lines)
 

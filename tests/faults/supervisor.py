@@ -53,7 +53,8 @@ def members(installation: Installation) -> Iterator[tuple[str, int]]:
         first, others = ROLES[process.name]
         yield first, process.pid
         with suppress(psutil.NoSuchProcess):
-            yield from ((others, child.pid) for child in psutil.Process(process.pid).children())
+            children = [child.pid for child in psutil.Process(process.pid).children()]
+            yield from ((others, pid) for pid in children if not is_gone(pid))
 
 
 class Supervisor:
@@ -79,18 +80,19 @@ class Supervisor:
         self._over.set()
         self._thread.join(10)
 
-    def kill(self, pid: int) -> None:
-        """Kill -9, as the kernel does when memory runs out."""
-        self._strike([pid], signal.SIGKILL)
+    def kill(self, pid: int) -> bool:
+        """Kill -9, as the kernel does when memory runs out; whether there was such a process."""
+        return self._strike(pid, signal.SIGKILL)
 
     @contextmanager
     def frozen(self, pids: Sequence[int]) -> Iterator[None]:
         """Processes that stand still while the block lasts."""
-        self._strike(pids, signal.SIGSTOP)
+        assert all(self._strike(pid, signal.SIGSTOP) for pid in pids)
         try:
             yield
         finally:
-            self._strike(pids, signal.SIGCONT)
+            for pid in pids:
+                self._strike(pid, signal.SIGCONT)
 
     def restart(self, name: str, service: PrivateService, away_seconds: float) -> Outage:
         """Stop a service and start it again a little later; gives when /readyz, where it has that name, must say so."""
@@ -109,12 +111,14 @@ class Supervisor:
         alive = [process.pid for process in self._seen if process.is_running() and not is_gone(process.pid)]
         return [pid for pid in alive if pid not in present]
 
-    def _strike(self, pids: Sequence[int], number: signal.Signals) -> None:
-        for pid in pids:
-            with suppress(psutil.NoSuchProcess, ProcessLookupError):
-                self._seen |= set(psutil.Process(pid).children())
-                self.struck[pid] = time.monotonic()
-                os.kill(pid, number)
+    def _strike(self, pid: int, number: signal.Signals) -> bool:
+        try:
+            self._seen |= set(psutil.Process(pid).children())
+            self.struck[pid] = time.monotonic()  # first, or its end could be noticed before
+            os.kill(pid, number)
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            return False
+        return True
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_SECONDS):

@@ -44,6 +44,14 @@ def test_percentiles():
 
 @pytest.mark.parametrize(("per_hour", "within"), [(BOUNDS["memory, MB"] - 1, True), (BOUNDS["memory, MB"] + 1, False)])
 def test_what_grows_faster_than_its_bound_is_too_much(per_hour: float, within: bool):
-    (found,) = trends({"worker's child: memory, MB": rising(per_hour, life="1")})
+    (found,) = trends({"worker's child: memory, MB": rising(per_hour, life="1", points=360)})
     assert isinstance(found, Trend)
     assert found.within is within
+
+
+def test_a_pool_that_fills_in_a_short_life_is_no_growth_yet():
+    filled = [Point(STEP * n, 20 + min(8, n / 4), "1") for n in range(60)]
+    (found,) = trends({"worker's child: descriptors": filled})
+    assert found.within
+    (found,) = trends({"worker's child: descriptors": rising(20, life="1", points=600)})
+    assert not found.within

@@ -42,11 +42,8 @@ def slope(points: Sequence[Point], settled_after: float) -> float | None:
 
     What a life showed in its first seconds is left out, for it was still filling its pools.
     """
-    lives: defaultdict[str, list[Point]] = defaultdict(list)
-    for point in points:
-        lives[point.life].append(point)
     above = below = 0.0
-    for life in lives.values():
+    for life in lives(points):
         settled = [point for point in life if point.at - life[0].at >= settled_after]
         if len(settled) < 2:
             continue
@@ -54,6 +51,19 @@ def slope(points: Sequence[Point], settled_after: float) -> float | None:
         above += sum((point.at - at) * (point.value - value) for point in settled)
         below += sum((point.at - at) ** 2 for point in settled)
     return above / below * HOUR if below else None
+
+
+def lives(points: Sequence[Point]) -> list[list[Point]]:
+    """The points of each life."""
+    found: defaultdict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        found[point.life].append(point)
+    return list(found.values())
+
+
+def longest_life(points: Sequence[Point]) -> float:
+    """In seconds."""
+    return max((life[-1].at - life[0].at for life in lives(points)), default=0.0)
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:
