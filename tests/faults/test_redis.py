@@ -23,6 +23,8 @@ from tests.faults.load import Load
 
 READY_SECONDS = 2.0
 ACCEPTED_SECONDS = 2.0
+LOOKED_SECONDS = 4.0
+"""How long /readyz is looked at after it should know: a look takes over a second while the server is frozen."""
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +52,12 @@ def stopped(cache: PrivateRedis) -> Iterator[None]:
 
 
 @contextmanager
-def still(cache: PrivateRedis) -> Iterator[None]:
+def still(cache: PrivateRedis, eventually: Callable[..., Any]) -> Iterator[None]:
     """The kernel takes connections for it, and nobody answers."""
     assert cache.process is not None
-    with frozen([cache.process.pid]):
-        assert psutil.Process(cache.process.pid).status() == psutil.STATUS_STOPPED
+    pid = cache.process.pid
+    with frozen([pid]):
+        eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
         yield
 
 
@@ -67,7 +70,7 @@ def test_while_it_is_down_jobs_go_on_and_readyz_says_degraded(full: Installation
 def test_while_it_is_frozen_jobs_go_on_and_readyz_says_degraded(
     full: Installation, cache: PrivateRedis, ledger: Ledger
 ):
-    goes_on(full, ledger, still(cache), "redis-frozen")
+    goes_on(full, ledger, still(cache, full.eventually), "redis-frozen")
 
 
 def goes_on(full: Installation, ledger: Ledger, away: Any, fault: str) -> None:
@@ -76,7 +79,7 @@ def goes_on(full: Installation, ledger: Ledger, away: Any, fault: str) -> None:
         with away:
             since = time.monotonic()
             slowest = 0.0
-            while time.monotonic() < since + HEALTH_LAG_SECONDS + 1:
+            while time.monotonic() < since + HEALTH_LAG_SECONDS + LOOKED_SECONDS:
                 answer, took = timed(full, "/readyz")
                 slowest = max(slowest, took)
             assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
@@ -86,11 +89,12 @@ def goes_on(full: Installation, ledger: Ledger, away: Any, fault: str) -> None:
             until = watch.samples[-1].at
         full.eventually(lambda: full.client.get("/readyz").json()["status"] == "ok")
         load.stop()
+    slowest_202 = max(answer.after for answer in load.answered)
     assert slowest < READY_SECONDS
-    assert max(load.answered_after) < ACCEPTED_SECONDS
+    assert slowest_202 < ACCEPTED_SECONDS
     check(full, ledger, load.accepted, faults=0, watch=watch, outages=[Outage("redis", since, until)])
     figures.keep(fault, "slowest /readyz meanwhile", slowest, "s")
-    figures.keep(fault, "slowest 202 meanwhile", max(load.answered_after), "s")
+    figures.keep(fault, "slowest 202 meanwhile", slowest_202, "s")
 
 
 def timed(full: Installation, path: str) -> tuple[httpx2.Response, float]:
