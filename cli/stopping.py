@@ -1,6 +1,7 @@
 """Waiting for a signal to stop; a second one stops at once what the first let finish."""
 
 import os
+import queue
 import signal
 import threading
 from types import FrameType
@@ -16,6 +17,11 @@ class StopSignal:
     def __init__(self, *, patient: bool = False) -> None:
         self.event = threading.Event()
         self.patient = patient
+        self._came = False
+        # A handler runs between any two steps of the main thread, also while that holds the event's lock, or within
+        # another handler. Setting the event there would wait for that lock for ever; this queue takes no lock.
+        self._numbers: queue.SimpleQueue[int] = queue.SimpleQueue()
+        threading.Thread(target=self._pass_on, name="stop-signal", daemon=True).start()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
@@ -26,9 +32,14 @@ class StopSignal:
             pass
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.event.is_set() and not self.patient:
+        if (self._came or self.event.is_set()) and not self.patient:
             # Nothing is lost: what runs is rescued as from any process that died.
             os._exit(128 + number)
+        self._came = True
+        self._numbers.put(number)
+
+    def _pass_on(self) -> None:
+        self._numbers.get()
         self.event.set()
 
 

@@ -28,13 +28,27 @@ def environment(**settings: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(HERE), "JOBMILL_JOBS": "ledger_jobs"} | settings
 
 
+PORTS = range(20_000, 32_000)
+
+
 def free_port() -> int:
-    """A port to listen on, below those that the kernel gives to outgoing connections, which could take it meanwhile."""
-    for port in random.sample(range(20_000, 32_000), 100):
+    """A port to listen on, below those that the kernel gives to outgoing connections, which could take it meanwhile.
+
+    Each of the processes that run tests at the same time has ports of its own, so that none takes what another has
+    found free and not bound yet.
+    """
+    number, processes = _place()
+    for port in random.sample(PORTS[number::processes], 100):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) and _may_bind(port):
                 return port
     pytest.fail("no free port among a hundred")
+
+
+def _place() -> tuple[int, int]:
+    """Which of how many processes of this test run we are."""
+    name = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    return int(name.removeprefix("gw")), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 def _may_bind(port: int) -> bool:
