@@ -4,6 +4,7 @@ import secrets
 import string
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import update
@@ -28,12 +29,13 @@ def caller(doors: Doors) -> Caller:
     return doors.caller()
 
 
+A_JOB = UUID("01a212f4-7dbc-7132-9793-fcf77937c176")
 ROUTES = [
     ("POST", JOBS, Scope.JOBS_WRITE),
     ("GET", JOBS, Scope.JOBS_READ),
-    ("GET", f"{JOBS}/{new_id()}", Scope.JOBS_READ),
-    ("GET", f"{JOBS}/{new_id()}/events", Scope.JOBS_READ),
-    ("POST", f"{JOBS}/{new_id()}/cancel", Scope.JOBS_WRITE),
+    ("GET", f"{JOBS}/{A_JOB}", Scope.JOBS_READ),
+    ("GET", f"{JOBS}/{A_JOB}/events", Scope.JOBS_READ),
+    ("POST", f"{JOBS}/{A_JOB}/cancel", Scope.JOBS_WRITE),
     ("GET", "/v1/job-types", Scope.JOBS_READ),
     ("GET", "/v1/job-types/test.echo", Scope.JOBS_READ),
     ("GET", "/v1/workers", Scope.QUEUES_READ),

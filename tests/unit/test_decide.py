@@ -1,4 +1,5 @@
 from datetime import timedelta
+from uuid import UUID
 
 import orjson
 import pytest
@@ -14,13 +15,12 @@ from jobs.outcomes import (
     Succeeded,
 )
 from jobs.retry import Exponential, Steps
-from models.ids import new_id
 from models.job import Ref
 from models.moves import Ending, Started
 from models.states import Move
 from workers.decide import _BY_WORKER, Decision, as_json, decide
 
-REF = Ref(new_id(), 7)
+REF = Ref(UUID(int=7), 7)
 POLICY = Steps((timedelta(seconds=10), timedelta(seconds=100)), jitter=0)
 FAILURE = Failure("acme.Broken", "it broke", "exception", "Traceback: ...")
 ERROR = '{"type":"acme.Broken","message":"it broke","code":"exception","trace":"Traceback: ..."}'
@@ -28,7 +28,7 @@ ERROR = '{"type":"acme.Broken","message":"it broke","code":"exception","trace":"
 
 def started(attempt: int) -> Started:
     """A job at that attempt of three."""
-    return Started(REF.id, REF.lease, new_id(), "acme.job", "default", {}, attempt, 3, 60, {}, None, None, None)
+    return Started(REF.id, REF.lease, UUID(int=1), "acme.job", "default", {}, attempt, 3, 60, {}, None, None, None)
 
 
 DEAD_OF_IT = Decision(Move.BURY, Ending(REF, error=ERROR, reason="attempts exhausted"))

@@ -5,10 +5,9 @@ import pytest
 
 from api.paging import Cursors
 from api.problems import Problem
-from models.ids import new_id
 
 KEY = b"k" * 32
-TENANT, OTHER_TENANT, LAST = new_id(), new_id(), new_id()
+TENANT, OTHER_TENANT, LAST = UUID(int=1), UUID(int=2), UUID(int=3)
 MINE = Cursors(KEY, "jobs", TENANT)
 
 
