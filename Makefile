@@ -5,9 +5,6 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 BIN := .venv/bin
 # Finds, or installs and starts, the services; then gives a command their URLs. A plain eval would hide a failure.
 WITH_SERVICES := urls=$$(bin/services install) && eval "$$urls" && exec
-# Quick tiers first, then whatever else stands in tests/: nothing there is left out.
-FIRST := $(wildcard tests/unit/ tests/integration/ tests/acceptance/)
-TESTS := $(FIRST) $(filter-out $(FIRST) %/__pycache__/,$(wildcard tests/*/ tests/test_*.py))
 
 .PHONY: help setup run test faults soak check format docs services bench mutants lock audit clean
 
@@ -21,10 +18,10 @@ run: setup ## Start Jobmill here, run a first job, serve until Ctrl-C (PORT, JOB
 	@$(BIN)/jobmill up --demo examples/iris.csv
 
 test: setup ## Run all tests but the long ones, quick ones first (ARGS="-k name" goes to pytest)
-	@$(WITH_SERVICES) $(BIN)/python -m pytest -m "not long" $(TESTS) $(ARGS)
+	@$(WITH_SERVICES) bin/test $(ARGS)
 
 faults: setup ## Break a running Jobmill in every way there is, long ones included (ARGS="-k name")
-	@$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults tests/model $(ARGS)
+	@$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults tests/model tests/acceptance/test_outages.py $(ARGS)
 
 soak: setup ## Hold a Jobmill under load for HOURS=8 with a fault a minute, and see what grows (ARGS="--rate 50")
 	@$(WITH_SERVICES) $(BIN)/python -m tests.faults.soak --hours $(or $(HOURS),0.5) $(ARGS)

@@ -16,6 +16,8 @@ from tests.faults.conftest import Install
 from tests.faults.crashing import is_gone
 from tests.faults.figures import keep
 
+pytestmark = pytest.mark.timed
+
 BACK_SECONDS = 10.0
 """Most of it is the start of a process on a busy machine."""
 CLIENTS = 4

@@ -15,6 +15,8 @@ from tests.acceptance.ledger import Ledger
 from tests.faults import figures
 from tests.faults.rabbitmq_cluster import Cluster
 
+pytestmark = pytest.mark.timed
+
 FAULT = "rabbitmq-node-of-three"
 EVERY_SECONDS = 0.05
 UNDISTURBED_SECONDS = 5

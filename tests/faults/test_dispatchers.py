@@ -22,6 +22,8 @@ from tests.faults.load import Load
 from workers.duties.dispatch import MOST_ON_BROKER
 from workers.topology import queue_name
 
+pytestmark = pytest.mark.timed
+
 RATE = 20
 STILL_ON_BROKER_SECONDS = 2.0
 BACK_WITHIN = 30.0

@@ -16,6 +16,8 @@ from tests.acceptance.ledger import Ledger
 from tests.faults.figures import keep
 from tests.faults.postgresql_pair import PostgresqlPair
 
+pytestmark = pytest.mark.timed
+
 FAULT = "postgresql-failover"
 JOBS_A_SECOND = 40
 STEADY_SECONDS = 4

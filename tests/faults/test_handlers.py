@@ -9,6 +9,8 @@ from tests.acceptance.ledger import Ledger
 from tests.faults.conftest import Install
 from tests.faults.invariants import check
 
+pytestmark = pytest.mark.timed
+
 ONE_FAULT = {"times": 1}
 GIL_SECONDS = 3
 

@@ -32,6 +32,8 @@ MIGRATION = f'''"""What a release may do: add."""
 import sqlalchemy as sa
 from alembic import op
 
+pytestmark = pytest.mark.timed
+
 revision = "{REVISION}"
 down_revision = "{migrate.HEAD}"
 branch_labels = None

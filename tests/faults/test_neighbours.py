@@ -12,6 +12,8 @@ from tests.faults.beside import complete
 from tests.faults.conftest import Install
 from tests.faults.invariants import check
 
+pytestmark = pytest.mark.timed
+
 MEGABYTE = 1024 * 1024
 PROCESSES, THREADS = 2, 4
 NEIGHBOURS = 6

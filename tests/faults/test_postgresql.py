@@ -20,7 +20,7 @@ from tests.faults.invariants import check
 from tests.faults.load import Load, submit_patiently
 from tests.faults.under_load import WINDOW_SECONDS, under_load
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timed, pytest.mark.timeout(240)]
 
 TOLD_SECONDS = 1.0
 BOTH = [False, pytest.param(True, marks=pytest.mark.long)]

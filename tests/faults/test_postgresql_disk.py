@@ -19,7 +19,7 @@ from tests.faults import figures
 from tests.faults.conftest import Install
 from tests.faults.under_load import under_load
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timed, pytest.mark.long, pytest.mark.timeout(240)]
 
 FAULT = "postgresql-disk-full"
 NO_SPACE = "No space left on device"

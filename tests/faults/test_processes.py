@@ -18,6 +18,8 @@ from tests.faults.crashing import family, frozen, is_gone, revive
 from tests.faults.invariants import check
 from tests.faults.load import Load
 
+pytestmark = pytest.mark.timed
+
 PROCESSES = 4
 CHILD_AGAIN_WITHIN = 2.0
 MACHINE_AGAIN_WITHIN = 30.0

@@ -24,7 +24,7 @@ from tests.proxy import Proxy
 from workers import topology
 from workers.messages import decode
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timed, pytest.mark.long, pytest.mark.timeout(240)]
 
 THREADS = 4
 

@@ -25,6 +25,8 @@ from workers.broker import JobmillBroker
 from workers.child import WorkerProcess
 from workers.publisher import Publisher
 
+pytestmark = pytest.mark.timed
+
 QUEUES = ("default", "media")
 HEARTBEAT_SECONDS = 1
 NOTICED_WITHIN = 2 * (HEARTBEAT_SECONDS + 5) + 2  # pika looks five seconds later than it promised, and twice

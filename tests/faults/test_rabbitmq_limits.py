@@ -25,6 +25,8 @@ from workers.broker import JobmillBroker
 from workers.publisher import Publisher
 from workers.transport import Envelope
 
+pytestmark = pytest.mark.timed
+
 PREFIX = "limits"
 CONSUMER_TIMEOUT = 1.0
 PRECONDITION_FAILED = 406

@@ -27,6 +27,8 @@ from tests.unit.test_messages import MALFORMED
 from workers import topology
 from workers.messages import encode
 
+pytestmark = pytest.mark.timed
+
 THREADS = 4
 TIMES = 100
 

@@ -29,6 +29,8 @@ from tests.faults.load import Load
 from tests.faults.mixture import mixed
 from tests.faults.supervisor import Supervisor, doubled, members
 
+pytestmark = pytest.mark.timed
+
 FAULT = "killed-at-random"
 VICTIMS = ("API server", "API process", "dispatcher", "worker's parent", "worker's child")
 CLIENTS = 16

@@ -21,6 +21,8 @@ from tests.faults.health import HealthWatch, Outage
 from tests.faults.invariants import HEALTH_LAG_SECONDS, check
 from tests.faults.load import Load
 
+pytestmark = pytest.mark.timed
+
 READY_SECONDS = 2.0
 ACCEPTED_SECONDS = 2.0
 LOOKED_SECONDS = 4.0

@@ -21,6 +21,8 @@ from tests.faults.conftest import Install
 from tests.faults.invariants import check
 from tests.faults.test_signals import children
 
+pytestmark = pytest.mark.timed
+
 RATE = 20
 RUN_SECONDS = 0.1
 DELAYED_AT_MOST = 1.0

@@ -20,6 +20,8 @@ from tests.faults.crashing import revive
 from tests.faults.invariants import check
 from tests.faults.load import Load
 
+pytestmark = pytest.mark.timed
+
 JOBS = 6
 GRACE_SECONDS = 0.5
 AGAIN_WITHIN = 2.0

@@ -10,6 +10,8 @@ from tests.faults.health import HealthWatch
 from tests.faults.invariants import check
 from tests.faults.load import Load
 
+pytestmark = pytest.mark.timed
+
 CANARY = "canary-3b1f0c"
 
 

@@ -71,7 +71,11 @@ class Isolated(Bench):
         return self.row(ref)
 
     def begin(self, do: str, path: Path, **columns: Any) -> Ref:
-        """Start a job on a thread of its own; returns once its handler has written to `path`."""
+        """Start a job on a thread of its own; returns once its handler has written to `path`.
+
+        Its time limit covers the start of a process, which this machine may take long for: one is there already.
+        """
+        self.did("pid")
         ref = self.planted(do, path=path, **columns)
         self.threads.append(threading.Thread(target=self.executor.run, args=[[ref]]))
         self.threads[-1].start()

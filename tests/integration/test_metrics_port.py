@@ -59,7 +59,7 @@ def test_the_api_s_page_tells_of_all_its_server_processes(
     url = f"http://127.0.0.1:{port}/healthz"
     eventually(lambda: answers(url), DEADLINE)
     eventually(lambda: len(api.children()) == 2, DEADLINE)
-    asked = 1
+    asked = int(counted(metrics, HEALTHY))  # a question whose answer came too late for us counts too
     # Each process counts in a file of its own, which it makes when it first counts; so does the one that forks them.
     while len(list(tmp_path.glob("jobmill-metrics-*/histogram_*.db"))) < 3 and asked < 2000:
         asked += answers(url)
