@@ -36,6 +36,7 @@ VICTIMS = ("API server", "API process", "dispatcher", "worker's parent", "worker
 CLIENTS = 16
 RATE = 100
 PAUSES = (0.5, 3.0)
+VICTIM_WITHIN = 90
 WARM_SECONDS = 5.0
 AWAY_SECONDS = 5.0
 BEFORE_SECONDS = 12.0
@@ -78,8 +79,9 @@ class Killer:
             yield from self._random.sample(VICTIMS, len(VICTIMS))
 
     def _kill(self, role: str) -> None:
-        # All of them may just be starting, or the one that was chosen just be ending with its parent.
-        pid = self.supervisor.installation.eventually(lambda: self._killed(role), 30)
+        # All of them may just be starting, or the one that was chosen just be ending with its parent; and while a
+        # service is away, whose own start takes a minute beside other work, there may be none to kill.
+        pid = self.supervisor.installation.eventually(lambda: self._killed(role), VICTIM_WITHIN)
         self.kills.append(Kill(self.supervisor.struck[pid], pid, role))
         self.of[role] += 1
 
