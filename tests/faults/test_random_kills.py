@@ -227,7 +227,7 @@ def survive(
 
 
 def _await_leader(installation: Installation) -> None:
-    """Wait until a dispatcher that lives leads: the lease names a dead one for up to ten seconds."""
+    """Wait until a dispatcher that lives leads: the lease names a dead one for up to five seconds."""
     expires = "SELECT expires_at FROM leases"
     (before,) = installation.sql(expires)
     installation.eventually(lambda: installation.sql(expires) > [before], 30, 0.2)

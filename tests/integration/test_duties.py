@@ -561,6 +561,7 @@ def end_the_lease(database: Database) -> None:
     database.run(lambda session: session.execute(update(leases).values(expires_at=ago(seconds=1))))
 
 
+@pytest.mark.usefixtures("clock")
 def test_one_leads_and_the_others_stand_by(database: Database):
     candidates = [Leadership(database, new_id()) for _ in range(3)]
     assert not any(candidate.held for candidate in candidates)
@@ -620,6 +621,27 @@ def test_a_term_is_counted_from_before_it_was_asked_for(database: Database, cloc
     assert leader.held
     clock.now = 1000.0 + TERM.total_seconds()
     assert not leader.held
+
+
+@pytest.mark.parametrize(("seconds", "gaps"), [(0.1, False), (1.0, False), (2.4, False), (4.0, True)])
+def test_a_renewal_may_take_half_of_its_term_and_the_leader_leads_on(
+    database: Database, clock: Clock, seconds: float, gaps: bool
+):
+    class Slow(Database):
+        def __init__(self) -> None:
+            self.__dict__.update(vars(database))
+
+        def heart(self) -> Any:
+            clock.now += seconds
+            led.append(leader.held)
+            return super().heart()
+
+    led: list[bool] = []
+    leader = Leadership(Slow(), new_id())
+    for _ in range(4):
+        pause = leader.run_once()
+        clock.now += pause
+    assert led == [False, *([not gaps] * 3)]
 
 
 def test_a_database_that_is_away_for_a_moment_ends_no_term(database: Database, clock: Clock):

@@ -12,8 +12,11 @@ from models.database import Database
 log = structlog.get_logger(__name__)
 
 LEASE = "dispatcher"
-TERM = timedelta(seconds=10)
-RENEW_EVERY = timedelta(seconds=3)
+TERM = timedelta(seconds=5)
+"""So long nobody dispatches after a leader was killed or stood still. A renewal may take half of it and costs nothing;
+one that hangs for longer, as on a frozen backend, costs a second or two without a leader, and no job (see
+docs/decisions/leader-by-lease.md)."""
+RENEW_EVERY = timedelta(seconds=1)
 TRY_EVERY = timedelta(seconds=0.5)
 """A standby's pace: for so long nobody leads after a leader has resigned, and no job may wait for a second by that."""
 
@@ -43,7 +46,8 @@ class Leadership:
         if leads != self._leads:
             self._leads = leads
             log.info("leadership_changed", leads=leads)
-        return (RENEW_EVERY if leads else TRY_EVERY).total_seconds()
+        took = time.monotonic() - asked_at
+        return max(0.0, (RENEW_EVERY if leads else TRY_EVERY).total_seconds() - took)
 
     def resign(self) -> None:
         """Let a standby take over at once."""
