@@ -70,14 +70,15 @@ MOVES: dict[Move, Transition] = {
     ),
     Move.SNOOZE: Transition((State.RUNNING,), (State.QUEUED,), "worker", "the attempt is given back"),
     Move.INTERRUPT: Transition(
-        (State.RUNNING,), (State.QUEUED,), "worker draining", "the attempt is given back, due now"
+        (State.RUNNING,), (State.QUEUED,), "worker draining", "the attempt is given back, the place in the queue kept"
     ),
     Move.BURY: Transition((State.RUNNING,), (State.DEAD,), "worker", "attempts exhausted, or a permanent error"),
     Move.RESCUE: Transition(
         (State.RUNNING,),
         (State.QUEUED, State.DEAD, State.CANCELLED),
         "the worker's parent, dispatcher",
-        "its worker died: lost + 1, the attempt is given back; dead after 3 losses; cancelled if that was asked for",
+        "its worker died: lost + 1, the attempt is given back, the place kept; dead after 3 losses; "
+        "cancelled if that was asked for",
     ),
     Move.CANCEL: Transition(
         LIVE, (State.CANCELLED, State.RUNNING), "API", "a running job is only asked to stop", fenced=False

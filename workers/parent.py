@@ -19,7 +19,7 @@ import structlog
 
 from models.ids import new_id
 from workers import metrics
-from workers.memory import out_of_memory_kills
+from workers.memory import killed_since, out_of_memory_kills
 from workers.registrar import Gone, Living, Registrar
 from workers.report import Report, decode
 from workers.verdict import Cause, Fate, Verdict, cause_of, deaths_in_a_row, judge, pause_before
@@ -269,7 +269,7 @@ class Parent:
 
     def _memory_ran_out(self) -> bool:
         before, self.memory_kills = self.memory_kills, out_of_memory_kills()
-        return before is not None and self.memory_kills is not None and self.memory_kills > before
+        return killed_since(before, self.memory_kills)
 
     # Stopping
 

@@ -81,28 +81,31 @@ def _retry(dialect: str) -> Update:
 
 def snooze(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
     """Put jobs back that asked to run later; the attempt is given back."""
-    moved = make(session, _put_back(dialect_of(session), Move.SNOOZE), ending_rows(endings))
+    moved = make(session, _snooze(dialect_of(session)), ending_rows(endings))
     return remember(session, Move.SNOOZE, moved, actor, endings)
 
 
+@cache
+def _snooze(dialect: str) -> Update:
+    rows = given(dialect, id=UUID, lease=int, delay_seconds=float)
+    return _given_back(fenced(dialect, Move.SNOOZE, rows)).values(due_at=seconds_from_now(rows.c.delay_seconds))
+
+
 def interrupt(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
-    """Put jobs back, due now, that a draining worker could not finish; the attempt is given back."""
-    moved = make(session, _put_back(dialect_of(session), Move.INTERRUPT), ending_rows(endings))
+    """Put jobs back that a draining worker could not finish, in the place they had; the attempt is given back."""
+    moved = make(session, _interrupt(dialect_of(session)), ending_rows(endings))
     return remember(session, Move.INTERRUPT, moved, actor, endings)
 
 
 @cache
-def _put_back(dialect: str, move: Move) -> Update:
-    rows = given(dialect, id=UUID, lease=int, delay_seconds=float)
-    return (
-        fenced(dialect, move, rows)
-        .where(_c.cancel_requested_at.is_(None))
-        .values(
-            state=State.QUEUED,
-            attempt=ATTEMPT_GIVEN_BACK,
-            due_at=seconds_from_now(rows.c.delay_seconds),
-            **OFF_THE_WORKER,
-        )
+def _interrupt(dialect: str) -> Update:
+    return _given_back(fenced(dialect, Move.INTERRUPT))
+
+
+def _given_back(update: Update) -> Update:
+    """Back in the queue as if it had not begun; not those that are to be cancelled."""
+    return update.where(_c.cancel_requested_at.is_(None)).values(
+        state=State.QUEUED, attempt=ATTEMPT_GIVEN_BACK, **OFF_THE_WORKER
     )
 
 
@@ -137,7 +140,11 @@ def _stop(dialect: str) -> Update:
 
 
 def rescue(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
-    """Take jobs from workers that died; `error` tells of what, and stays with the job until it succeeds."""
+    """Take jobs from workers that died; `error` tells of what, and stays with the job until it succeeds.
+
+    They keep their `due_at` and by it their place: due now, they would wait behind all that came in meanwhile. One that
+    kills each worker stands at the head of the line as often as LOSSES_UNTIL_DEAD lets it, and no more.
+    """
     moved = make(session, _rescue(dialect_of(session)), ending_rows(endings))
     crashpoint("rescue.before_commit")
     return remember(session, Move.RESCUE, moved, actor, endings)
@@ -158,5 +165,4 @@ def _rescue(dialect: str) -> Update:
         dispatched_at=unless(queued, _c.dispatched_at),
         started_at=unless(queued, _c.started_at),
         worker_id=unless(queued, _c.worker_id),
-        due_at=case((queued, now()), else_=_c.due_at),
     )

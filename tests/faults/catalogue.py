@@ -50,6 +50,7 @@ FAULTS: dict[str, dict[str, str]] = {
     },
     "Dispatcher": {
         "dispatcher-dead-60s": "none for a minute",
+        "dispatcher-leader-killed": "the leader killed, with a standby",
         "dispatchers-two": "two at once",
         "dispatchers-five": "five at once",
         "dispatcher-frozen-leader": "the leader frozen",

@@ -209,9 +209,9 @@ def _usage(installation: Installation, pids: list[int]) -> Usage:
     for pid in pids:
         try:
             process = psutil.Process(pid)
-            ports = [link.raddr.port for link in process.net_connections("tcp") if link.raddr]
+            remote = [link.raddr.port for link in process.net_connections("tcp") if link.raddr]
             database, amqp = (
-                sum(map(ports.count, _ports(installation, name))) for name in ("DATABASE_URL", "RABBITMQ_URL")
+                sum(map(remote.count, ports(installation, name))) for name in ("DATABASE_URL", "RABBITMQ_URL")
             )
             found.append(Usage(process.num_fds(), process.num_threads(), database, amqp))
         except psutil.NoSuchProcess:
@@ -219,7 +219,8 @@ def _usage(installation: Installation, pids: list[int]) -> Usage:
     return Usage(*(sum(column) for column in zip(*(vars(one).values() for one in found), strict=True)))
 
 
-def _ports(installation: Installation, setting: str) -> set[int]:
+def ports(installation: Installation, setting: str) -> set[int]:
+    """Where the services that a setting names are."""
     urls = installation.settings.get(setting, "").split(",")
     return {urlsplit(url).port or {"amqp": 5672}.get(urlsplit(url).scheme, 5432) for url in urls if url}
 

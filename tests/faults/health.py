@@ -9,6 +9,8 @@ from typing import Self
 import httpx2
 
 EVERY_SECONDS = 0.2
+HEALTH_LAG_SECONDS = 3.0
+"""How late /readyz may notice: an answer is kept for a second, and a probe takes up to one and a half."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class HealthWatch:
     ) -> None:
         self._over.set()
         self._thread.join(10)
+
+    def was_told_since(self, moment: float) -> bool:
+        """Whether there was an answer to a question asked since then."""
+        return any(sample.alive and sample.at >= moment for sample in self.samples)
 
     def _run(self) -> None:
         while not self._over.wait(EVERY_SECONDS):

@@ -14,14 +14,12 @@ from typing import Any
 from tests.acceptance.installation import FINAL, Installation
 from tests.acceptance.ledger import Entry, Ledger
 from tests.faults.evidence import Event, Evidence, Row, Usage, gather, settle
-from tests.faults.health import HealthWatch, Outage, look
+from tests.faults.health import HEALTH_LAG_SECONDS, HealthWatch, Outage, look
 from tests.faults.supervisor import Supervisor
 
 RECOVERY_SECONDS = 30
 CALM_SECONDS = 5
 """How long counters, connections and health may lag behind the last job's end."""
-HEALTH_LAG_SECONDS = 3.0
-"""How late /readyz may notice: an answer is kept for a second, and a probe takes up to one and a half."""
 SLACK = Usage(descriptors=40, threads=12, database=19, amqp=0)
 """Pools and thread pools fill as they are needed, up to their limits: a worker of four threads keeps up to 21
 connections to the database, its parent's among them, of which a few are made at its start. Broker connections never

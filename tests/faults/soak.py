@@ -34,7 +34,7 @@ from tests.faults.invariants import judge
 from tests.faults.load import Load
 from tests.faults.mixture import mixed
 from tests.faults.supervisor import Supervisor, doubled, members
-from tests.faults.trends import HOUR, Point, Sampler, by_minute, longest_life, percentiles, slope
+from tests.faults.trends import HOUR, Held, Point, Sampler, by_minute, longest_life, percentiles, slope
 
 FAULT_SECONDS = 60.0
 WARM_SECONDS = 120.0
@@ -188,6 +188,7 @@ class Outcome:
     complaints: list[str]
     load: Load
     series: dict[str, list[Point]]
+    held: list[Held]
 
 
 def soaked(soak: Soak, ledger: Ledger, hours: float, rate: float) -> Outcome:
@@ -207,7 +208,7 @@ def soaked(soak: Soak, ledger: Ledger, hours: float, rate: float) -> Outcome:
             outages=soak.outages,
             supervisor=soak.supervisor,
         )
-    return Outcome(known, complaints, load, sampler.series)
+    return Outcome(known, complaints, load, sampler.series, list(sampler.held.values()))
 
 
 def latencies(soak: Soak, known: Evidence, load: Load) -> dict[str, list[Point]]:
@@ -274,6 +275,12 @@ def table(found: Sequence[Trend]) -> str:
     return "\n".join(lines)
 
 
+def longest_lives(held: Sequence[Held]) -> dict[str, str]:
+    """Of each role the process that was seen longest, and what its descriptors were: a leak is one kind's."""
+    longest = {one.role: one for one in sorted(held, key=lambda one: one.seconds)}
+    return {role: one.told(WARM_SECONDS) for role, one in sorted(longest.items())}
+
+
 def main() -> int:
     """Parse, run, report; gives the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -297,9 +304,12 @@ def report(soak: Soak, outcome: Outcome, found: list[Trend], file: Path | None) 
         "jobs": outcome.load.report(),
         "complaints": outcome.complaints,
         "faults": Counter(one.what for one in soak.happened),
+        "descriptors": longest_lives(outcome.held),
         "trends": [asdict(one) | {"within": one.within} for one in found],
     }
     say("\n".join([table(found), *outcome.complaints]))
+    say("Descriptors by kind, in the longest life of each role: settled, most, last")
+    say("\n".join(longest_lives(outcome.held).values()))
     say(json.dumps(document))
     if file:
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -19,10 +19,11 @@ from tests.acceptance.installation import Installation, metrics_port
 from tests.acceptance.private_services import PrivateService
 from tests.acceptance.process import Process
 from tests.faults.crashing import is_gone
-from tests.faults.health import Outage
+from tests.faults.health import HEALTH_LAG_SECONDS, HealthWatch, Outage
 
 LOOK_SECONDS = 0.1
 BOOT_SECONDS = 10
+WITNESSED_SECONDS = 30
 ROLES = {
     "api": ("API server", "API process"),
     "dispatcher": ("dispatcher", ""),
@@ -94,12 +95,19 @@ class Supervisor:
             for pid in pids:
                 self._strike(pid, signal.SIGCONT)
 
-    def restart(self, name: str, service: PrivateService, away_seconds: float) -> Outage:
-        """Stop a service and start it again a little later; gives when /readyz, where it has that name, must say so."""
+    def restart(
+        self, name: str, service: PrivateService, away_seconds: float, watch: HealthWatch | None = None
+    ) -> Outage:
+        """Stop a service and start it again a little later; gives when /readyz, where it has that name, must say so.
+
+        With a watch it stays away until the API has said so: its own servers may just have been killed.
+        """
         self.outages.append(Outage(name, time.monotonic(), inf))
         service.stop()
         gone = time.monotonic()
         time.sleep(away_seconds)
+        if watch is not None:
+            self.installation.eventually(lambda: watch.was_told_since(gone + HEALTH_LAG_SECONDS), WITNESSED_SECONDS)
         away = Outage(name, gone, time.monotonic())
         service.start()
         self.outages[-1] = replace(self.outages[-1], until=time.monotonic())

@@ -1,9 +1,16 @@
 """What a soak makes of what it measured."""
 
+import os
+import socket
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
 import pytest
 
 from tests.faults.soak import BOUNDS, Trend, trends
-from tests.faults.trends import HOUR, Point, by_minute, percentiles, slope
+from tests.faults.trends import HOUR, Held, Point, by_minute, descriptors, percentiles, slope
 
 STEP = 10.0
 
@@ -55,3 +62,23 @@ def test_a_pool_that_fills_in_a_short_life_is_no_growth_yet():
     assert found.within
     (found,) = trends({"worker's child: descriptors": rising(20, life="1", points=600)})
     assert not found.within
+
+
+def test_descriptors_are_told_by_kind():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        port = server.getsockname()[1]
+        database: Any = SimpleNamespace(settings={"DATABASE_URL": f"postgresql://x@127.0.0.1:{port}/y"})
+        before = descriptors(database, psutil.Process())
+        client.connect(server.getsockname())
+        reading, writing = os.pipe()
+        after = descriptors(database, psutil.Process())
+        os.close(reading)
+        os.close(writing)
+    assert after - before == Counter(PostgreSQL=1, pipe=2)
+    assert before - after == Counter(socket=1)  # the client's, which is known for what it is now
+
+
+def test_a_life_s_descriptors_are_told_from_when_it_had_settled():
+    looks = [(0.0, 1), (120.0, 5), (130.0, 9), (140.0, 6)]
+    held = Held("dispatcher", [(at, Counter(PostgreSQL=count, pipe=2)) for at, count in looks])
+    assert held.told(120) == "dispatcher, 140 s: PostgreSQL 5 9 6, pipe 2 2 2"

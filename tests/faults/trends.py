@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean, quantiles
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,7 @@ import psutil
 import psycopg
 
 from tests.acceptance.installation import Installation
-from tests.faults.evidence import usage
+from tests.faults.evidence import ports, usage
 from tests.faults.supervisor import members
 
 HOUR = 3600.0
@@ -24,6 +25,8 @@ TABLES = """
 SELECT relname, n_dead_tup, n_live_tup, pg_table_size(relid), pg_indexes_size(relid) FROM pg_stat_user_tables
 """
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'jobmill %'"
+SERVICES = {"DATABASE_URL": "PostgreSQL", "RABBITMQ_URL": "RabbitMQ", "REDIS_URL": "Redis"}
+KINDS = {"socket", "pipe", "anon_inode"}
 GROWING = {"jobs", "job_events"}
 """Tables that keep the past: theirs is what a row takes, of the others the whole."""
 
@@ -35,6 +38,27 @@ class Point:
     at: float
     value: float
     life: str = ""
+
+
+@dataclass
+class Held:
+    """What one process's descriptors were, by kind, at each look."""
+
+    role: str
+    looks: list[tuple[float, Counter[str]]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """How long it was seen."""
+        return self.looks[-1][0] - self.looks[0][0]
+
+    def told(self, settled_after: float) -> str:
+        """Of each kind: how many there were once it had settled, at most, and at the end."""
+        settled = next(kinds for at, kinds in self.looks if at - self.looks[0][0] >= min(settled_after, self.seconds))
+        last = self.looks[-1][1]
+        most = {kind: max(kinds[kind] for _, kinds in self.looks) for kind in sorted(settled | last)}
+        figures = ", ".join(f"{kind} {settled[kind]} {most[kind]} {last[kind]}" for kind in most)
+        return f"{self.role}, {self.seconds:.0f} s: {figures}"
 
 
 def slope(points: Sequence[Point], settled_after: float) -> float | None:
@@ -72,11 +96,25 @@ def percentiles(values: Sequence[float]) -> tuple[float, float]:
     return cuts[49], cuts[98]
 
 
+def descriptors(installation: Installation, process: psutil.Process) -> Counter[str]:
+    """What a process's descriptors are: connections to a service, other sockets, pipes, files, and so on."""
+    services = {port: name for name in SERVICES for port in ports(installation, name)}
+    remote = {link.fd: link.raddr.port for link in process.net_connections("tcp") if link.raddr}
+    found: Counter[str] = Counter()
+    for one in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            kind = str(one.readlink()).split(":")[0]
+            port = remote.get(int(one.name))
+            found[SERVICES.get(services.get(port, ""), kind if kind in KINDS else "file")] += 1  # type: ignore[arg-type]
+    return found
+
+
 class Sampler:
-    """Looks every few seconds while the block lasts; `series` has what it saw, by name."""
+    """Looks every few seconds while the block lasts; `series` has what it saw, by name, and `held` by process."""
 
     def __init__(self, installation: Installation) -> None:
         self.series: dict[str, list[Point]] = {}
+        self.held: dict[str, Held] = {}
         self._installation = installation
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
@@ -106,7 +144,9 @@ class Sampler:
                 process = psutil.Process(pid)
                 life = f"{pid} {process.create_time()}"
                 self._note(f"{role}: memory, MB", at, process.memory_info().rss / MEGABYTE, life)
-                self._note(f"{role}: descriptors", at, process.num_fds(), life)
+                kinds = descriptors(self._installation, process)
+                self._note(f"{role}: descriptors", at, kinds.total(), life)
+                self.held.setdefault(life, Held(role)).looks.append((at, kinds))
 
     def _connections(self, at: float) -> None:
         self._note("connections to RabbitMQ", at, sum(one.amqp for one in usage(self._installation).values()))

@@ -29,12 +29,12 @@ from workers.duties.grouping import MessageSizes
 from workers.duties.leadership import RENEW_EVERY, TERM, TRY_EVERY, Leadership
 from workers.duties.prune import BETWEEN_BATCHES, EVERY_SECONDS, Prune
 from workers.duties.reconcile import Reconcile
-from workers.duties.rescue import Rescue, take_over
+from workers.duties.rescue import HEARD_OUT, Rescue, take_over
 from workers.local_broker import LocalBroker
 from workers.publisher import Publisher
 from workers.transport import Envelope
 
-LEADS: Any = SimpleNamespace(held=True, holder=new_id())
+LEADS: Any = SimpleNamespace(held=True, holder=new_id(), listened_seconds=3600.0)
 STANDS_BY: Any = SimpleNamespace(held=False, holder=new_id())
 
 
@@ -359,24 +359,83 @@ def test_a_job_whose_start_was_committed_after_its_worker_was_buried_is_queued_a
         assert [told["reason"] for told in history_of(session, ref)] == ["its worker had stopped"]
 
 
-def test_after_the_database_was_away_silence_is_no_death_until_all_had_time_to_beat(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-):
-    silent = register(database, silent_for=60)
-    refs = plant(database, State.RUNNING, worker_id=silent)
-    rescue = Rescue(database, LEADS)
+class Clock:
+    """What `time.monotonic` shows."""
 
-    def away(*_args: object) -> Any:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(leadership_module, "time", clock)
+    return clock
+
+
+def end_the_lease(database: Database) -> None:
+    database.run(lambda session: session.execute(update(leases).values(expires_at=ago(seconds=1))))
+
+
+class Away(Database):
+    """One that does not answer."""
+
+    def __init__(self) -> None:
+        pass
+
+    def heart(self) -> Any:
         raise Unavailable("away")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(database, "run", away)
-        with pytest.raises(Unavailable):
-            rescue.run_once()
-    rescue.run_once()
+
+def listen(leadership: Leadership, clock: Clock, seconds: float) -> None:
+    """Have it ask once a second for so long."""
+    for _ in range(round(seconds)):
+        clock.now += 1
+        leadership.run_once()
+
+
+def test_after_the_database_was_away_silence_is_no_death_until_all_had_time_to_beat(database: Database, clock: Clock):
+    refs = plant(database, State.RUNNING, worker_id=register(database, silent_for=60))
+    leader = Leadership(database, new_id())
+    listen(leader, clock, 60)
+    leader.database = Away()
+    with pytest.raises(Unavailable):
+        leader.run_once()
+    leader.database = database
+    leader.run_once()
+    listen(leader, clock, HEARD_OUT.total_seconds() - 1)
+    Rescue(database, leader).run_once()
     assert states(database, refs) == [State.RUNNING]
-    rescue.listens_since -= rescue_module.HEARD_OUT.total_seconds()
-    rescue.run_once()
+    listen(leader, clock, 1)
+    Rescue(database, leader).run_once()
+    assert states(database, refs) == [State.QUEUED]
+
+
+def test_a_dispatcher_that_stood_still_gives_all_others_time_as_well(database: Database, clock: Clock):
+    refs = plant(database, State.RUNNING, worker_id=register(database, silent_for=60))
+    leader = Leadership(database, new_id())
+    listen(leader, clock, 60)
+    clock.now += 60
+    listen(leader, clock, HEARD_OUT.total_seconds())
+    Rescue(database, leader).run_once()
+    assert states(database, refs) == [State.RUNNING]
+    listen(leader, clock, 1)
+    Rescue(database, leader).run_once()
+    assert states(database, refs) == [State.QUEUED]
+
+
+def test_a_standby_has_listened_and_rescues_as_soon_as_it_leads(database: Database, clock: Clock):
+    refs = plant(database, State.RUNNING, worker_id=register(database, silent_for=60))
+    leader, standby = (Leadership(database, new_id()) for _ in range(2))
+    leader.run_once()
+    listen(standby, clock, HEARD_OUT.total_seconds() + 1)
+    assert not standby.held
+    end_the_lease(database)
+    standby.run_once()
+    Rescue(database, standby).run_once()
     assert states(database, refs) == [State.QUEUED]
 
 
@@ -540,27 +599,7 @@ def test_a_standby_deletes_nothing(database: Database):
 # Leadership
 
 
-class Clock:
-    """What `time.monotonic` shows."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(leadership_module, "time", clock)
-    return clock
-
-
-def end_the_lease(database: Database) -> None:
-    database.run(lambda session: session.execute(update(leases).values(expires_at=ago(seconds=1))))
-
-
+@pytest.mark.usefixtures("clock")
 def test_one_leads_and_the_others_stand_by(database: Database):
     candidates = [Leadership(database, new_id()) for _ in range(3)]
     assert not any(candidate.held for candidate in candidates)
@@ -622,16 +661,30 @@ def test_a_term_is_counted_from_before_it_was_asked_for(database: Database, cloc
     assert not leader.held
 
 
+@pytest.mark.parametrize(("seconds", "gaps"), [(0.1, False), (1.0, False), (2.4, False), (4.0, True)])
+def test_a_renewal_may_take_half_of_its_term_and_the_leader_leads_on(
+    database: Database, clock: Clock, seconds: float, gaps: bool
+):
+    class Slow(Database):
+        def __init__(self) -> None:
+            self.__dict__.update(vars(database))
+
+        def heart(self) -> Any:
+            clock.now += seconds
+            led.append(leader.held)
+            return super().heart()
+
+    led: list[bool] = []
+    leader = Leadership(Slow(), new_id())
+    for _ in range(4):
+        pause = leader.run_once()
+        clock.now += pause
+    assert led == [False, *([not gaps] * 3)]
+
+
 def test_a_database_that_is_away_for_a_moment_ends_no_term(database: Database, clock: Clock):
     leader = Leadership(database, new_id())
     leader.run_once()
-
-    class Away(Database):
-        def __init__(self) -> None:
-            pass
-
-        def heart(self) -> Any:
-            raise Unavailable("away")
 
     leader.database = Away()
     with pytest.raises(Unavailable):

@@ -144,14 +144,29 @@ def test_each_retry_waits_its_own_delay_and_shows_its_error(session: Session) ->
     assert (row_of(session, soon)["error"], row_of(session, late)["error"]) == ("a", "b")
 
 
-def test_a_snoozed_job_waits_and_an_interrupted_one_is_due_now(session: Session) -> None:
-    snoozed, interrupted = jobs_in(session, State.RUNNING, 2)
+def test_a_snoozed_job_waits_its_delay(session: Session) -> None:
+    ref = job_in(session, State.RUNNING)
 
-    moves.snooze(session, [Ending(snoozed, delay_seconds=60)], ACTOR)
-    moves.interrupt(session, [Ending(interrupted)], ACTOR)
+    moves.snooze(session, [Ending(ref, delay_seconds=60)], ACTOR)
 
-    assert 55 < _seconds_until(session, snoozed, "due_at") <= 60
-    assert _seconds_until(session, interrupted, "due_at") <= 0
+    assert 55 < _seconds_until(session, ref, "due_at") <= 60
+
+
+@pytest.mark.parametrize("move", [Move.RELEASE, Move.INTERRUPT, Move.RESCUE])
+def test_a_job_that_is_taken_back_keeps_its_place_before_those_that_came_later(session: Session, move: Move) -> None:
+    ref = job_in(session, State.DISPATCHED if move is Move.RELEASE else State.RUNNING, due_at=ago(minutes=9))
+    job_in(session, State.QUEUED, due_at=ago(minutes=5))
+    due_at = row_of(session, ref)["due_at"]
+
+    if move is Move.RELEASE:
+        moves.release(session, [ref])
+    elif move is Move.INTERRUPT:
+        moves.interrupt(session, [Ending(ref)], ACTOR)
+    else:
+        moves.rescue(session, [Ending(ref, error=ERROR)], ACTOR)
+
+    assert row_of(session, ref)["due_at"] == due_at
+    assert [again.id for again in _claim(session, limit=1)] == [ref.id]
 
 
 @pytest.mark.parametrize("move", [moves.snooze, moves.interrupt], ids=lambda move: move.__name__)
@@ -247,12 +262,11 @@ def test_a_job_that_kills_its_worker_again_and_again_is_dead_without_having_used
     assert [event["reason"] for event in history_of(session, ref)] == ["SIGKILL"] * LOSSES_UNTIL_DEAD
 
 
-def test_a_rescued_job_is_due_now_and_tells_how_it_was_lost(session: Session) -> None:
-    ref = job_in(session, State.RUNNING, error={"type": "Earlier"}, due_at=ago(hours=1))
+def test_a_rescued_job_tells_how_it_was_lost(session: Session) -> None:
+    ref = job_in(session, State.RUNNING, error={"type": "Earlier"})
 
     moves.rescue(session, [Ending(ref, error=ERROR)], ACTOR)
 
-    assert -5 < _seconds_until(session, ref, "due_at") <= 0
     assert row_of(session, ref)["error"] == {"type": "Boom"}
 
 

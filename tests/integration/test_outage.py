@@ -24,7 +24,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     yield from lent_database(request, request.param)
 
 
-LEADS: Any = SimpleNamespace(held=True, holder=new_id())
+LEADS: Any = SimpleNamespace(held=True, holder=new_id(), listened_seconds=3600.0)
 
 
 class Away(Database):

@@ -124,7 +124,7 @@ class Workers(Clients, Dispatchers):
             case Snoozed(after):
                 return self.reference.give_back(run, Move.SNOOZE, after, hand.actor)
             case GivenBack():
-                return self.reference.give_back(run, Move.INTERRUPT, SOON, hand.actor)
+                return self.reference.give_back(run, Move.INTERRUPT, None, hand.actor)
             case Stopped():
                 return self.reference.stop(run, hand.actor)
         # Abandoned: the worker was told that the job is another's.

@@ -60,7 +60,7 @@ VARIANTS = [
     ),
     Variant(
         "a snooze forgets that its job is to be cancelled",
-        finishing._put_back,
+        finishing._given_back,
         ".where(_c.cancel_requested_at.is_(None))",
         "",
     ),
@@ -82,7 +82,7 @@ VARIANTS = [
     Variant("two losses are death", finishing._rescue, ">= LOSSES_UNTIL_DEAD", ">= LOSSES_UNTIL_DEAD - 1"),
     # Attempts
     Variant("a start counts no attempt", dispatching._start, "attempt=_c.attempt + 1", "attempt=_c.attempt"),
-    Variant("an interrupt costs an attempt", finishing._put_back, "attempt=ATTEMPT_GIVEN_BACK,", ""),
+    Variant("an interrupt costs an attempt", finishing._given_back, "attempt=ATTEMPT_GIVEN_BACK,", ""),
     Variant("a rescue costs an attempt", finishing._rescue, "attempt=ATTEMPT_GIVEN_BACK,", ""),
     Variant("a redrive gives no fresh attempts", operating._redrive, "attempt=0,", ""),
     Variant(
@@ -101,6 +101,8 @@ VARIANTS = [
         "_c.lease_expires_at < seconds_from_now(-600)",
     ),
     Variant("a retry is due at once", finishing._retry, "rows.c.delay_seconds", "0"),
+    Variant("an interrupted job loses its place", finishing._given_back, "state=", "due_at=now(), state="),
+    Variant("a rescued job loses its place", finishing._rescue, "lost=_c.lost + 1,", "lost=_c.lost + 1, due_at=now(),"),
     Variant("a worker is never silent", worker.silent, "DEAD_AFTER.total_seconds()", "600"),
     Variant("what just ended is pruned with what is old", operating.prune, "-older_than.total_seconds()", "0"),
     # Who has what

@@ -207,11 +207,10 @@ class Reference:
         moved = self._all(held, lambda row: replace(row, **dead), Move.BURY, actor, error)
         return Move.BURY if moved else None
 
-    def give_back(self, run: Started, move: Move, after: timedelta, actor: str) -> Move | None:
-        """Snooze or interrupt: as if it had not begun."""
-        return self._put_back(
-            run, move, actor, lambda row: row.back_in_the_queue(attempt=row.attempt - 1, due_at=self.now + after)
-        )
+    def give_back(self, run: Started, move: Move, after: timedelta | None, actor: str) -> Move | None:
+        """Snooze (to be due after a while) or interrupt (as it was before): as if it had not begun."""
+        due = {} if after is None else {"due_at": self.now + after}
+        return self._put_back(run, move, actor, lambda row: row.back_in_the_queue(attempt=row.attempt - 1, **due))
 
     def stop(self, run: Started, actor: str, error: Any = None) -> Move | None:
         held = [row for row in self._held([run.ref], State.RUNNING) if row.asked_to_stop]
@@ -230,7 +229,7 @@ class Reference:
             return replace(row, state=State.CANCELLED, finished_at=self.now)
         if row.lost >= LOSSES_UNTIL_DEAD:
             return replace(row, state=State.DEAD, error=error, finished_at=self.now)
-        return row.back_in_the_queue(error=error, due_at=self.now)
+        return row.back_in_the_queue(error=error)
 
     def _put_back(
         self, run: Started, move: Move, actor: str, change: Callable[[Row], Row], error: Any = None

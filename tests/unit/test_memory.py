@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.memory import out_of_memory_kills
+from workers.memory import killed_since, out_of_memory_kills
 
 V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"
 V2 = "low 0\nhigh 0\nmax 12\noom 3\noom_kill 5\noom_group_kill 0\n"
@@ -32,8 +32,27 @@ def test_the_count_of_the_own_control_group_is_found(
 ):
     write(tmp_path / "cgroup", membership)
     write(tmp_path / "mount" / file, text)
-    assert out_of_memory_kills(tmp_path / "cgroup", tmp_path / "mount") == kills
+    assert out_of_memory_kills(tmp_path / "cgroup", tmp_path / "mount", tmp_path / "none") == kills
 
 
-def test_where_there_are_no_control_groups_nothing_is_known(tmp_path: Path):
-    assert out_of_memory_kills(tmp_path / "none", tmp_path) is None
+@pytest.mark.parametrize(
+    ("text", "kills"), [("oom_kill 3\n", 3), ("nr_free_pages 12\noom_kill 0\n", 0), ("a 1\n", None)]
+)
+def test_without_a_control_group_s_count_it_is_that_of_the_whole_system(tmp_path: Path, text: str, kills: int | None):
+    write(tmp_path / "vmstat", text)
+    assert out_of_memory_kills(tmp_path / "none", tmp_path, tmp_path / "vmstat") == kills
+
+
+def test_where_nobody_counts_nothing_is_known(tmp_path: Path):
+    assert out_of_memory_kills(tmp_path / "none", tmp_path, tmp_path / "none") is None
+
+
+def test_this_machine_counts():
+    assert out_of_memory_kills() is not None
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "any_killed"), [(0, 0, False), (0, 1, True), (7, 7, False), (None, 1, False), (1, None, False)]
+)
+def test_a_count_that_grew_says_that_some_were_killed(before: int | None, now: int | None, any_killed: bool):
+    assert killed_since(before, now) is any_killed

@@ -1,7 +1,5 @@
 """The duty that takes jobs back: from workers whose heartbeat stopped, and from claims whose time is over."""
 
-import math
-import time
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from models import moves, queries, worker
 from models.database import Database
-from models.errors import Unavailable
 from models.moves import Ending, Moved
 from models.states import Move
 from workers import metrics
@@ -22,7 +19,8 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 EVERY_SECONDS = 2.0
 HEARD_OUT = worker.HEARTBEAT_EVERY + timedelta(seconds=2)
-"""How long a dispatcher must have been able to listen before it takes silence for death."""
+"""How long a dispatcher, leader or standby, must have been able to listen before it takes silence for death: while the
+database was away nobody could beat, and when it is back all are given the time for it."""
 
 
 def lost(cause: str) -> str:
@@ -44,30 +42,16 @@ class Rescue:
         self.database = database
         self.leadership = leadership
         self.alone = alone
-        self.listens_since = -math.inf
 
     def run_once(self) -> float:
         """Rescue one batch; again at once when there may be more."""
         if not self.leadership.held:
-            self.listens_since = math.inf
             return EVERY_SECONDS
-        rescued, released = self._while_listening()
+        rescued, released = self.database.run(self._step)
         metrics.moves.labels(Move.RESCUE).inc(len(rescued))
         if rescued or released:
             log.warning("jobs_taken_back", rescued=len(rescued), released=len(released))
         return 0.0 if len(rescued) == BATCH or len(released) == BATCH else EVERY_SECONDS
-
-    def _while_listening(self) -> tuple[list[Moved], list[Moved]]:
-        # While the database was away nobody could beat: when it is back, all are given the time for it.
-        self.listens_since = min(self.listens_since, time.monotonic())
-        try:
-            return self.database.run(self._step)
-        except Unavailable:
-            self.listens_since = math.inf
-            raise
-
-    def _heard_out(self) -> bool:
-        return time.monotonic() - self.listens_since >= HEARD_OUT.total_seconds()
 
     def _step(self, session: Session) -> tuple[list[Moved], list[Moved]]:
         actor = f"dispatcher:{self.leadership.holder}"
@@ -78,7 +62,8 @@ class Rescue:
         return rescued, released
 
     def _from_the_dead(self, session: Session, actor: str) -> list[Moved]:
-        silent = worker.silent(session, BATCH) if self._heard_out() else []
+        heard_out = self.leadership.listened_seconds >= HEARD_OUT.total_seconds()
+        silent = worker.silent(session, BATCH) if heard_out else []
         rescued = rescue_from(session, silent, actor, "its heartbeat stopped")
         return rescued or rescue_from(
             session, worker.stopped_with_jobs(session, BATCH), actor, "its worker had stopped"

@@ -1,7 +1,6 @@
 """Of what a handler's process died, and what that makes of the attempt."""
 
 import signal
-from pathlib import Path
 
 from jobs.outcomes import Failed, Failure
 
@@ -10,15 +9,15 @@ EXIT_OUT_OF_MEMORY = 86
 """The exit status by which a process says that nothing was left for itself."""
 
 
-def failure_of(status: int, oom_kills: int) -> Failed:
+def failure_of(status: int, *, memory_ran_out: bool) -> Failed:
     """The attempt's own failure, tried again as the policy says; `status` is negative when a signal ended it.
 
-    `oom_kills` is how often the kernel had to free memory by force while the process lived.
+    `memory_ran_out` says that the kernel had to free memory by force while the process lived.
     """
     match -status:
         case signal.SIGXCPU:
             code, why = "cpu-limit", "used up its cpu_limit_seconds"
-        case signal.SIGKILL if oom_kills:
+        case signal.SIGKILL if memory_ran_out:
             code, why = "out-of-memory", "was killed by the kernel, which was out of memory"
         case number if number == -EXIT_OUT_OF_MEMORY:
             code, why = "out-of-memory", "used up its memory_limit_mb"
@@ -32,15 +31,6 @@ def failure_of(status: int, oom_kills: int) -> Failed:
 def failure_of_nonsense(what: str) -> Failed:
     """The failure of a process that lives and is beyond talking to, as after memory was overwritten."""
     return Failed(Failure(TYPE, f"The handler's process no longer made sense to its worker: {what}.", "crashed"))
-
-
-def kernel_oom_kills() -> int:
-    """How many processes the kernel has killed since it started because memory ran out; 0 if it does not tell."""
-    try:
-        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def _name(number: int) -> str:

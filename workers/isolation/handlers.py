@@ -10,10 +10,11 @@ from jobs.outcomes import Failed, GivenBack, Json, Outcome, Snoozed
 from jobs.registry import JobType, Registry
 from workers import metrics
 from workers.isolation.conversation import Conversation, Died
-from workers.isolation.deaths import failure_of, failure_of_nonsense, kernel_oom_kills
+from workers.isolation.deaths import failure_of, failure_of_nonsense
 from workers.isolation.frames import Garbled
 from workers.isolation.pool import Pool
 from workers.isolation.process import HandlerProcess
+from workers.memory import killed_since, out_of_memory_kills
 from workers.running import Run
 
 log = structlog.get_logger(__name__)
@@ -70,7 +71,8 @@ class IsolatedHandlers:
             return None
         if not by_itself:
             return self._crashed(failure_of_nonsense("it closed the connection"))
-        return self._crashed(failure_of(status, kernel_oom_kills() - process.oom_kills_before))
+        ran_out = killed_since(process.memory_kills_before, out_of_memory_kills())
+        return self._crashed(failure_of(status, memory_ran_out=ran_out))
 
     def _crashed(self, failed: Failed) -> Outcome:
         metrics.isolated_crashed.labels(failed.failure.code).inc()
