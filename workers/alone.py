@@ -98,4 +98,4 @@ class Alone:
 def _wait(session: Session, ref: Ref) -> timedelta:
     """How long the job's patience is: as long as it takes to outlast its neighbours, found by doubling."""
     before = queries.moves_because(session, ref.id, Move.SNOOZE, TOO_BUSY)
-    return FIRST_WAIT * 2 ** min(before, MOST_DOUBLINGS)
+    return FIRST_WAIT * (1 << min(before, MOST_DOUBLINGS))

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -73,12 +73,9 @@ def delivered(bench: Bench, *refs: Ref) -> Iterator[Future[None]]:
 def neighbour(bench: Bench) -> Iterator[Callable[[], None]]:
     """Another thread is busy while the block lasts, or until it is told to be done."""
     assert bench.flow.take(lambda: None)
-    left = iter([bench.flow.done])
-    try:
-        yield lambda: next(left)()
-    finally:
-        for done in left:
-            done()
+    with ExitStack() as stack:
+        stack.callback(bench.flow.done)
+        yield stack.close
 
 
 def seconds_until(moment: datetime) -> float:

@@ -53,7 +53,9 @@ class Isolated(Bench):
     def __init__(self, database: Database, http: Outbound | None = None) -> None:
         super().__init__(database)
         registry = load(("tests.isolated_jobs",))
-        self.executor = Executor(database, registry, self.worker_id, http or Outbound(), LocalDoorbell(self.rung), Flow(4))
+        self.executor = Executor(
+            database, registry, self.worker_id, http or Outbound(), LocalDoorbell(self.rung), Flow(4)
+        )
         self.pool = self.executor.isolated.pool
         self.watchdog = Watchdog(
             database, self.worker_id, self.executor.in_hand, self.executor.recorder.hurry, lambda _session: None

@@ -213,7 +213,9 @@ def test_what_a_worker_started_is_told_by_its_lease(session: Session) -> None:
 
 
 def test_claims_of_jobs_that_one_more_loss_would_bury_are_found(session: Session) -> None:
-    often, more = (job_in(session, State.DISPATCHED, lost=lost) for lost in (LOSSES_UNTIL_ALONE, LOSSES_UNTIL_ALONE + 1))
+    often, more = (
+        job_in(session, State.DISPATCHED, lost=lost) for lost in (LOSSES_UNTIL_ALONE, LOSSES_UNTIL_ALONE + 1)
+    )
     once = job_in(session, State.DISPATCHED, lost=LOSSES_UNTIL_ALONE - 1)
     stale = Ref(job_in(session, State.DISPATCHED, lost=LOSSES_UNTIL_ALONE).id, LEASE - 1)
     others = [job_in(session, state, lost=LOSSES_UNTIL_ALONE) for state in set(State) - {State.DISPATCHED}]
