@@ -520,6 +520,7 @@ class Hands:
 
     def __init__(self, broker: JobmillBroker, threads: int, names: Sequence[str]) -> None:
         self.taken: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.flow = broker.flow = flow.Flow(threads)
         self.consumers = {name: broker.consume(name, threads, 1000) for name in names}
         self.over = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=[name]) for name in names]
@@ -629,6 +630,37 @@ def test_a_worker_whose_threads_are_all_busy_consumes_nothing_and_begins_again_w
     for _ in range(4):
         worker.done(worker.take(within_seconds=1))
     assert time.monotonic() - done < 2
+    eventually(lambda: waiting_on(name) == waiting_on(other) == (0, 1), within_seconds=3)
+
+
+def test_a_process_that_one_job_has_for_itself_keeps_no_message_and_begins_again_when_it_is_over(
+    hands: Callable[..., Hands],
+    send: Callable[..., None],
+    waiting_on: Callable[[str], tuple[int, int]],
+    eventually: Callable[..., Any],
+    name: str,
+    other: str,
+):
+    reserved, free = hands(threads=4), None
+    send(name)
+    alone = reserved.take()
+    with reserved.flow.reserved():
+        send(other)  # it may be delivered here, and is given back
+        free = hands(threads=1)
+        for queue_name in (other, name, other):
+            sent = time.monotonic()
+            free.done(free.take(within_seconds=2))
+            assert time.monotonic() - sent < 1
+            send(queue_name)
+        free.done(free.take(within_seconds=1))
+        free.stop()
+        send(other)
+        eventually(lambda: waiting_on(other) == (1, 0), within_seconds=3)
+        assert reserved.taken.empty()
+        over = time.monotonic()
+    reserved.done(reserved.take(within_seconds=1))
+    assert time.monotonic() - over < 1
+    reserved.done(alone)
     eventually(lambda: waiting_on(name) == waiting_on(other) == (0, 1), within_seconds=3)
 
 
