@@ -35,7 +35,7 @@ class Flow:
         self._reserved = False
         self._full_since: float | None = None
         self._bells: dict[Bell, None] = {}  # as an ordered set: who waits longest is called first
-        self._owed: dict[Bell, None] = {}
+        self._owed: dict[Bell, None] = {}  # likewise
         self._done_at = -math.inf
 
     @property
@@ -124,7 +124,10 @@ class Flow:
             self._full_since = time.monotonic()
 
     def _kept_from(self, bell: Bell) -> int:
-        """How many of the free threads are kept for others."""
+        """How many of the free threads are kept for others: for all that are owed one, or for those owed one before.
+
+        Were they kept for later ones too, two would keep each other from the same thread.
+        """
         if time.monotonic() - self._done_at >= KEPT_FOR.total_seconds():
             self._owed.clear()
-        return len(self._owed.keys() - {bell})
+        return next((place for place, owed in enumerate(self._owed) if owed == bell), len(self._owed))

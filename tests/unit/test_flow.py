@@ -127,6 +127,18 @@ def test_but_not_for_long_and_not_more_than_one(clock: list[float]):
     assert flow.take(greedy)
 
 
+def test_of_two_who_gave_messages_back_the_first_is_not_kept_from_a_thread_for_the_second(clock: list[float]):
+    flow, greedy, first, second = Flow(1), list, dict, set
+    flow.take(greedy)
+    flow.owe(first)
+    flow.owe(second)
+    flow.owe(first)  # once more, which loses nobody his place
+    flow.done()
+    assert [flow.take(greedy), flow.take(second), flow.take(first)] == [False, False, True]
+    flow.done()
+    assert [flow.take(greedy), flow.take(second)] == [False, True]
+
+
 # A process for one
 
 
