@@ -85,7 +85,7 @@ def keep_claim(session: Session, ref: Ref, expires_after: timedelta) -> bool:
     It counts as dispatched just now: of an older one, whose message is not on the broker, *reconcile* thinks it lost.
     """
     statement = _keeping(dialect_of(session))
-    told = {"of_id": ref.id, "of_lease": ref.lease, "seconds": expires_after.total_seconds()}
+    told = {"of_id": ref.id, "held_lease": ref.lease, "seconds": expires_after.total_seconds()}
     return session.execute(statement, told).rowcount > 0  # type: ignore[attr-defined,no-any-return]
 
 
@@ -93,6 +93,6 @@ def keep_claim(session: Session, ref: Ref, expires_after: timedelta) -> bool:
 def _keeping(_dialect: str) -> Update:
     return (
         update(jobs)
-        .where(_c.id == bindparam("of_id"), _c.lease == bindparam("of_lease"), still_in(State.DISPATCHED))
+        .where(_c.id == bindparam("of_id"), _c.lease == bindparam("held_lease"), still_in(State.DISPATCHED))
         .values(dispatched_at=now(), lease_expires_at=seconds_from_now(bindparam("seconds")))
     )
