@@ -20,6 +20,7 @@ def full(install: Install) -> Installation:
     return complete(install(Full.mode, JOBMILL_PROCESSES="1", JOBMILL_THREADS=str(THREADS)), 1)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.fault("handler-exits", "os._exit in a handler at each of its runs, beside three others on four threads")
 def test_a_poisonous_job_is_buried_and_no_neighbour_with_it(full: Installation, ledger: Ledger):
     full.wait_until_ready()
