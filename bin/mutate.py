@@ -21,6 +21,7 @@ MOVES = "tests/integration/test_moves_matrix.py::"
 RULES = "tests/integration/test_moves_rules.py::"
 RACES = "tests/integration/test_races.py::"
 EXECUTOR = "tests/integration/test_executor.py::"
+ALONE = "tests/integration/test_alone.py::"
 BROKER = "tests/integration/test_broker.py::"
 DUTIES = "tests/integration/test_duties.py::"
 DATABASE = "tests/integration/test_database.py::"
@@ -252,6 +253,23 @@ MUTANTS = (
         "for job in claimed if job.lost]",
         "for job in claimed if False]",
         ("tests/unit/test_grouping.py",),
+    ),
+    Mutant(
+        "a job that one more loss would bury starts only alone",
+        "models/moves/dispatching.py",
+        "started.where(_c.lost < LOSSES_UNTIL_ALONE)",
+        "started",
+        (
+            RULES + "test_a_job_that_one_more_loss_would_bury_starts_only_alone",
+            ALONE + "test_it_is_not_begun_before_the_others_are_done",
+        ),
+    ),
+    Mutant(
+        "a process that one job has for itself is kept from other messages",
+        "workers/flow.py",
+        "return 0 if self._reserved else",
+        "return",
+        (ALONE + "test_it_runs_and_nobody_else_gets_a_message_meanwhile",),
     ),
     Mutant(
         "a whole step is done again when its connection is cut",

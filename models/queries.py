@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from models.dialect import now, seconds_from_now
 from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, in_state, job_events, jobs
 from models.moves import Started
-from models.states import LIVE, Move, State
+from models.states import LIVE, LOSSES_UNTIL_ALONE, Move, State
 
 _c = jobs.c
 _EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
@@ -172,6 +172,22 @@ def started_by(session: Session, refs: Sequence[Ref], worker_id: UUID) -> list[S
     )
     found = [Started(**row) for row in session.execute(query).mappings()]
     return [job for job in found if job.ref in set(refs)]
+
+
+def lost_often(session: Session, refs: Sequence[Ref]) -> list[Ref]:
+    """Those of the claims that are still good and whose jobs start only alone: one more loss would bury them."""
+    query = select(_c.id, _c.lease).where(
+        in_state(State.DISPATCHED), _c.lost >= LOSSES_UNTIL_ALONE, _c.id.in_([ref.id for ref in refs])
+    )
+    good = set(_refs(session, query))
+    return [ref for ref in refs if ref in good]
+
+
+def moves_because(session: Session, job_id: UUID, move: Move, reason: str) -> int:
+    """How often a job made that move for that reason."""
+    c = job_events.c
+    query = select(func.count()).where(c.job_id == job_id, c.move == move, c.reason == reason)
+    return session.scalars(query).one()
 
 
 def signals(session: Session, worker_id: UUID) -> dict[UUID, Signal]:

@@ -152,6 +152,8 @@ READS: dict[str, Question] = {
     "all dispatched": lambda s, c: queries.all_dispatched(s, PAGE),
     "running of": lambda s, c: queries.running_of(s, WORKERS[:2], PAGE),
     "started by": lambda s, c: queries.started_by(s, c.of(State.RUNNING), WORKERS[0]),
+    "lost often": lambda s, c: queries.lost_often(s, c.of(State.DISPATCHED)),
+    "moves because": lambda s, c: queries.moves_because(s, c.refs[State.DEAD][0].id, Move.RETRY, "busy"),
     "signals": lambda s, c: queries.signals(s, WORKERS[0]),
     "states of": lambda s, c: queries.states_of(s, c.of(State.SUCCEEDED)),
     "list workers": lambda s, c: worker.list_workers(s),
@@ -178,6 +180,7 @@ WRITES: dict[str, Question] = {
     "progress": lambda s, c: reports.write_progress(s, [Report(ref, 5, "m") for ref in c.of(State.RUNNING)]),
     "checkpoint": lambda s, c: reports.write_checkpoint(s, c.of(State.RUNNING)[0], "1"),
     "renew claims": lambda s, c: reports.renew_claims(s, c.of(State.DISPATCHED), timedelta(seconds=9)),
+    "keep claim": lambda s, c: reports.keep_claim(s, c.of(State.DISPATCHED)[0], timedelta(seconds=9)),
     "forget workers": lambda s, c: worker.forget(s, timedelta(hours=1), PAGE),
 }
 
