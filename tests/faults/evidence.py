@@ -89,6 +89,7 @@ class Evidence:
     within: float = 30.0  # how many they may be
     restarted: Sequence[str] = ()  # processes that ended although nobody ended them
     struck: Mapping[int, float] | None = None  # processes that were killed or frozen, and when; None: not known
+    thawed: Sequence[tuple[int, float]] = ()  # processes that had stood still, and when they went on
     orphans: Sequence[int] = ()  # processes that outlived their parent, and are still there
 
     def rows_of_test(self) -> Iterator[Row]:

@@ -18,6 +18,8 @@ from tests.faults.health import HEALTH_LAG_SECONDS, HealthWatch, Outage, look
 from tests.faults.supervisor import Supervisor
 
 RECOVERY_SECONDS = 30
+THAWED_SECONDS = 5.0
+"""How soon after it went on a process that had stood still begins the handlers of what it had started before."""
 CALM_SECONDS = 5
 """How long counters, connections and health may lag behind the last job's end."""
 SLACK = Usage(descriptors=40, threads=12, database=19, amqp=0)
@@ -89,13 +91,18 @@ def lease_order(known: Evidence) -> Complaints:
     """I3: leases only increase, in the history and among the starts; nothing is newer than the row."""
     for row in known.rows_of_test():
         history = [event.lease for event in known.history(row.id)]
-        starts = [entry.lease for entry in known.ledger("start", row.id)]
+        starts = [entry.lease for entry in known.ledger("start", row.id) if not _of_the_thawed(entry, known)]
         if history != sorted(history):
             yield f"job {row.id}: the leases of its history are {history}"
         if any(later <= earlier for earlier, later in pairwise(starts)):
             yield f"job {row.id}: the leases of its starts are {starts}"
         if max([*history, *starts, 0]) > row.lease:
             yield f"job {row.id} is at lease {row.lease}, below {max([*history, *starts])} which was written or run"
+
+
+def _of_the_thawed(entry: Entry, known: Evidence) -> bool:
+    """Whether its process had just stood still: what it had started before may be another's by then."""
+    return any(pid == entry.pid and 0 <= entry.at - at < THAWED_SECONDS for pid, at in known.thawed)
 
 
 def bounded_repeats(known: Evidence) -> Complaints:
@@ -119,7 +126,8 @@ def _groundless_losses(row: Row, known: Evidence) -> Complaints:
         return
     rescued = {event.lease for event in known.history(row.id) if event.move == "rescue"}
     for entry in known.ledger("start", row.id):
-        if entry.lease in rescued and known.struck.get(entry.pid, 0.0) < entry.at:
+        struck_since = known.struck.get(entry.pid, 0.0) >= entry.at or _of_the_thawed(entry, known)
+        if entry.lease in rescued and not struck_since:
             yield f"job {row.id} was taken from process {entry.pid} under lease {entry.lease}, which nobody had struck"
 
 
@@ -322,6 +330,7 @@ def judge(
             restarted=[name for name, process in installation.processes.items() if not process.alive]
             + (supervisor.ended if supervisor else []),
             struck=supervisor.struck if supervisor else None,
+            thawed=supervisor.thawed if supervisor else (),
             orphans=supervisor.orphans() if supervisor else [],
         )
         found = complaints(known)

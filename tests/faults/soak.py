@@ -6,6 +6,7 @@ not hold; what it measured is printed, as a table and as JSON.
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -48,7 +49,9 @@ FEWEST_A_MINUTE = 100
 BOUNDS = {
     "memory, MB": 30.0,
     "descriptors": 10.0,
+    "PostgreSQL, together": math.inf,  # of processes that come and go; each one's own is judged
     "connections to": 10.0,
+    "load of the machine": math.inf,  # what else it has to do: latencies rise with that, whoever causes it
     "dead rows for each live one": 0.5,
     "bytes a row, table": 200.0,
     "bytes a row, indexes": 200.0,
@@ -305,7 +308,10 @@ def report(soak: Soak, outcome: Outcome, found: list[Trend], file: Path | None) 
         "complaints": outcome.complaints,
         "faults": Counter(one.what for one in soak.happened),
         "descriptors": longest_lives(outcome.held),
-        "trends": [asdict(one) | {"within": one.within} for one in found],
+        "trends": [
+            asdict(one) | {"within": one.within, "bound": one.bound if math.isfinite(one.bound) else None}
+            for one in found
+        ],
     }
     say("\n".join([table(found), *outcome.complaints]))
     say("Descriptors by kind, in the longest life of each role: settled, most, last")

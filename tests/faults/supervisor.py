@@ -22,7 +22,8 @@ from tests.faults.crashing import is_gone
 from tests.faults.health import HEALTH_LAG_SECONDS, HealthWatch, Outage
 
 LOOK_SECONDS = 0.1
-BOOT_SECONDS = 10
+BOOT_SECONDS = 20
+"""A start takes three seconds, and beside a dozen other busy processes five times as long."""
 WITNESSED_SECONDS = 30
 ROLES = {
     "api": ("API server", "API process"),
@@ -64,6 +65,7 @@ class Supervisor:
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
         self.struck: dict[int, float] = {}  # processes that were killed or frozen, and when
+        self.thawed: list[tuple[int, float]] = []  # those that were frozen, and when they went on
         self.ended: list[str] = []  # those that ended although nobody struck them, and all they need was there
         self.outages: list[Outage] = []  # from the order to stop until the service serves again
         self._started: dict[int, float] = {}
@@ -93,7 +95,9 @@ class Supervisor:
             yield
         finally:
             for pid in pids:
-                self._strike(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    self.thawed.append((pid, time.monotonic()))
+                    os.kill(pid, signal.SIGCONT)
 
     def restart(
         self, name: str, service: PrivateService, away_seconds: float, watch: HealthWatch | None = None
@@ -141,4 +145,5 @@ class Supervisor:
         started = self._started.get(process.pid, 0.0)
         excused = any(outage.since - BOOT_SECONDS < started < outage.until for outage in self.outages)
         if process.pid not in self.struck and not excused:
-            self.ended.append(f"{name} ({process.wait()})")
+            last_words = process.words.splitlines()[-1:]
+            self.ended.append(f"{name} ({process.wait()}, saying {last_words})")

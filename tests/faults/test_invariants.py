@@ -80,6 +80,16 @@ def test_a_history_in_which_all_is_well_passes():
     assert complaints(evidence()) == []
 
 
+FROZEN_AT = ENTRIES[1].at - 0.5
+LATE = [ENTRIES[1], replace(ENTRIES[0], at=ENTRIES[1].at + 25.1, pid=8), ENTRIES[2]]
+"""Its first start was committed, its process stood still before the handler's first line, and went on 25 s later."""
+
+
+def test_a_zombie_that_begins_a_run_that_was_taken_from_it_meanwhile_is_no_fault():
+    thawed = [(8, ENTRIES[1].at + 25)]
+    assert complaints(evidence(entries=LATE, struck={8: FROZEN_AT}, thawed=thawed)) == []
+
+
 BROKEN = {
     "I1 no loss": [
         evidence(rows={}, entries=[], events=[]),
@@ -105,6 +115,8 @@ BROKEN = {
         evidence(events=[event("rescue", lease=2), event("rescue", lease=1)]),
         evidence(entries=[entry("start", 2), entry("start", 1), entry("end", 2)]),
         evidence(entries=[entry("start", 1), entry("start", 1), entry("end", 2)]),
+        evidence(entries=LATE, struck={8: FROZEN_AT}, thawed=[(7, ENTRIES[1].at + 25)]),  # of another that was well
+        evidence(entries=LATE, struck={8: FROZEN_AT}, thawed=[(8, ENTRIES[1].at + 15)]),  # long after it went on
         with_row(lease=1, result={"lease": 1}),
     ],
     "I4 bounded repeats": [
@@ -113,6 +125,7 @@ BROKEN = {
         evidence(entries=[entry("start", 0), *ENTRIES]),
         evidence(struck={}),  # rescued from a process that was well
         evidence(struck={7: ENTRIES[0].at - 0.5}),  # or that was struck earlier, and had gone on since
+        evidence(struck={7: ENTRIES[0].at - 9}, thawed=[(7, ENTRIES[0].at - 6)]),
     ],
     "I5 nothing foreign": [
         evidence(rows={JOB: row(), OTHER: row(id=OTHER, key=None)}),

@@ -1,5 +1,6 @@
 """What a long run measures over and over, and which way it goes: least squares, per hour."""
 
+import os
 import threading
 import time
 from collections import Counter, defaultdict
@@ -146,11 +147,13 @@ class Sampler:
                 self._note(f"{role}: memory, MB", at, process.memory_info().rss / MEGABYTE, life)
                 kinds = descriptors(self._installation, process)
                 self._note(f"{role}: descriptors", at, kinds.total(), life)
+                self._note(f"{role}: connections to PostgreSQL", at, kinds["PostgreSQL"], life)
                 self.held.setdefault(life, Held(role)).looks.append((at, kinds))
 
     def _connections(self, at: float) -> None:
         self._note("connections to RabbitMQ", at, sum(one.amqp for one in usage(self._installation).values()))
-        self._note("connections to PostgreSQL", at, self._installation.sql(CONNECTIONS)[0][0])
+        self._note("connections to PostgreSQL, together", at, self._installation.sql(CONNECTIONS)[0][0])
+        self._note("load of the machine", at, os.getloadavg()[0])
 
     def _tables(self, at: float) -> None:
         rest = [0, 0]
