@@ -1,7 +1,7 @@
 """What every list has in common: `limit`, `cursor`, `next_cursor` and the `Link` header."""
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -28,7 +28,7 @@ def page(
     list_name: str,
     read: Callable[[UUID | None, int], Sequence[Row]],
     id_of: Callable[[Row], UUID],
-    document: Callable[[Row], dict[str, Any]],
+    document: Callable[[Row], Mapping[str, object]],
 ) -> Reply:
     """One page: `read(before, limit)` gives rows newest first, those older than the id `before`."""
     cursors = Cursors(call.services.pepper(call.session), list_name, call.principal.tenant_id)

@@ -5,10 +5,12 @@ One table gives each code its status, title and the words of its page at `/probl
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
 from flask import Response, g, request
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
 from api import metrics
 from jobs.submit import Fault
@@ -80,6 +82,31 @@ CODES_BY_STATUS = {400: "invalid-request", 404: "not-found", 405: "method-not-al
     413: "body-too-large",
     415: "unsupported-media-type",
 }
+
+
+FlawDocument = TypedDict(
+    "FlawDocument",
+    {
+        "in": Literal["body", "query", "header", "path"],
+        "pointer": Annotated[str, Field(description="A JSON pointer into the body, or the name of the parameter.")],
+        "code": str,
+        "detail": str,
+    },
+)
+
+
+@with_config(ConfigDict(extra="allow"))
+class ProblemDocument(TypedDict):
+    """What went wrong (RFC 9457). Some codes have further members, which their pages explain."""
+
+    type: Annotated[str, Field(description="The page that explains the code: what happened, why, what to do.")]
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: Annotated[str, Field(description="For programs; the last part of `type`.")]
+    request_id: Annotated[str | None, Field(description="Names the request in our logs.")]
+    errors: NotRequired[Annotated[list[FlawDocument], Field(description="Everything that is wrong, at once.")]]
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def broken(call: Call) -> Reply:
     raise RuntimeError(WORDS)
 
 
-@endpoint(extra, "POST", "/refused", scope=Scope.JOBS_WRITE)
+@endpoint(extra, "POST", "/refused", scope=Scope.JOBS_WRITE, problems=("too-busy",))
 def refused(call: Call) -> Reply:
     moves.record(call.session, [new_job(call.session, tenant_id=call.principal.tenant_id)])
     raise Problem("too-busy", "Not now.")
