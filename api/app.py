@@ -9,7 +9,7 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from api import body, catalogue, health, jobs, metrics, openapi, pages
+from api import body, catalogue, docs_page, headers, health, jobs, metrics, openapi, pages
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
 from api.services import Services
 from jobs.operate import NoSuchJob
@@ -28,6 +28,7 @@ def create_app(services: Services) -> Flask:
     """The application over the given services."""
     app = _with_doors()
     app.extensions["jobmill"] = services
+    headers.share(app, services.settings.cors_origins)
     app.before_request(_begin)
     app.after_request(lambda answer: _finish(answer, services.version))
     app.register_error_handler(Problem, response)
@@ -48,7 +49,7 @@ def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
-    for blueprint in (jobs.blueprint, catalogue.blueprint, health.blueprint, pages.blueprint):
+    for blueprint in (jobs.blueprint, catalogue.blueprint, health.blueprint, pages.blueprint, docs_page.blueprint):
         app.register_blueprint(blueprint)
     return app
 
@@ -65,8 +66,7 @@ def _begin() -> None:
 def _finish(answer: Response, version: str) -> Response:
     answer.headers["X-Request-Id"] = g.request_id
     answer.headers["Jobmill-Version"] = version
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers.setdefault("Cache-Control", "no-store")
+    headers.secure(answer)
     _count(answer)
     if request.path not in _QUIET:
         _log(answer)

@@ -40,7 +40,7 @@ ROUTES = [
     ("GET", "/v1/job-types/test.echo", Scope.JOBS_READ),
     ("GET", "/v1/workers", Scope.QUEUES_READ),
 ]
-OPEN = ["/healthz", "/readyz", "/problems/not-found", "/openapi.json"]
+OPEN = ["/healthz", "/readyz", "/problems/not-found", "/openapi.json", "/docs"]
 
 
 def ask(caller: Caller, method: str, path: str) -> TestResponse:
