@@ -18,8 +18,9 @@ from flask import Blueprint, Response, current_app, g, request
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
-from api import conditional, fieldsets
+from api import conditional, deprecation, fieldsets
 from api.body import read_json
+from api.deprecation import Deprecated
 from api.fieldsets import Fieldset
 from api.problems import Flaw, Problem
 from api.services import Services
@@ -139,6 +140,7 @@ class Operation:
     also: tuple[int, ...] = ()
     problems: tuple[str, ...] = ()
     gives: Mapping[str, str] = field(default_factory=dict)
+    deprecated: Deprecated | None = None
 
 
 def endpoint(
@@ -230,17 +232,29 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
     if reply.rings:
         crashpoint("submit.after_commit")
         services.doorbell.ring()
-    return _answer(operation, reply, calls[0].fields)
+    return _answer(operation, reply, calls[0])
 
 
-def _answer(operation: Operation, reply: Reply, fields: Fieldset | None) -> Response:
-    document = reply.document
+def _answer(operation: Operation, reply: Reply, call: Call) -> Response:
+    document, fields = reply.document, call.fields
     if fields and operation.lists:
         document = {**document, "data": [fields.of(item) for item in document["data"]]}
     elif fields:
         document = fields.of(document)
     answer = Response(orjson.dumps(document), reply.status, reply.headers, content_type="application/json")
+    deprecation.tell(answer, _deprecated(operation, call))
     return conditional.answer(answer) if request.method in {"GET", "HEAD"} else answer
+
+
+def _deprecated(operation: Operation, call: Call) -> list[Deprecated]:
+    """What the request used, or gets, that will be gone one day."""
+    sent = call.document if isinstance(call.document, dict) else ()
+    return [
+        *([operation.deprecated] if operation.deprecated else []),
+        *deprecation.among(operation.query, request.args),
+        *deprecation.among(operation.body, sent),
+        *deprecation.among(operation.reply or operation.lists, call.fields.chosen if call.fields else None),
+    ]
 
 
 def _authorised(session: Session, services: Services, scope: Scope) -> Principal:

@@ -102,12 +102,13 @@ def _operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
 
 
 def _operation(rule: Rule, operation: Operation, responses: dict[str, Schema], schemas: Schemas) -> dict[str, Any]:
-    codes = problems_of(operation, path_parameters=bool(rule.arguments))
+    codes, ended = problems_of(operation, path_parameters=bool(rule.arguments)), operation.deprecated
     told: dict[str, Any] = {
         "operationId": operation.name,
         "tags": [rule.endpoint.split(".")[0]],
         "summary": operation.summary.removesuffix("."),
-        "description": operation.description,
+        "description": " ".join(filter(None, [operation.description, ended.words if ended else ""])),
+        "deprecated": ended is not None,
         "security": [{"bearer": [operation.scope.value]}] if operation.scope else [],
         "parameters": [
             *(_path_parameter(name) for name in _PARAMETER.findall(rule.rule)),
@@ -123,7 +124,7 @@ def _operation(rule: Rule, operation: Operation, responses: dict[str, Schema], s
     if operation.body:
         body = schemas.of(operation.body, "validation")
         told["requestBody"] = {"required": True, "content": {"application/json": _content(body, schemas)}}
-    return {name: value for name, value in told.items() if value not in ("", []) or name == "security"}
+    return {name: value for name, value in told.items() if value not in ("", [], False) or name == "security"}
 
 
 def _conditional(operation: Operation) -> bool:
@@ -145,8 +146,7 @@ def _query_parameters(operation: Operation, schemas: Schemas) -> Iterator[Schema
         parameter = {"name": name, "in": "query", "schema": _without_null(schema)}
         if name in told.get("required", ()):
             parameter["required"] = True
-        if description := parameter["schema"].pop("description", None):
-            parameter["description"] = description
+        parameter |= {word: parameter["schema"].pop(word) for word in ("description", "deprecated") if word in schema}
         yield parameter
 
 
