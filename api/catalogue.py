@@ -12,6 +12,8 @@ from models import worker
 
 blueprint = Blueprint("catalogue", __name__, url_prefix="/v1")
 
+TYPE_NAME = {"name": {"description": "The type's name.", "examples": ["csv.profile"]}}
+
 
 @endpoint(blueprint, "GET", "/job-types", scope=Scope.JOBS_READ, query=ListQuery, lists=JobTypeDocument)
 def list_job_types(call: Call) -> Reply:
@@ -26,7 +28,7 @@ def list_job_types(call: Call) -> Reply:
     )
 
 
-@endpoint(blueprint, "GET", "/job-types/<name>", scope=Scope.JOBS_READ, reply=JobTypeDocument)
+@endpoint(blueprint, "GET", "/job-types/<name>", scope=Scope.JOBS_READ, path=TYPE_NAME, reply=JobTypeDocument)
 def get_job_type(call: Call, name: str) -> Reply:
     """One job type."""
     try:

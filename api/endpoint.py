@@ -23,6 +23,7 @@ from api.body import read_json
 from api.deprecation import Deprecated
 from api.fieldsets import Fieldset
 from api.problems import Flaw, Problem
+from api.schemas import Schema
 from api.services import Services
 from jobs import api_keys
 from jobs.outcomes import Json
@@ -118,9 +119,10 @@ class NoParameters(BaseModel, extra="forbid"):
 class Operation:
     """What is declared about one operation. Without a scope, it is open to everybody.
 
-    `reply` is the type of the document it answers, with `status` or `also`; `lists` that of a list's items; `problems`
-    are the codes it may answer besides those that follow from the rest, `gives` the headers that its answers may have,
-    with what they mean. `example` is one of the answer, where its type has none.
+    `path` says more of the path's parameters, as JSON Schema. `reply` is the type of the document it answers, with
+    `status` or `also`; `lists` that of a list's items; `example` is one of the answer, where its type has none.
+    `problems` are the codes it may answer besides those that follow from the rest, `gives` the headers that its
+    answers may have, with what they mean.
     """
 
     name: str
@@ -128,6 +130,7 @@ class Operation:
     description: str = ""
     scope: Scope | None = None
     writes: Writes = Writes.NOTHING
+    path: Mapping[str, Schema] = field(default_factory=dict)
     query: type[BaseModel] = NoParameters
     body: type[BaseModel] | None = None
     examine: Examine | None = None

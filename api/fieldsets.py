@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, create_model
 from pydantic_core import PydanticCustomError
 from typing_extensions import is_typeddict
 
+NAME = "fields"
 LONGEST = 2000
 
 Members = Mapping[str, "Members"]
@@ -37,10 +38,22 @@ def with_fields(query: type[BaseModel], document: Any) -> type[BaseModel]:
     told = Field(
         max_length=LONGEST,
         description="Members to answer with, comma-separated; those of an inner object as `progress.percent`.",
-        examples=[",".join(list(known)[:2])],
+        json_schema_extra=partial(_as_a_list, names=list(_paths(known))),
     )
     fields: Any = (Annotated[str, told, check] | None, None)
     return create_model(query.__name__, __base__=query, __doc__=query.__doc__, fields=fields)
+
+
+def _as_a_list(schema: dict[str, Any], names: list[str]) -> None:
+    """How OpenAPI tells of a text that is a comma-separated list."""
+    del schema["maxLength"]
+    schema |= {"type": "array", "items": {"type": "string", "enum": names}, "minItems": 1}
+
+
+def _paths(known: Members) -> Iterator[str]:
+    for name, inside in known.items():
+        yield name
+        yield from (f"{name}.{path}" for path in _paths(inside))
 
 
 def chosen(query: Any) -> Fieldset | None:

@@ -27,6 +27,7 @@ from jobs import operate, submit
 from jobs.outcomes import Json
 from jobs.scopes import Scope
 from jobs.submit import Origin, Submission
+from jobs.whole_numbers import WHOLE
 from models import queries
 from models.crashpoints import crashpoint
 from models.job import Job, NewJob
@@ -65,6 +66,7 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_only_text)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
 
+_STORABLE_YEAR = "^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-"
 _NOT_BOTH = "give due_at or delay_seconds, not both"
 _TWO_WAITS = {
     "properties": {"due_at": {"type": "string"}, "delay_seconds": {"type": "number"}},
@@ -79,11 +81,11 @@ class SubmitBody(BaseModel, extra="forbid", strict=True, json_schema_extra=_ABOU
     type: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     args: dict[str, Any] = Field(default_factory=dict)
     queue: Annotated[str, StringConstraints(pattern=f"^{QUEUE_NAME.pattern}$")] | None = None
-    priority: Annotated[int, Field(ge=-100, le=100)] = 0
-    due_at: Annotated[Moment, Field(strict=False)] | None = None
+    priority: Annotated[int, Field(ge=-100, le=100), WHOLE] = 0
+    due_at: Annotated[Moment, Field(strict=False, json_schema_extra={"pattern": _STORABLE_YEAR})] | None = None
     delay_seconds: Annotated[float, Field(ge=0, le=LONGEST_DELAY_SECONDS)] | None = None
-    max_attempts: Annotated[int, Field(ge=1)] | None = None
-    timeout_seconds: Annotated[int, Field(ge=1)] | None = None
+    max_attempts: Annotated[int, Field(ge=1), WHOLE] | None = None
+    timeout_seconds: Annotated[int, Field(ge=1), WHOLE] | None = None
     unique_key: Word | None = None
     tags: Annotated[
         dict[

@@ -12,6 +12,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.routing import Rule
 
+from api import fieldsets
 from api.endpoint import Operation, TakenHeader, operation_of
 from api.problems import KINDS, ProblemDocument
 from api.schemas import Schema, Schemas
@@ -111,7 +112,7 @@ def _operation(rule: Rule, operation: Operation, responses: dict[str, Schema], s
         "deprecated": ended is not None,
         "security": [{"bearer": [operation.scope.value]}] if operation.scope else [],
         "parameters": [
-            *(_path_parameter(name) for name in _PARAMETER.findall(rule.rule)),
+            *(_path_parameter(name, operation.path) for name in _PARAMETER.findall(rule.rule)),
             *_query_parameters(operation, schemas),
             *(_header_parameter(taken) for taken in (*operation.takes, *_implied(operation))),
         ],
@@ -135,18 +136,21 @@ def _implied(operation: Operation) -> list[TakenHeader]:
     return [*([IF_NONE_MATCH] if _conditional(operation) else []), REQUEST_ID]
 
 
-def _path_parameter(name: str) -> Schema:
-    schema = {"type": "string", "format": "uuid"} if name.endswith("_id") else {"type": "string"}
+def _path_parameter(name: str, told: Mapping[str, Schema]) -> Schema:
+    schema = {"type": "string", **({"format": "uuid"} if name.endswith("_id") else {}), **told.get(name, {})}
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _query_parameters(operation: Operation, schemas: Schemas) -> Iterator[Schema]:
     told = schemas.inline(operation.query)
-    for name, schema in told.get("properties", {}).items():
-        parameter = {"name": name, "in": "query", "schema": _without_null(schema)}
+    for name, described in told.get("properties", {}).items():
+        schema = _without_null(described)
+        parameter = {"name": name, "in": "query", "schema": schema}
+        parameter |= {word: schema.pop(word) for word in ("description", "deprecated") if word in schema}
         if name in told.get("required", ()):
             parameter["required"] = True
-        parameter |= {word: parameter["schema"].pop(word) for word in ("description", "deprecated") if word in schema}
+        if name == fieldsets.NAME:
+            parameter |= {"style": "form", "explode": False}
         yield parameter
 
 

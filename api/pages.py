@@ -43,6 +43,7 @@ def get_openapi() -> Response:
     blueprint,
     "GET",
     "/problems/<code>",
+    path={"code": {"enum": list(KINDS)}},
     media_type="text/html",
     reply=str,
     example=EXAMPLE,

@@ -97,7 +97,7 @@ class Schemas:
             "max_attempts": _at_most(known.max_attempts_limit, common["properties"]["max_attempts"]),
             "timeout_seconds": _at_most(_seconds(known.timeout_limit), common["properties"]["timeout_seconds"]),
         }
-        needed = ["args"] if self._known[args].get("required") else []
+        needed = [] if _takes_nothing(known) else ["args"]
         rest = {member: value for member, value in common.items() if member != "examples"}
         return rest | {
             "description": known.description.partition("\n\n")[0],
@@ -123,6 +123,15 @@ class Schemas:
 
 def _name(type_name: str) -> str:
     return type_name.removesuffix("Document")
+
+
+def _takes_nothing(known: JobType) -> bool:
+    """Whether a job of the type may be submitted without arguments."""
+    try:
+        known.parse({})
+    except Exception:  # noqa: BLE001 - a model's own validator may raise anything
+        return False
+    return True
 
 
 def _at_most(limit: int, schema: Schema) -> Schema:

@@ -226,3 +226,9 @@ def test_wrong_parts_of_all_kinds_are_told_together(caller: Caller):
         ("body", "/who"),
         ("body", "/args/number"),
     }
+
+
+def test_a_whole_number_may_be_written_with_a_point(caller: Caller):
+    job = caller.submit(type="test.strict", args={"number": 5.0}, priority=1.0, max_attempts=2.0, timeout_seconds=7.0)
+    assert [job[name] for name in ("priority", "max_attempts", "timeout_seconds")] == [1, 2, 7]
+    assert type(job["args"]["number"]) is float, "arguments stay as they were written"
