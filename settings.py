@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 API_KEY_FORM = re.compile(r"jm_([A-Za-z0-9]{1,32})_([A-Za-z0-9_-]{16,128})")
 QUEUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 DEFAULT_SECRETS_DIR = Path("/run/secrets")
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -87,6 +88,12 @@ class Settings(BaseSettings):
     require_idempotency_key: bool = _setting(
         False, "JOBMILL_REQUIRE_IDEMPOTENCY_KEY", "Refuse submissions without an Idempotency-Key.", "true"
     )
+    cors_origins: Names = _setting(
+        (),
+        "JOBMILL_CORS_ORIGINS",
+        "Origins whose pages may call the API from a browser, comma-separated; unset: none.",
+        "https://console.example.org,http://localhost:3000",
+    )
     metrics_port: int | None = _setting(
         None,
         "JOBMILL_METRICS_PORT",
@@ -148,7 +155,7 @@ class Settings(BaseSettings):
         "worker.after_handler:3=kill,prune.before_commit=raise",
     )
 
-    @field_validator("job_modules", "queues", "webhook_allowed_networks", mode="before")
+    @field_validator("job_modules", "queues", "webhook_allowed_networks", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -160,6 +167,15 @@ class Settings(BaseSettings):
     def _queue_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not all(QUEUE_NAME.fullmatch(name) for name in value):
             raise ValueError(f"queue names match {QUEUE_NAME.pattern}")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(ORIGIN.fullmatch(origin) for origin in value):
+            raise ValueError(
+                "an origin is http:// or https://, a host in small letters, and a port if need be; no path"
+            )
         return value
 
     @field_validator("database_url")

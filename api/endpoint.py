@@ -1,14 +1,16 @@
 """One declaration per operation: its path, scope, parameters and body; everything conventional follows from it.
 
 Authentication, scope, parsing, the one transaction, retries and the answer's form happen here and nowhere
-in a view. A view is a function from a `Call` to a `Reply`.
+in a view. A view is a function from a `Call` to a `Reply`. The OpenAPI document is made of the same declarations
+(openapi.py).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -16,8 +18,12 @@ from flask import Blueprint, Response, current_app, g, request
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
+from api import conditional, deprecation, fieldsets
 from api.body import read_json
+from api.deprecation import Deprecated
+from api.fieldsets import Fieldset
 from api.problems import Flaw, Problem
+from api.schemas import Schema
 from api.services import Services
 from jobs import api_keys
 from jobs.outcomes import Json
@@ -49,6 +55,15 @@ class Call:
     tries: int = 0
     _made: Any = None
 
+    @property
+    def fields(self) -> Fieldset | None:
+        """The members that were asked for; None: all of them."""
+        return fieldsets.chosen(self.query)
+
+    def unneeded(self, *names: str) -> frozenset[str]:
+        """Those of the members that were not asked for, and need not be read."""
+        return self.fields.without(*names) if self.fields else frozenset()
+
     def once(self, make: Callable[[], Made]) -> Made:
         """What `make` gave at the first try: an id that is made anew at each would record a job twice."""
         if self._made is None:
@@ -76,17 +91,59 @@ class Writes(Enum):
 
 
 @dataclass(frozen=True)
-class Operation:
-    """What is declared about one operation."""
+class TakenHeader:
+    """A request header that an operation takes; what does not match is refused with `code` and `detail`."""
 
-    scope: Scope
-    writes: Writes
-    query: type[BaseModel]
-    body: type[BaseModel] | None
+    name: str
+    pattern: str
+    code: str
+    detail: str
+    description: str
+    example: str
+
+    def flaws(self) -> list[Flaw]:
+        """What is wrong with it in this request; that it is missing is no flaw."""
+        given = request.headers.get(self.name)
+        right = given is None or re.fullmatch(self.pattern, given)
+        return [] if right else [Flaw("header", self.name, self.code, self.detail)]
+
+
+Examine = Callable[[Services, Json], Sequence[Flaw]]
 
 
 class NoParameters(BaseModel, extra="forbid"):
     """The query of an operation that takes no parameters."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is declared about one operation. Without a scope, it is open to everybody.
+
+    `path` says more of the path's parameters, as JSON Schema. `reply` is the type of the document it answers, with
+    `status` or `also`; `lists` that of a list's items; `example` is one of the answer, where its type has none.
+    `problems` are the codes it may answer besides those that follow from the rest, `gives` the headers that its
+    answers may have, with what they mean.
+    """
+
+    name: str
+    summary: str
+    description: str = ""
+    scope: Scope | None = None
+    writes: Writes = Writes.NOTHING
+    path: Mapping[str, Schema] = field(default_factory=dict)
+    query: type[BaseModel] = NoParameters
+    body: type[BaseModel] | None = None
+    examine: Examine | None = None
+    takes: tuple[TakenHeader, ...] = ()
+    reply: Any = None
+    lists: Any = None
+    example: Any = None
+    media_type: str = "application/json"
+    status: int = 200
+    also: tuple[int, ...] = ()
+    problems: tuple[str, ...] = ()
+    gives: Mapping[str, str] = field(default_factory=dict)
+    deprecated: Deprecated | None = None
 
 
 def endpoint(
@@ -96,31 +153,74 @@ def endpoint(
     *,
     scope: Scope,
     query: type[BaseModel] = NoParameters,
-    body: type[BaseModel] | None = None,
     writes: Writes | None = None,
+    **declared: Any,
 ) -> Callable[[Callable[..., Reply]], Callable[..., Reply]]:
-    """Serve `method rule` with a view that takes the Call and the path's parameters."""
-    assumed = Writes.NOTHING if method == "GET" else Writes.SEVERAL
-    operation = Operation(scope, writes or assumed, query, body)
+    """Serve `method rule` with a view that takes the Call and the path's parameters.
+
+    The view's docstring is the operation's summary; `declared` are the other attributes of Operation.
+    """
+    document = declared.get("reply") or declared.get("lists")
+    sparse = method == "GET" and document is not None
+    details = {
+        "scope": scope,
+        "writes": writes or (Writes.NOTHING if method == "GET" else Writes.SEVERAL),
+        "query": fieldsets.with_fields(query, document) if sparse else query,
+        **declared,
+    }
 
     def declare(view: Callable[..., Reply]) -> Callable[..., Reply]:
-        def serve(**path: Any) -> Response:
-            return _serve(operation, view, path)
+        operation = Operation(**_words(view), **details)
 
-        blueprint.add_url_rule(rule, view.__name__, serve, methods=[method])
+        def serve(**path: Any) -> Response:
+            return _serve(operation, scope, view, path)
+
+        _add(blueprint, method, rule, serve, operation)
         return view
 
     return declare
 
 
-def _serve(operation: Operation, view: Callable[..., Reply], path: dict[str, Any]) -> Response:
+def public(
+    blueprint: Blueprint, method: str, rule: str, **declared: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Serve `method rule` to everybody with a plain view of Flask's; `declared` are attributes of Operation."""
+
+    def declare(view: Callable[..., Any]) -> Callable[..., Any]:
+        _add(blueprint, method, rule, partial(view), Operation(**_words(view), **declared))
+        return view
+
+    return declare
+
+
+def operation_of(view: object) -> Operation | None:
+    """What was declared of a view function of the application; None if it was added by other means."""
+    operation: Operation | None = getattr(view, "operation", None)
+    return operation
+
+
+def _add(blueprint: Blueprint, method: str, rule: str, serve: Callable[..., Any], operation: Operation) -> None:
+    serve.operation = operation  # type: ignore[attr-defined]
+    blueprint.add_url_rule(rule, operation.name, serve, methods=[method])
+
+
+def _words(view: Callable[..., Any]) -> dict[str, Any]:
+    summary, _, description = (view.__doc__ or "").strip().partition("\n\n")
+    return {
+        "name": view.__name__,
+        "summary": " ".join(summary.split()),
+        "description": "\n".join(line.strip() for line in description.splitlines()),
+    }
+
+
+def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path: dict[str, Any]) -> Response:
     services: Services = current_app.extensions["jobmill"]
     calls: list[Call] = []
 
     def step(session: Session) -> Reply:
-        principal = _authorised(session, services, operation.scope)
+        principal = _authorised(session, services, scope)
         if not calls:  # a step that is tried again must not read the body twice
-            calls.append(Call(services, session, principal, *_parse(operation)))
+            calls.append(Call(services, session, principal, *_parse(operation, services)))
         calls[0].session = session
         calls[0].tries += 1
         return view(calls[0], **path)
@@ -135,7 +235,29 @@ def _serve(operation: Operation, view: Callable[..., Reply], path: dict[str, Any
     if reply.rings:
         crashpoint("submit.after_commit")
         services.doorbell.ring()
-    return Response(orjson.dumps(reply.document), reply.status, reply.headers, content_type="application/json")
+    return _answer(operation, reply, calls[0])
+
+
+def _answer(operation: Operation, reply: Reply, call: Call) -> Response:
+    document, fields = reply.document, call.fields
+    if fields and operation.lists:
+        document = {**document, "data": [fields.of(item) for item in document["data"]]}
+    elif fields:
+        document = fields.of(document)
+    answer = Response(orjson.dumps(document), reply.status, reply.headers, content_type="application/json")
+    deprecation.tell(answer, _deprecated(operation, call))
+    return conditional.answer(answer) if request.method in {"GET", "HEAD"} else answer
+
+
+def _deprecated(operation: Operation, call: Call) -> list[Deprecated]:
+    """What the request used, or gets, that will be gone one day."""
+    sent = call.document if isinstance(call.document, dict) else ()
+    return [
+        *([operation.deprecated] if operation.deprecated else []),
+        *deprecation.among(operation.query, request.args),
+        *deprecation.among(operation.body, sent),
+        *deprecation.among(operation.reply or operation.lists, call.fields.chosen if call.fields else None),
+    ]
 
 
 def _authorised(session: Session, services: Services, scope: Scope) -> Principal:
@@ -157,14 +279,25 @@ def _unauthenticated(detail: str, challenge: str = "") -> Problem:
     return Problem("unauthenticated", detail, headers={"WWW-Authenticate": f"Bearer{challenge}"})
 
 
-def _parse(operation: Operation) -> tuple[Any, Any, Json]:
+def _parse(operation: Operation, services: Services) -> tuple[Any, Any, Json]:
+    """The checked query and body, and the body as it came. Raises Problem with everything that is wrong at once."""
     flaws: list[Flaw] = []
     query = _checked(operation.query, _query_values(operation.query, flaws), "query", flaws)
+    flaws.extend(flaw for header in operation.takes for flaw in header.flaws())
     document = read_json() if operation.body else None
     body = _checked(operation.body, document, "body", flaws) if operation.body else None
+    if flaws and operation.examine:
+        flaws += _untold(operation.examine(services, document), flaws)
     if flaws:
         raise Problem("invalid-request", f"{len(flaws)} part(s) of the request are wrong; see errors.", flaws)
     return query, body, document
+
+
+def _untold(found: Sequence[Flaw], told: Sequence[Flaw]) -> list[Flaw]:
+    """The flaws of the body that are not within a part which is known to be wrong already."""
+    wrong = {flaw.pointer for flaw in told if flaw.place == "body"}
+    within = tuple(f"{pointer}/" for pointer in wrong if pointer)
+    return [flaw for flaw in found if flaw.pointer not in wrong and not flaw.pointer.startswith(within)]
 
 
 def _query_values(model: type[BaseModel], flaws: list[Flaw]) -> dict[str, Any]:

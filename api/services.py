@@ -21,7 +21,7 @@ class Services:
     """The API's collaborators. `version` is the release that `Jobmill-Version` names.
 
     `last_checks` is what was last found out about the dependencies, and when by `time.monotonic`; `asked` are the
-    questions put to them, one to each at a time.
+    questions put to them, one to each at a time. `openapi` is the document once somebody has asked for it.
     """
 
     settings: Settings
@@ -32,6 +32,7 @@ class Services:
     last_checks: tuple[float, Mapping[str, str]] = (-math.inf, MappingProxyType({}))
     checking: threading.Lock = field(default_factory=threading.Lock)
     asked: "dict[str, Future[Mapping[str, str]]]" = field(default_factory=dict)
+    openapi: bytes | None = None
     _pepper: bytes | None = None
 
     def pepper(self, session: Session) -> bytes:

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select, union_all
+from sqlalchemy import ColumnElement, Select, func, null, select, type_coerce, union_all
 from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
@@ -17,6 +17,8 @@ from models.states import LIVE, LOSSES_UNTIL_ALONE, Move, State
 
 _c = jobs.c
 _EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
+DOCUMENTS = ("args", "result", "error")
+"""What of a job can be large. A read may leave it out, and gets None for it."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,11 @@ class Signal:
     cancel_requested: bool
 
 
-def find_job(session: Session, job_id: UUID, tenant_id: UUID | None) -> Job | None:
-    """The job, if it is there and of that tenant (None: any)."""
-    query = select(*JOB_COLUMNS).where(_c.id == job_id)
+def find_job(
+    session: Session, job_id: UUID, tenant_id: UUID | None, *, without: frozenset[str] = frozenset()
+) -> Job | None:
+    """The job, if it is there and of that tenant (None: any), `without` some of DOCUMENTS."""
+    query = select(*_columns(without)).where(_c.id == job_id)
     return _first_job(session, query if tenant_id is None else query.where(_c.tenant_id == tenant_id))
 
 
@@ -72,18 +76,20 @@ def find_unique_holder(session: Session, tenant_id: UUID, job_type: str, unique_
     return _first_job(session, query)
 
 
-def list_jobs(session: Session, wanted: JobFilter, before: UUID | None, limit: int) -> list[Job]:
-    """Jobs newest first, those older than `before`."""
-    return [as_job(row) for row in session.execute(jobs_page(wanted, before, limit)).mappings()]
+def list_jobs(
+    session: Session, wanted: JobFilter, before: UUID | None, limit: int, *, without: frozenset[str] = frozenset()
+) -> list[Job]:
+    """Jobs newest first, those older than `before`, `without` some of DOCUMENTS."""
+    return [as_job(row) for row in session.execute(jobs_page(wanted, before, limit, without)).mappings()]
 
 
-def jobs_page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:
+def jobs_page(wanted: JobFilter, before: UUID | None, limit: int, without: frozenset[str] = frozenset()) -> Select[Any]:
     """The statement of `list_jobs`.
 
     Several states or types are several pages, merged: asked for together, the planner walks the newest jobs in
     the hope of meeting one of them soon, and past every finished one if they are old.
     """
-    pages = [_page(narrow, before, limit) for narrow in _one_by_one(wanted)]
+    pages = [_page(narrow, before, limit, without) for narrow in _one_by_one(wanted)]
     if len(pages) == 1:
         return pages[0]
     merged = union_all(*(page.subquery().select() for page in pages)).subquery("pages")
@@ -96,8 +102,15 @@ def _one_by_one(wanted: JobFilter) -> list[JobFilter]:
     return [replace(wanted, states=state, types=job_type) for state, job_type in product(states, types)]
 
 
-def _page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:
-    return _newest(select(*JOB_COLUMNS).where(*_conditions(wanted, before)), _c.id, limit)
+def _page(wanted: JobFilter, before: UUID | None, limit: int, without: frozenset[str]) -> Select[Any]:
+    return _newest(select(*_columns(without)).where(*_conditions(wanted, before)), _c.id, limit)
+
+
+def _columns(without: frozenset[str]) -> list[ColumnElement[Any]]:
+    return [
+        type_coerce(null(), column.type).label(column.name) if column.name in without else column
+        for column in JOB_COLUMNS
+    ]
 
 
 def _newest(query: Select[Any], job_id: ColumnElement[UUID], limit: int) -> Select[Any]:

@@ -40,7 +40,7 @@ ROUTES = [
     ("GET", "/v1/job-types/test.echo", Scope.JOBS_READ),
     ("GET", "/v1/workers", Scope.QUEUES_READ),
 ]
-OPEN = ["/healthz", "/readyz", "/problems/not-found"]
+OPEN = ["/healthz", "/readyz", "/problems/not-found", "/openapi.json", "/docs"]
 
 
 def ask(caller: Caller, method: str, path: str) -> TestResponse:
@@ -53,7 +53,7 @@ def test_every_route_is_in_this_table(doors: Doors):
     rules = {rule.rule.split("<")[0].rstrip("/") for rule in doors.app.url_map.iter_rules()}
     told = {path.split(f"/{path.split('/')[3]}")[0] if path.count("/") > 2 else path for _, path, _ in ROUTES}
     assert {rule for rule in rules if rule.startswith("/v1")} == told
-    assert {rule for rule in rules if not rule.startswith("/v1")} == {"/healthz", "/readyz", "/problems"}
+    assert {rule for rule in rules if not rule.startswith("/v1")} == {path.removesuffix("/not-found") for path in OPEN}
 
 
 # Authentication

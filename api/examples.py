@@ -1,0 +1,77 @@
+"""The examples of the OpenAPI document; a test holds each against its schema."""
+
+from typing import Any
+
+SUBMISSION: dict[str, Any] = {
+    "type": "csv.profile",
+    "args": {"url": "https://example.org/data.csv"},
+    "tags": {"customer": "42"},
+}
+
+JOB: dict[str, Any] = {
+    "id": "01936f6e-2f5c-7a2b-9c3d-5e8f1a2b3c4d",
+    "type": "csv.profile",
+    "queue": "default",
+    "state": "running",
+    "priority": 0,
+    "args": {"url": "https://example.org/data.csv"},
+    "result": None,
+    "error": None,
+    "progress": {"percent": 40.0, "message": "row 4,000 of 10,000"},
+    "attempt": 1,
+    "max_attempts": 5,
+    "lost": 0,
+    "timeout_seconds": 300,
+    "created_at": "2027-01-01T00:00:00.000000Z",
+    "due_at": "2027-01-01T00:00:00.000000Z",
+    "dispatched_at": "2027-01-01T00:00:00.020000Z",
+    "started_at": "2027-01-01T00:00:00.031000Z",
+    "finished_at": None,
+    "cancel_requested_at": None,
+    "tags": {"customer": "42"},
+    "unique_key": None,
+    "idempotency_key": "5b1c0e0a-3f0e-4f57-8d38-1f8f0f6a7f11",
+    "worker_id": "01936f6d-9a10-7c44-8b21-0d2f3a4b5c6d",
+    "schedule_id": None,
+}
+
+EVENT: dict[str, Any] = {
+    "id": "01936f6e-4b1d-7e55-a1b2-c3d4e5f60718",
+    "at": "2027-01-01T00:00:07.250000Z",
+    "move": "retry",
+    "state": "queued",
+    "attempt": 1,
+    "lease": 1,
+    "actor": "worker:01936f6d-9a10-7c44-8b21-0d2f3a4b5c6d",
+    "reason": None,
+    "error": {"type": "ConnectTimeout", "message": "example.org did not answer", "code": "exception"},
+}
+
+JOB_TYPE: dict[str, Any] = {
+    "type": "acme.greet",
+    "description": "Greet somebody.",
+    "queue": "default",
+    "args_schema": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+    "result_schema": {"type": "string"},
+    "retry": {"policy": "exponential", "first_seconds": 1, "factor": 2, "longest_seconds": 3600, "jitter": 0.25},
+    "max_attempts": 5,
+    "timeout_seconds": 300,
+    "limits": {"max_attempts": 25, "timeout_seconds": 86400},
+    "isolation": "thread",
+    "memory_limit_mb": None,
+    "cpu_limit_seconds": None,
+}
+
+WORKER: dict[str, Any] = {
+    "id": "01936f6d-9a10-7c44-8b21-0d2f3a4b5c6d",
+    "state": "live",
+    "host": "worker-1",
+    "pid": 4711,
+    "parent_pid": 4700,
+    "queues": ["default", "webhooks"],
+    "threads": 8,
+    "busy": 3,
+    "version": "0.1.0",
+    "started_at": "2027-01-01T00:00:00.000000Z",
+    "heartbeat_at": "2027-01-01T00:05:00.000000Z",
+}
