@@ -8,35 +8,32 @@ in a view. A view is a function from a `Call` to a `Reply`. The OpenAPI document
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
 
 import orjson
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
 from api import conditional, deprecation, fieldsets
+from api.auth import authorised
 from api.body import read_json
 from api.deprecation import Deprecated
 from api.fieldsets import Fieldset
+from api.patience import PATIENCE
 from api.problems import Flaw, Problem
 from api.schemas import Schema
 from api.services import Services
-from jobs import api_keys
 from jobs.outcomes import Json
 from jobs.scopes import Principal, Scope
 from jobs.submit import plain_words, pointer
 from models.crashpoints import crashpoint
 
-PATIENCE = timedelta(seconds=0.3)
-"""How long a request begins again while the database is away; its last try still has to end within the second."""
+NO_CONTENT = 204
 
 Made = TypeVar("Made")
-
-_BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 
 
 @dataclass
@@ -122,7 +119,7 @@ class Operation:
     `path` says more of the path's parameters, as JSON Schema. `reply` is the type of the document it answers, with
     `status` or `also`; `lists` that of a list's items; `example` is one of the answer, where its type has none.
     `problems` are the codes it may answer besides those that follow from the rest, `gives` the headers that its
-    answers may have, with what they mean.
+    answers may have, with what they mean. A `form` is told of only: its view reads it.
     """
 
     name: str
@@ -133,6 +130,7 @@ class Operation:
     path: Mapping[str, Schema] = field(default_factory=dict)
     query: type[BaseModel] = NoParameters
     body: type[BaseModel] | None = None
+    form: type[BaseModel] | None = None
     examine: Examine | None = None
     takes: tuple[TakenHeader, ...] = ()
     reply: Any = None
@@ -215,10 +213,11 @@ def _words(view: Callable[..., Any]) -> dict[str, Any]:
 
 def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path: dict[str, Any]) -> Response:
     services: Services = current_app.extensions["jobmill"]
+    # Before the step and apart from it: a request that is refused never holds a transaction, or SQLite's one writer.
+    principal = authorised(services, scope)
     calls: list[Call] = []
 
     def step(session: Session) -> Reply:
-        principal = _authorised(session, services, scope)
         if not calls:  # a step that is tried again must not read the body twice
             calls.append(Call(services, session, principal, *_parse(operation, services)))
         calls[0].session = session
@@ -239,6 +238,8 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
 
 
 def _answer(operation: Operation, reply: Reply, call: Call) -> Response:
+    if reply.status == NO_CONTENT:
+        return Response(status=NO_CONTENT, headers=dict(reply.headers))
     document, fields = reply.document, call.fields
     if fields and operation.lists:
         document = {**document, "data": [fields.of(item) for item in document["data"]]}
@@ -258,25 +259,6 @@ def _deprecated(operation: Operation, call: Call) -> list[Deprecated]:
         *deprecation.among(operation.body, sent),
         *deprecation.among(operation.reply or operation.lists, call.fields.chosen if call.fields else None),
     ]
-
-
-def _authorised(session: Session, services: Services, scope: Scope) -> Principal:
-    """Who asks; a Problem if that is nobody we know, or one who may not."""
-    bearer = _BEARER.fullmatch(request.headers.get("Authorization", ""))
-    if bearer is None:
-        raise _unauthenticated("The request carries no `Authorization: Bearer` header.")
-    principal = api_keys.authenticate(session, services.pepper(session), bearer[1])
-    if principal is None:
-        raise _unauthenticated("The API key is unknown, expired or revoked.", ' error="invalid_token"')
-    g.principal = principal
-    if not principal.may(scope):
-        challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
-        raise Problem("forbidden", f"This needs the scope {scope}.", headers=challenge)
-    return principal
-
-
-def _unauthenticated(detail: str, challenge: str = "") -> Problem:
-    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": f"Bearer{challenge}"})
 
 
 def _parse(operation: Operation, services: Services) -> tuple[Any, Any, Json]:

@@ -67,9 +67,9 @@ KINDS: dict[str, Kind] = {
     "unauthenticated": Kind(
         401,
         "No usable credentials",
-        "Send `Authorization: Bearer <API key>` with a key that is neither revoked nor expired.",
-        "The header is missing or has another form, or its token is unknown, changed, expired or revoked. Which of "
-        "these it is, is not told: that would help whoever guesses.",
+        "Send `Authorization: Bearer` with an API key or token that is neither revoked nor expired.",
+        "The header is missing or has another form, or what it holds is unknown, changed, expired or revoked. Which of "
+        "these an API key is, is not told: that would help whoever guesses.",
     ),
     "forbidden": Kind(
         403,
@@ -150,6 +150,12 @@ KINDS: dict[str, Kind] = {
         "Use a fresh key for a different job.",
         "This tenant used the key before, with a body that is not the same as JSON. A key lives as long as its job. "
         "Nothing was recorded.",
+    ),
+    "issuer-away": Kind(
+        503,
+        "The token's issuer is away",
+        "Try again later, or use an API key.",
+        "The token is of an outside issuer whose keys could not be read yet, so nothing can be said of its worth.",
     ),
     "http-error": Kind(
         400,

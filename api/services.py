@@ -5,12 +5,16 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 from sqlalchemy.orm import Session
 
-from jobs import api_keys
+from api.key_ring import KeyRing
+from api.last_uses import LastUses
+from jobs import api_keys, issuers, tokens
 from jobs.registry import Registry
+from jobs.tokens import Trust
 from models.database import Database
 from models.doorbell import Doorbell
 from settings import Settings
@@ -34,6 +38,24 @@ class Services:
     asked: "dict[str, Future[Mapping[str, str]]]" = field(default_factory=dict)
     openapi: bytes | None = None
     _pepper: bytes | None = None
+
+    @cached_property
+    def last_uses(self) -> LastUses:
+        """What there is to write about the keys' use."""
+        return LastUses(self.database)
+
+    @cached_property
+    def key_ring(self) -> KeyRing:
+        """The keys of our own tokens."""
+        return KeyRing(self.database, self.pepper)
+
+    @cached_property
+    def trusted(self) -> Mapping[str, Trust]:
+        """The issuers whose tokens are believed."""
+        ours = self.settings.issuer
+        outside = {one.issuer: issuers.trust(one) for one in self.settings.jwt_issuers}
+        # Ours last: no outside issuer may pass for us.
+        return outside | {ours: Trust(ours, ours, (tokens.OUR_ALGORITHM,), (tokens.OUR_TYPE,), self.key_ring.find)}
 
     def pepper(self, session: Session) -> bytes:
         """What API keys are hashed with and cursors signed; read once."""

@@ -87,7 +87,7 @@ def list_(*, tenant: str | None, as_json: bool) -> None:
     if as_json:
         output.made_document({"data": shown})
         return
-    table = output.Table("id", "tenant", "name", "scopes", "created_at", "expires_at", "revoked_at")
+    table = output.Table("id", "tenant", "name", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at")
     table.show([value for _, value in _pairs(key)] for key in shown)
 
 
@@ -131,6 +131,7 @@ def _document(key: ApiKey, tenant: str | None) -> dict[str, Any]:
         "scopes": key.scopes,
         "created_at": key.created_at,
         "expires_at": key.expires_at,
+        "last_used_at": key.last_used_at,
         "revoked_at": key.revoked_at,
     }
 

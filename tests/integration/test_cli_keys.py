@@ -184,3 +184,17 @@ def test_a_wrong_setting_ends_with_2_and_is_not_repeated(monkeypatch):
     assert result.exit_code == 2
     assert "JOBMILL_SECRET_KEY" in result.stderr
     assert "hunter2" not in result.stderr
+
+
+def test_signing_keys_are_rotated_with_an_overlap_or_at_once(truth):
+    first = made("signing-keys", "rotate", "--at-once")["id"]
+    second = made("signing-keys", "rotate")["id"]
+    listed = made("signing-keys", "list")["data"]
+    assert [(key["id"], key["signs"], key["retires_at"] is None) for key in listed] == [
+        (second, False, True),
+        (first, True, False),
+    ]
+    assert [line.split()[0] for line in run("signing-keys", "list").stdout.splitlines()] == ["ID", second, first]
+    third = made("signing-keys", "rotate", "--at-once")["id"]
+    assert [key["id"] for key in made("signing-keys", "list")["data"]] == [third]
+    assert "signs in five minutes" in run("signing-keys", "rotate").stderr
