@@ -173,6 +173,12 @@ class Settings(BaseSettings):
     api_threads: int = _setting(
         8, "JOBMILL_API_THREADS", "Requests one API process serves at once.", "16", ge=1, le=256
     )
+    trusted_proxies: Networks = _setting(
+        (),
+        "JOBMILL_TRUSTED_PROXIES",
+        "Networks of the proxies in front of the API, comma-separated; only they are believed in X-Forwarded-For.",
+        "10.0.0.0/24,fd00::/64",
+    )
     webhook_allowed_networks: Networks = _setting(
         (),
         "JOBMILL_WEBHOOK_ALLOWED_NETWORKS",
@@ -202,7 +208,9 @@ class Settings(BaseSettings):
         "worker.after_handler:3=kill,prune.before_commit=raise",
     )
 
-    @field_validator("job_modules", "queues", "webhook_allowed_networks", "cors_origins", mode="before")
+    @field_validator(
+        "job_modules", "queues", "webhook_allowed_networks", "cors_origins", "trusted_proxies", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -9,7 +9,21 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from api import auth, body, catalogue, docs_page, headers, health, jobs, keys, metrics, openapi, pages, tokens
+from api import (
+    audit_log,
+    auth,
+    body,
+    catalogue,
+    docs_page,
+    headers,
+    health,
+    jobs,
+    keys,
+    metrics,
+    openapi,
+    pages,
+    tokens,
+)
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
 from api.services import Services
 from jobs.keys import NoSuchKey
@@ -52,7 +66,7 @@ def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
-    for resource in (jobs, catalogue, keys, tokens, health, pages, docs_page):
+    for resource in (jobs, catalogue, keys, audit_log, tokens, health, pages, docs_page):
         app.register_blueprint(resource.blueprint)
     return app
 

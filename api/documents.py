@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from api import examples
 from jobs.registry import Isolation, JobType
 from jobs.scopes import Scope, role_of
+from models.audit import Entry
 from models.identity import ApiKey
 from models.job import Job, JobEvent
 from models.states import Move, State
@@ -162,6 +163,22 @@ class TokenDocument(TypedDict):
     scope: Annotated[str, Field(description="What it grants, with blanks between.")]
 
 
+@with_config(shown(examples.AUDIT_ENTRY))
+class AuditEntryDocument(TypedDict):
+    """One change: who, what, which, from where, when."""
+
+    id: Id
+    at: Instant
+    tenant_id: Annotated[Id | None, Field(description="Whose thing was changed; null if that is the installation's.")]
+    actor: Annotated[str, Field(description="`key:<id>`, `subject:<issuer>#<who>` or `cli:<user>@<host>`.")]
+    action: Annotated[str, Field(description="The operation, as `revoke_key`.")]
+    resource: Annotated[str, Field(description="The kind of thing, as in its address: `keys`.")]
+    resource_id: str | None
+    address: Annotated[str | None, Field(description="The client's address; see JOBMILL_TRUSTED_PROXIES.")]
+    request_id: str | None
+    detail: Annotated[Any, Field(description="What else is worth knowing; never a secret.")]
+
+
 class OAuthErrorDocument(TypedDict):
     """Why no token was given (RFC 6749, 5.2)."""
 
@@ -278,6 +295,22 @@ def key_document(key: ApiKey) -> KeyDocument:
         "expires_at": _moment_or_none(key.expires_at),
         "last_used_at": _moment_or_none(key.last_used_at),
         "revoked_at": _moment_or_none(key.revoked_at),
+    }
+
+
+def audit_entry_document(entry: Entry) -> AuditEntryDocument:
+    """An entry of the audit log."""
+    return {
+        "id": str(entry.id),
+        "at": moment(entry.at),
+        "tenant_id": str(entry.tenant_id) if entry.tenant_id else None,
+        "actor": entry.actor,
+        "action": entry.action,
+        "resource": entry.resource,
+        "resource_id": entry.resource_id,
+        "address": entry.address,
+        "request_id": entry.request_id,
+        "detail": entry.detail,
     }
 
 

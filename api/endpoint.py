@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
 from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
-from api import conditional, deprecation, fieldsets
+from api import audited, conditional, deprecation, fieldsets
 from api.auth import authorised
 from api.body import read_json
 from api.deprecation import Deprecated
@@ -27,9 +28,11 @@ from api.problems import Flaw, Problem
 from api.schemas import Schema
 from api.services import Services
 from jobs.outcomes import Json
+from jobs.rates import RouteClass
 from jobs.scopes import Principal, Scope
 from jobs.submit import plain_words, pointer
 from models.crashpoints import crashpoint
+from models.ids import new_id
 
 NO_CONTENT = 204
 
@@ -50,6 +53,7 @@ class Call:
     body: Any
     document: Json
     tries: int = 0
+    entry_id: UUID = field(default_factory=new_id)
     _made: Any = None
 
     @property
@@ -71,12 +75,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a view answers; `rings` wakes the dispatcher once the transaction is committed."""
+    """What a view answers; `rings` wakes the dispatcher once the transaction is committed.
+
+    The audit log is told `detail`, and that the change is to something of `tenant_id`, if that is not its maker's.
+    """
 
     document: Any
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     rings: bool = False
+    tenant_id: UUID | None = None
+    detail: Mapping[str, Any] | None = None
 
 
 class Writes(Enum):
@@ -119,7 +128,8 @@ class Operation:
     `path` says more of the path's parameters, as JSON Schema. `reply` is the type of the document it answers, with
     `status` or `also`; `lists` that of a list's items; `example` is one of the answer, where its type has none.
     `problems` are the codes it may answer besides those that follow from the rest, `gives` the headers that its
-    answers may have, with what they mean. A `form` is told of only: its view reads it.
+    answers may have, with what they mean. A `form` is told of only: its view reads it. What is `audited` is told in
+    the audit log: every change but a submission.
     """
 
     name: str
@@ -142,6 +152,8 @@ class Operation:
     problems: tuple[str, ...] = ()
     gives: Mapping[str, str] = field(default_factory=dict)
     deprecated: Deprecated | None = None
+    counts_as: RouteClass = RouteClass.READ
+    audited: bool = False
 
 
 def endpoint(
@@ -159,16 +171,22 @@ def endpoint(
     The view's docstring is the operation's summary; `declared` are the other attributes of Operation.
     """
     document = declared.get("reply") or declared.get("lists")
+    counted = declared.get("counts_as") or (RouteClass.READ if method == "GET" else RouteClass.OPERATE)
     sparse = method == "GET" and document is not None
     details = {
         "scope": scope,
         "writes": writes or (Writes.NOTHING if method == "GET" else Writes.SEVERAL),
+        "counts_as": counted,
+        # A job tells of itself.
+        "audited": method != "GET" and counted is not RouteClass.SUBMIT,
         "query": fieldsets.with_fields(query, document) if sparse else query,
         **declared,
     }
 
     def declare(view: Callable[..., Reply]) -> Callable[..., Reply]:
         operation = Operation(**_words(view), **details)
+        if operation.audited and operation.writes is not Writes.SEVERAL:
+            raise TypeError(f"{operation.name}: a change and its entry in the audit log are one transaction")
 
         def serve(**path: Any) -> Response:
             return _serve(operation, scope, view, path)
@@ -222,7 +240,10 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
             calls.append(Call(services, session, principal, *_parse(operation, services)))
         calls[0].session = session
         calls[0].tries += 1
-        return view(calls[0], **path)
+        reply = view(calls[0], **path)
+        if operation.audited:
+            _tell(calls[0], operation, path, reply)
+        return reply
 
     database = services.database
     run = {
@@ -235,6 +256,14 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
         crashpoint("submit.after_commit")
         services.doorbell.ring()
     return _answer(operation, reply, calls[0])
+
+
+def _tell(call: Call, operation: Operation, path: dict[str, str], reply: Reply) -> None:
+    """Put what was changed into the audit log, together with the change."""
+    made = reply.document.get("id") if isinstance(reply.document, dict) else None
+    changed = next(iter(path.values()), made)
+    about = audited.Change(operation.name, changed, reply.tenant_id, reply.detail)
+    audited.tell(call.session, call.entry_id, call.principal, about)
 
 
 def _answer(operation: Operation, reply: Reply, call: Call) -> Response:

@@ -111,3 +111,16 @@ SERVER_METADATA: dict[str, Any] = {
     "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
     "scopes_supported": ["jobs:read", "jobs:write"],
 }
+
+AUDIT_ENTRY: dict[str, Any] = {
+    "id": "01936f6e-4b1d-7e55-a1b2-c3d4e5f60719",
+    "at": "2027-01-01T00:00:09.000000Z",
+    "tenant_id": "01936f6d-0000-7c44-8b21-0d2f3a4b5c6d",
+    "actor": "key:ops1",
+    "action": "revoke_key",
+    "resource": "keys",
+    "resource_id": KEY["id"],
+    "address": "192.0.2.7",
+    "request_id": "checkout-7f3a",
+    "detail": None,
+}

@@ -71,7 +71,9 @@ def create_key(call: Call) -> Reply:
         raise _flawed("/expires_at", "in-the-past", "It is over already.") from None
     secret = made.token.split("_", 2)[2]
     document: NewKeyDocument = {**key_document(made.key), "token": made.token, "secret": secret}
-    return Reply(document, 201, {"Location": f"/v1/keys/{made.key.id}"})
+    told = {"name": made.key.name, "scopes": document["scopes"], "expires_at": document["expires_at"]}
+    headers = {"Location": f"/v1/keys/{made.key.id}"}
+    return Reply(document, 201, headers, tenant_id=made.key.tenant_id, detail=told)
 
 
 @endpoint(blueprint, "GET", "", scope=Scope.KEYS_READ, query=ListQuery, lists=KeyDocument)
@@ -95,8 +97,8 @@ def get_key(call: Call, key_id: str) -> Reply:
 @endpoint(blueprint, "DELETE", "/<key_id>", scope=Scope.KEYS_WRITE, status=204)
 def revoke_key(call: Call, key_id: str) -> Reply:
     """Make a key worthless, at once and for good; it stays in the list."""
-    keys.revoke(call.session, call.principal, key_id)
-    return Reply(None, 204)
+    revoked = keys.revoke(call.session, call.principal, key_id)
+    return Reply(None, 204, tenant_id=revoked.tenant_id, detail={"name": revoked.name})
 
 
 def _tenant_id(call: Call) -> UUID | None:

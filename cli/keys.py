@@ -9,7 +9,7 @@ import click
 from sqlalchemy.orm import Session
 
 import settings
-from cli import output
+from cli import audited, output
 from cli.database import open_database
 from cli.failures import EXIT_CODES, Refused
 from cli.options import json_option
@@ -58,14 +58,17 @@ def create(
     expires_at = None if expires_in_days is None else datetime.now(UTC) + timedelta(days=expires_in_days)
     chosen = settings.load()
     with open_database(chosen) as database, database.transaction() as session:
+        tenant_id = _tenant_id(session, tenant)
         minted = api_keys.create_key(
             session,
             api_keys.pepper(session, chosen),
-            tenant_id=_tenant_id(session, tenant),
+            tenant_id=tenant_id,
             name=name,
             scopes=granted,
             expires_at=expires_at,
         )
+        told = {"name": name, "scopes": list(minted.key.scopes), "expires_at": expires_at}
+        audited.tell(session, "create_key", "keys", minted.key.id, tenant_id, told)
     shown = {**_document(minted.key, tenant), "token": minted.token}
     if as_json:
         output.made_document(shown)
@@ -99,13 +102,21 @@ def revoke(*, key_id: str, as_json: bool) -> None:
     whole = settings.API_KEY_FORM.fullmatch(key_id)
     wanted = whole[1] if whole else key_id  # a token pasted by mistake is not repeated
     with open_database(settings.load()) as database:
-        revoked = database.run(lambda session: identity.revoke_key(session, wanted))
+        revoked = database.run(lambda session: _revoke(session, wanted))
     if not revoked:
         raise Refused(f"There is no key {wanted} that could be revoked. See: jobmill keys list")
     if as_json:
         output.made_document({"id": wanted, "revoked": True})
     else:
         output.note(f"Key {wanted} is revoked.")
+
+
+def _revoke(session: Session, key_id: str) -> bool:
+    key = identity.find_any_key(session, key_id, None)
+    if key is None or not identity.revoke_key(session, key_id):
+        return False
+    audited.tell(session, "revoke_key", "keys", key_id, key.tenant_id, {"name": key.name})
+    return True
 
 
 def _granted(role: str | None, scopes: tuple[str, ...]) -> frozenset[Scope]:

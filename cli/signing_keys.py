@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import click
 
 import settings
-from cli import output
+from cli import audited, output
 from cli.database import open_database
 from cli.failures import EXIT_CODES
 from cli.options import json_option
@@ -42,6 +42,7 @@ def rotate(*, at_once: bool, as_json: bool) -> None:
     chosen = settings.load()
     with open_database(chosen) as database, database.transaction() as session:
         made = signing_keys.rotate(session, api_keys.pepper(session, chosen), at_once=at_once)
+        audited.tell(session, "rotate_signing_keys", "signing-keys", made, detail={"at_once": at_once})
     if as_json:
         output.made_document({"id": made})
     else:

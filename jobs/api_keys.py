@@ -16,8 +16,10 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from jobs.scopes import ROLES, Principal, Scope, known_scopes
-from models import identity
+from models import audit, identity
+from models.audit import Entry
 from models.identity import ApiKey
+from models.ids import new_id
 from settings import API_KEY_FORM, Settings
 
 DEFAULT_TENANT = "default"
@@ -115,7 +117,8 @@ def ensure_bootstrap_key(session: Session, pepper: bytes, token: str) -> ApiKey:
     """
     tenant, _ = identity.ensure_tenant(session, DEFAULT_TENANT)
     wanted = _key(pepper, token, tenant_id=tenant.id, name=BOOTSTRAP_NAME, scopes=ROLES["admin"], expires_at=None)
-    identity.add_key(session, wanted)
+    if identity.add_key(session, wanted):
+        _tell(session, wanted, "create_key")
     kept = identity.find_key(session, wanted.id)
     if kept is None:
         raise BootstrapKeyRefused(_refusal(wanted.id, "was revoked or has expired, and stays so"))
@@ -124,7 +127,13 @@ def ensure_bootstrap_key(session: Session, pepper: bytes, token: str) -> ApiKey:
     if (kept.secret_hash, kept.scopes) == (wanted.secret_hash, wanted.scopes):
         return kept
     identity.replace_key_secret(session, wanted.id, wanted.secret_hash, wanted.scopes)
+    _tell(session, wanted, "replace_key_secret")
     return identity.find_key(session, wanted.id) or kept
+
+
+def _tell(session: Session, key: ApiKey, action: str) -> None:
+    entry = Entry(new_id(), key.tenant_id, "setting:JOBMILL_BOOTSTRAP_API_KEY", action, "keys", key.id, None, None)
+    audit.add(session, entry)
 
 
 def _key(

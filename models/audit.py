@@ -1,7 +1,7 @@
 """The audit log: who changed what, and from where. Rows are only ever added; the tables themselves refuse the rest."""
 
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -33,10 +33,12 @@ _c = audit_log.c
 
 @dataclass(frozen=True)
 class Entry:
-    """One change. `actor` is `key:<id>`, `subject:<who>` or `cli:<user>@<host>`; `detail` holds no secret."""
+    """One change. `actor` is `key:<id>`, `subject:<who>` or `cli:<user>@<host>`; `detail` holds no secret.
+
+    The database writes a time of its own.
+    """
 
     id: UUID
-    at: datetime | None
     tenant_id: UUID | None
     actor: str
     action: str
@@ -44,7 +46,8 @@ class Entry:
     resource_id: str | None
     address: str | None
     request_id: str | None
-    detail: Any
+    detail: Any = None
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 def add(session: Session, entry: Entry) -> None:
@@ -55,7 +58,7 @@ def add(session: Session, entry: Entry) -> None:
 
 def list_entries(session: Session, tenant_id: UUID | None, before: UUID | None, limit: int) -> list[Entry]:
     """The tenant's entries (None: all), newest first, those older than the id `before`."""
-    wanted = [_c[field.name] for field in fields(Entry)]
+    wanted = [_c[known.name] for known in fields(Entry)]
     query = select(*wanted).where(of_tenant(_c.tenant_id, tenant_id)).order_by(_c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(_c.id < before)

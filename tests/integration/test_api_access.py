@@ -39,6 +39,7 @@ ROUTES = [
     ("GET", "/v1/job-types", Scope.JOBS_READ),
     ("GET", "/v1/job-types/test.echo", Scope.JOBS_READ),
     ("GET", "/v1/workers", Scope.QUEUES_READ),
+    ("GET", "/v1/audit-log", Scope.AUDIT_READ),
     ("POST", KEYS, Scope.KEYS_WRITE),
     ("GET", KEYS, Scope.KEYS_READ),
     ("GET", f"{KEYS}/nobody", Scope.KEYS_READ),

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from jobs import api_keys
 from jobs.scopes import ROLES, Principal
+from models import audit
 from models.database import Database, connect_postgresql, connect_sqlite
 from settings import Settings
 
@@ -198,3 +199,16 @@ def test_signing_keys_are_rotated_with_an_overlap_or_at_once(truth):
     third = made("signing-keys", "rotate", "--at-once")["id"]
     assert [key["id"] for key in made("signing-keys", "list")["data"]] == [third]
     assert "signs in five minutes" in run("signing-keys", "rotate").stderr
+
+
+def test_what_commands_change_is_in_the_audit_log(truth):
+    made("tenants", "create", "acme")
+    made("tenants", "create", "acme")
+    key = made("keys", "create", "--tenant", "acme", "--name", "ci", "--role", "viewer")
+    made("keys", "revoke", key["id"])
+    assert run("keys", "revoke", key["id"]).exit_code == 1
+    made("signing-keys", "rotate")
+    told = truth.read(lambda session: audit.list_entries(session, None, None, 10))
+    assert [entry.action for entry in told] == ["rotate_signing_keys", "revoke_key", "create_key", "create_tenant"]
+    assert {entry.actor.split(":")[0] for entry in told} == {"cli"}
+    assert key["token"] not in str(told)
