@@ -55,6 +55,17 @@ class OutsideIssuer(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+DEFAULT_RATE_LIMITS = {
+    "submit": "120000/60",
+    "read": "120000/60",
+    "operate": "12000/60",
+    "token": "600/60",
+    "guess": "300/60",
+}
+RATE_LIMIT = r"^([1-9][0-9]{0,8}/[1-9][0-9]{0,5}|none)$"
+_CLASS_AND_LIMIT = re.compile(rf"([a-z]+)={RATE_LIMIT[1:-1]}")
+
+
 class BadSetting(Exception):  # noqa: N818 - reads as the sentence it is
     """A setting is wrong; the message names it, where it came from and a right example, never its value."""
 
@@ -173,6 +184,13 @@ class Settings(BaseSettings):
     api_threads: int = _setting(
         8, "JOBMILL_API_THREADS", "Requests one API process serves at once.", "16", ge=1, le=256
     )
+    rate_limits: Names = _setting(
+        (),
+        "JOBMILL_RATE_LIMITS",
+        "Requests that each principal may make in so many seconds, by class of route, or `none` for no limit. Else: "
+        + ",".join(f"{name}={limit}" for name, limit in DEFAULT_RATE_LIMITS.items()),
+        "submit=6000/60,read=12000/60",
+    )
     trusted_proxies: Networks = _setting(
         (),
         "JOBMILL_TRUSTED_PROXIES",
@@ -209,7 +227,13 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "job_modules", "queues", "webhook_allowed_networks", "cors_origins", "trusted_proxies", mode="before"
+        "job_modules",
+        "queues",
+        "webhook_allowed_networks",
+        "cors_origins",
+        "trusted_proxies",
+        "rate_limits",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -245,6 +269,16 @@ class Settings(BaseSettings):
         if not all(ORIGIN.fullmatch(origin) for origin in value):
             raise ValueError(
                 "an origin is http:// or https://, a host in small letters, and a port if need be; no path"
+            )
+        return value
+
+    @field_validator("rate_limits")
+    @classmethod
+    def _class_and_limit(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        found = [_CLASS_AND_LIMIT.fullmatch(one) for one in value]
+        if not all(one and one[1] in DEFAULT_RATE_LIMITS for one in found):
+            raise ValueError(
+                f"it is class=requests/seconds, comma-separated; classes: {', '.join(DEFAULT_RATE_LIMITS)}"
             )
         return value
 

@@ -22,6 +22,7 @@ from api import (
     metrics,
     openapi,
     pages,
+    rate_limits,
     tokens,
 )
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
@@ -46,6 +47,7 @@ def create_app(services: Services) -> Flask:
     headers.share(app, services.settings.cors_origins)
     app.before_request(_begin)
     app.after_request(auth.note_use)
+    app.after_request(rate_limits.tell)
     app.after_request(lambda answer: _finish(answer, services.version))
     app.register_error_handler(Problem, response)
     for missing in (NoSuchJob, NoSuchKey):

@@ -7,25 +7,29 @@ from dataclasses import replace
 from flask import Response, current_app, g, request
 from sqlalchemy.orm import Session
 
+from api import rate_limits
 from api.patience import PATIENCE
 from api.problems import Problem
 from api.services import Services
 from jobs import api_keys, issuers, tokens
 from jobs.issuers import IssuerAway
+from jobs.rates import RouteClass
 from jobs.scopes import Principal, Scope, known_scopes
 from jobs.tokens import BadToken, Verified
 from models import identity
+from settings import API_KEY_FORM
 
 _BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 
 
-def authorised(services: Services, scope: Scope) -> Principal:
+def authorised(services: Services, scope: Scope, counts_as: RouteClass) -> Principal:
     """Who asks; a Problem if that is nobody we know, or one who may not."""
     bearer = _BEARER.fullmatch(request.headers.get("Authorization", ""))
     if bearer is None:
         raise _unauthenticated("The request carries no `Authorization: Bearer` header.")
     principal = _by_token(services, bearer[1]) if tokens.looks_like_one(bearer[1]) else _by_key(services, bearer[1])
     g.principal = principal
+    rate_limits.count(services, principal, counts_as)
     if not principal.may(scope):
         challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
         raise Problem("forbidden", f"This needs the scope {scope}.", headers=challenge)
@@ -35,6 +39,11 @@ def authorised(services: Services, scope: Scope) -> Principal:
 def by_secret(services: Services, key_id: str, secret: str) -> Principal | None:
     """Whose API key this is, given in two parts."""
     return _asked_for(services, f"jm_{key_id}_{secret}")
+
+
+def _key_id(key: str) -> str | None:
+    form = API_KEY_FORM.fullmatch(key)
+    return form[1] if form else None
 
 
 def note_use(answer: Response) -> Response:
@@ -57,7 +66,13 @@ def _asked_for(services: Services, key: str) -> Principal | None:
     def ask(session: Session) -> Principal | None:
         return api_keys.authenticate(session, services.pepper(session), key)
 
-    return services.database.read(ask, PATIENCE)
+    key_id = _key_id(key)
+    if key_id is not None:
+        rate_limits.refuse_guesser(services, key_id)
+    principal = services.database.read(ask, PATIENCE)
+    if principal is None:
+        rate_limits.count_guess(services, key_id)
+    return principal
 
 
 def _by_token(services: Services, token: str) -> Principal:
@@ -65,6 +80,7 @@ def _by_token(services: Services, token: str) -> Principal:
     try:
         verified = tokens.verify(token, services.trusted, time.time())
     except BadToken as error:
+        rate_limits.count_guess(services, None)
         raise _invalid_token(str(error)) from None
     except IssuerAway as error:
         raise Problem("issuer-away", str(error), headers={"Retry-After": "60"}) from None

@@ -139,6 +139,7 @@ class KeyDocument(TypedDict):
     name: str
     role: Annotated[str | None, Field(description="The role that bundles exactly its scopes.")]
     scopes: list[Scope]
+    rate_limits: Annotated[dict[str, str], Field(description="Its own, by class; else the installation's hold.")]
     created_at: Instant
     expires_at: Instant | None
     last_used_at: Annotated[Instant | None, Field(description="May be a minute old.")]
@@ -291,6 +292,7 @@ def key_document(key: ApiKey) -> KeyDocument:
         "name": key.name,
         "role": role_of(key.scopes),
         "scopes": [scope for scope in Scope if scope in key.scopes],
+        "rate_limits": dict(key.rate_limits or {}),
         "created_at": moment(key.created_at),
         "expires_at": _moment_or_none(key.expires_at),
         "last_used_at": _moment_or_none(key.last_used_at),

@@ -82,6 +82,7 @@ KEY: dict[str, Any] = {
     "name": "ci",
     "role": "submitter",
     "scopes": ["jobs:read", "jobs:write"],
+    "rate_limits": {"submit": "600/60"},
     "created_at": "2027-01-01T00:00:00.000000Z",
     "expires_at": "2028-01-01T00:00:00.000000Z",
     "last_used_at": None,
@@ -90,7 +91,7 @@ KEY: dict[str, Any] = {
 
 _SECRET = "the43RandomLettersAndDigitsThatAreShownOnce"  # noqa: S105 - which is no secret
 NEW_KEY: dict[str, Any] = KEY | {"token": f"jm_{KEY['id']}_{_SECRET}", "secret": _SECRET}
-KEY_REQUEST: dict[str, Any] = {"name": "ci", "role": "submitter", "expires_at": "2028-01-01T00:00:00Z"}
+KEY_REQUEST: dict[str, Any] = {"name": "ci", "role": "submitter", "rate_limits": {"submit": "600/60"}}
 
 TOKEN: dict[str, Any] = {
     "access_token": "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCJ9...",

@@ -6,7 +6,7 @@ from uuid import UUID
 from flask import Blueprint
 from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
 
-from api import examples
+from api import examples, rate_limits
 from api.documents import KeyDocument, NewKeyDocument, key_document
 from api.endpoint import Call, Reply, endpoint
 from api.jobs import Moment
@@ -14,12 +14,15 @@ from api.lists import ListQuery, page
 from api.problems import Flaw, Problem
 from jobs import api_keys, keys
 from jobs.keys import NewKey
+from jobs.rates import RouteClass
 from jobs.scopes import ROLES, Scope
 from models import identity
+from settings import RATE_LIMIT
 
 blueprint = Blueprint("keys", __name__, url_prefix="/v1/keys")
 
 Role = Literal["submitter", "viewer", "operator", "admin"]
+LimitedClass = Literal[RouteClass.SUBMIT, RouteClass.READ, RouteClass.OPERATE, RouteClass.TOKEN]
 
 
 class KeyBody(BaseModel, extra="forbid", json_schema_extra={"examples": [examples.KEY_REQUEST]}):
@@ -30,6 +33,7 @@ class KeyBody(BaseModel, extra="forbid", json_schema_extra={"examples": [example
     scopes: Annotated[frozenset[Scope], Field(min_length=1)] | None = None
     expires_at: Moment | None = None
     tenant: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    rate_limits: dict[LimitedClass, Annotated[str, StringConstraints(pattern=RATE_LIMIT)]] = Field(default_factory=dict)
 
     @field_validator("name")
     @classmethod
@@ -62,7 +66,10 @@ class KeyBody(BaseModel, extra="forbid", json_schema_extra={"examples": [example
 def create_key(call: Call) -> Reply:
     """Make a key; its token is in this answer and never again."""
     body: KeyBody = call.body
-    new = NewKey(body.name, body.granted(), body.expires_at, call.once(api_keys.new_token))
+    asked: dict[RouteClass, str] = dict(body.rate_limits.items())
+    rate_limits.refuse_looser(call.services, call.principal, asked)
+    limits = rate_limits.told(call.principal, asked)
+    new = NewKey(body.name, body.granted(), body.expires_at, call.once(api_keys.new_token), limits)
     try:
         made = keys.create(call.session, call.services.pepper(call.session), call.principal, new, _tenant_id(call))
     except keys.GrantsTooMuch as error:

@@ -24,7 +24,7 @@ API_VERSION = "1.0"
 _PARAMETER = re.compile(r"<(?:[^:>]+:)?([^>]+)>")
 _NO_UUIDS = {"key_id"}
 _EVERYWHERE = ("body-too-large", "internal-error")
-_WITH_SCOPE = ("invalid-request", "unauthenticated", "forbidden", "unavailable", "issuer-away")
+_WITH_SCOPE = ("invalid-request", "unauthenticated", "forbidden", "unavailable", "issuer-away", "quota-exceeded")
 _WITH_BODY = ("malformed-json", "incomplete-body", "length-required", "unsupported-media-type")
 _WITH_CURSOR = ("invalid-cursor",)
 _WITH_PATH = ("not-found",)
@@ -48,6 +48,8 @@ IF_NONE_MATCH = TakenHeader(
 COMMON_HEADERS = {
     "X-Request-Id": "The request's id, as it was sent or made.",
     "Jobmill-Version": "The release that answered.",
+    "RateLimit-Policy": "How many requests of this class the principal may make, in how many seconds.",
+    "RateLimit": "How many of them are left, and in how many seconds there are more.",
 }
 ABOUT = """Submit jobs, follow them, and look after what failed.
 

@@ -151,6 +151,13 @@ KINDS: dict[str, Kind] = {
         "This tenant used the key before, with a body that is not the same as JSON. A key lives as long as its job. "
         "Nothing was recorded.",
     ),
+    "quota-exceeded": Kind(
+        429,
+        "Too many requests",
+        "Send the request again after `Retry-After` seconds; `RateLimit` tells what is left from then on.",
+        "The key, or whoever the token is of, made more requests of this class than its policy lets through; or too "
+        "many wrong credentials came from this address. `violated-policies` names the class. Nothing was done.",
+    ),
     "issuer-away": Kind(
         503,
         "The token's issuer is away",

@@ -14,12 +14,13 @@ import orjson
 from flask import Blueprint, Response, current_app, g, request
 from pydantic import BaseModel
 
-from api import auth, examples
+from api import auth, examples, rate_limits
 from api.body import Received
 from api.documents import KeySetDocument, OAuthErrorDocument, ServerMetadataDocument, TokenDocument
 from api.endpoint import public
 from api.services import Services
 from jobs import tokens
+from jobs.rates import RouteClass
 from jobs.scopes import Principal, Scope
 
 blueprint = Blueprint("tokens", __name__)
@@ -65,7 +66,7 @@ class TokenForm(BaseModel, json_schema_extra={"examples": [examples.TOKEN_REQUES
     reply=TokenDocument | OAuthErrorDocument,
     also=(400, 401),
     example=examples.TOKEN,
-    problems=("unavailable",),
+    problems=("unavailable", "quota-exceeded"),
     gives={"Pragma": "`no-cache`, for caches of old."},
 )
 def get_token() -> Response:
@@ -139,6 +140,7 @@ def _client(services: Services, form: dict[str, str]) -> Principal:
     if holder is None:
         raise Refused("invalid_client", "The API key is unknown, expired or revoked, or its secret is another.", 401)
     g.principal = holder
+    rate_limits.count(services, holder, RouteClass.TOKEN)
     return holder
 
 

@@ -1,4 +1,4 @@
-"""Every route for everybody: each role of the own and of another tenant, the platform, and whoever has no business here.
+"""Every route for everybody: each role of the own and of another tenant, the platform, and those with no business here.
 
 The rows are the routes of the application, none left out: a new one is in this matrix as soon as it is declared.
 """

@@ -212,3 +212,16 @@ def test_what_commands_change_is_in_the_audit_log(truth):
     assert [entry.action for entry in told] == ["rotate_signing_keys", "revoke_key", "create_key", "create_tenant"]
     assert {entry.actor.split(":")[0] for entry in told} == {"cli"}
     assert key["token"] not in str(told)
+
+
+def test_a_key_may_have_limits_of_its_own(truth):
+    limits = ("--rate-limit", "submit=600/60", "--rate-limit", "read=none")
+    key = made("keys", "create", "--platform", "--name", "x", "--role", "viewer", *limits)
+    assert key["rate_limits"] == {"submit": "600/60", "read": "none"}
+    principal = who(truth, key["token"])
+    assert principal is not None
+    assert principal.rate_limits == key["rate_limits"]
+    for wrong in ("submit=fast", "fly=1/1", "submit=0/60"):
+        told = run("keys", "create", "--platform", "--name", "x", "--role", "viewer", "--rate-limit", wrong)
+        assert told.exit_code == 2
+        assert "requests/seconds" in told.stderr
