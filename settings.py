@@ -191,6 +191,13 @@ class Settings(BaseSettings):
         + ",".join(f"{name}={limit}" for name, limit in DEFAULT_RATE_LIMITS.items()),
         "submit=6000/60,read=12000/60",
     )
+    backlog_limit_seconds: float | None = _setting(
+        None,
+        "JOBMILL_BACKLOG_LIMIT_SECONDS",
+        "Refuse submissions to a queue whose oldest due job has waited for longer; unset: never.",
+        "600",
+        ge=1,
+    )
     trusted_proxies: Networks = _setting(
         (),
         "JOBMILL_TRUSTED_PROXIES",

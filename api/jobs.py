@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from api import examples
+from api import admission, examples
 from api.documents import EventDocument, JobDocument, event_document, job_document
 from api.endpoint import Call, Reply, TakenHeader, Writes, endpoint, repeatable
 from api.lists import ListQuery, page
@@ -142,7 +142,14 @@ def _examine(services: Services, document: Json) -> list[Flaw]:
     counts_as=RouteClass.SUBMIT,
     reply=JobDocument,
     status=202,
-    problems=("idempotency-key-required", "idempotency-key-reused", "not-unique", "too-busy", "args-too-large"),
+    problems=(
+        "idempotency-key-required",
+        "idempotency-key-reused",
+        "not-unique",
+        "too-busy",
+        "args-too-large",
+        "backlog-too-old",
+    ),
     gives={
         "Location": "The job's address.",
         "Retry-After": RETRY_AFTER,
@@ -152,6 +159,7 @@ def _examine(services: Services, document: Json) -> list[Flaw]:
 def submit_job(call: Call) -> Reply:
     """Record a job; it is committed before the 202 leaves."""
     new = call.once(lambda: _prepared(call))
+    admission.admit(call, new.queue)
     crashpoint("submit.before_commit")
     try:
         recorded = submit.record(call.session, new)

@@ -177,6 +177,13 @@ KINDS: dict[str, Kind] = {
         "An error that nobody foresaw. It was logged with its place under the `request_id`, and what the request wrote "
         "was undone. A submission with an Idempotency-Key can be sent again safely.",
     ),
+    "backlog-too-old": Kind(
+        503,
+        "The queue is too far behind",
+        "Submit it again after `Retry-After` seconds, with the same Idempotency-Key; or to another queue.",
+        "The oldest due job of the queue has waited for longer than this installation allows "
+        "(JOBMILL_BACKLOG_LIMIT_SECONDS), so another would only wait longer. Nothing was recorded.",
+    ),
     "unavailable": Kind(
         503,
         "The database is away",

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from sqlalchemy.orm import Session
 
+from api.backlog import Backlog
 from api.key_ring import KeyRing
 from api.last_uses import LastUses
 from api.limiter import Blocked, Limiter, LocalLimiter, RedisLimiter
@@ -60,6 +61,11 @@ class Services:
         outside = {one.issuer: issuers.trust(one) for one in self.settings.jwt_issuers}
         # Ours last: no outside issuer may pass for us.
         return outside | {ours: Trust(ours, ours, (tokens.OUR_ALGORITHM,), (tokens.OUR_TYPE,), self.key_ring.find)}
+
+    @cached_property
+    def backlog(self) -> Backlog:
+        """How far queues are behind."""
+        return Backlog()
 
     @cached_property
     def policies(self) -> Policies:
