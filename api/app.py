@@ -25,6 +25,7 @@ from api import (
     rate_limits,
     tokens,
 )
+from api.origin import client_address
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
 from api.services import Services
 from jobs.keys import NoSuchKey
@@ -108,6 +109,8 @@ def _log(answer: Response) -> None:
         status=answer.status_code,
         milliseconds=round((time.monotonic() - g.began) * 1000, 1),
         key_id=principal.key_id if principal else None,
+        subject=principal.subject if principal else None,
+        address=client_address(),
         tenant_id=str(principal.tenant_id) if principal and principal.tenant_id else None,
     )
 
