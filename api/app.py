@@ -9,9 +9,26 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from api import body, catalogue, docs_page, headers, health, jobs, metrics, openapi, pages
+from api import (
+    audit_log,
+    auth,
+    body,
+    catalogue,
+    docs_page,
+    headers,
+    health,
+    jobs,
+    keys,
+    metrics,
+    openapi,
+    pages,
+    rate_limits,
+    tokens,
+)
+from api.origin import client_address
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
 from api.services import Services
+from jobs.keys import NoSuchKey
 from jobs.operate import NoSuchJob
 from jobs.registry import Registry
 from models.errors import Unavailable, Unstorable
@@ -30,9 +47,12 @@ def create_app(services: Services) -> Flask:
     app.extensions["jobmill"] = services
     headers.share(app, services.settings.cors_origins)
     app.before_request(_begin)
+    app.after_request(auth.note_use)
+    app.after_request(rate_limits.tell)
     app.after_request(lambda answer: _finish(answer, services.version))
     app.register_error_handler(Problem, response)
-    app.register_error_handler(NoSuchJob, lambda error: response(Problem("not-found", str(error))))
+    for missing in (NoSuchJob, NoSuchKey):
+        app.register_error_handler(missing, lambda error: response(Problem("not-found", str(error))))
     app.register_error_handler(Unavailable, _unavailable)
     app.register_error_handler(Unstorable, _unstorable)
     app.register_error_handler(HTTPException, _framework)
@@ -49,8 +69,8 @@ def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
-    for blueprint in (jobs.blueprint, catalogue.blueprint, health.blueprint, pages.blueprint, docs_page.blueprint):
-        app.register_blueprint(blueprint)
+    for resource in (jobs, catalogue, keys, audit_log, tokens, health, pages, docs_page):
+        app.register_blueprint(resource.blueprint)
     return app
 
 
@@ -89,6 +109,8 @@ def _log(answer: Response) -> None:
         status=answer.status_code,
         milliseconds=round((time.monotonic() - g.began) * 1000, 1),
         key_id=principal.key_id if principal else None,
+        subject=principal.subject if principal else None,
+        address=client_address(),
         tenant_id=str(principal.tenant_id) if principal and principal.tenant_id else None,
     )
 

@@ -8,35 +8,35 @@ in a view. A view is a function from a `Call` to a `Reply`. The OpenAPI document
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
-from api import conditional, deprecation, fieldsets
+from api import audited, conditional, deprecation, fieldsets
+from api.auth import authorised
 from api.body import read_json
 from api.deprecation import Deprecated
 from api.fieldsets import Fieldset
+from api.patience import PATIENCE
 from api.problems import Flaw, Problem
 from api.schemas import Schema
 from api.services import Services
-from jobs import api_keys
 from jobs.outcomes import Json
+from jobs.rates import RouteClass
 from jobs.scopes import Principal, Scope
 from jobs.submit import plain_words, pointer
 from models.crashpoints import crashpoint
+from models.ids import new_id
 
-PATIENCE = timedelta(seconds=0.3)
-"""How long a request begins again while the database is away; its last try still has to end within the second."""
+NO_CONTENT = 204
 
 Made = TypeVar("Made")
-
-_BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 
 
 @dataclass
@@ -53,6 +53,7 @@ class Call:
     body: Any
     document: Json
     tries: int = 0
+    entry_id: UUID = field(default_factory=new_id)
     _made: Any = None
 
     @property
@@ -74,12 +75,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a view answers; `rings` wakes the dispatcher once the transaction is committed."""
+    """What a view answers; `rings` wakes the dispatcher once the transaction is committed.
+
+    The audit log is told `detail`, and that the change is to something of `tenant_id`, if that is not its maker's.
+    """
 
     document: Any
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     rings: bool = False
+    tenant_id: UUID | None = None
+    detail: Mapping[str, Any] | None = None
 
 
 class Writes(Enum):
@@ -122,7 +128,8 @@ class Operation:
     `path` says more of the path's parameters, as JSON Schema. `reply` is the type of the document it answers, with
     `status` or `also`; `lists` that of a list's items; `example` is one of the answer, where its type has none.
     `problems` are the codes it may answer besides those that follow from the rest, `gives` the headers that its
-    answers may have, with what they mean.
+    answers may have, with what they mean. A `form` is told of only: its view reads it. What is `audited` is told in
+    the audit log: every change but a submission.
     """
 
     name: str
@@ -133,6 +140,7 @@ class Operation:
     path: Mapping[str, Schema] = field(default_factory=dict)
     query: type[BaseModel] = NoParameters
     body: type[BaseModel] | None = None
+    form: type[BaseModel] | None = None
     examine: Examine | None = None
     takes: tuple[TakenHeader, ...] = ()
     reply: Any = None
@@ -144,6 +152,8 @@ class Operation:
     problems: tuple[str, ...] = ()
     gives: Mapping[str, str] = field(default_factory=dict)
     deprecated: Deprecated | None = None
+    counts_as: RouteClass = RouteClass.READ
+    audited: bool = False
 
 
 def endpoint(
@@ -161,16 +171,22 @@ def endpoint(
     The view's docstring is the operation's summary; `declared` are the other attributes of Operation.
     """
     document = declared.get("reply") or declared.get("lists")
+    counted = declared.get("counts_as") or (RouteClass.READ if method == "GET" else RouteClass.OPERATE)
     sparse = method == "GET" and document is not None
     details = {
         "scope": scope,
         "writes": writes or (Writes.NOTHING if method == "GET" else Writes.SEVERAL),
+        "counts_as": counted,
+        # A job tells of itself.
+        "audited": method != "GET" and counted is not RouteClass.SUBMIT,
         "query": fieldsets.with_fields(query, document) if sparse else query,
         **declared,
     }
 
     def declare(view: Callable[..., Reply]) -> Callable[..., Reply]:
         operation = Operation(**_words(view), **details)
+        if operation.audited and operation.writes is not Writes.SEVERAL:
+            raise TypeError(f"{operation.name}: a change and its entry in the audit log are one transaction")
 
         def serve(**path: Any) -> Response:
             return _serve(operation, scope, view, path)
@@ -215,15 +231,19 @@ def _words(view: Callable[..., Any]) -> dict[str, Any]:
 
 def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path: dict[str, Any]) -> Response:
     services: Services = current_app.extensions["jobmill"]
+    # Before the step and apart from it: a request that is refused never holds a transaction, or SQLite's one writer.
+    principal = authorised(services, scope, operation.counts_as)
     calls: list[Call] = []
 
     def step(session: Session) -> Reply:
-        principal = _authorised(session, services, scope)
         if not calls:  # a step that is tried again must not read the body twice
             calls.append(Call(services, session, principal, *_parse(operation, services)))
         calls[0].session = session
         calls[0].tries += 1
-        return view(calls[0], **path)
+        reply = view(calls[0], **path)
+        if operation.audited:
+            _tell(calls[0], operation, path, reply)
+        return reply
 
     database = services.database
     run = {
@@ -238,7 +258,17 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
     return _answer(operation, reply, calls[0])
 
 
+def _tell(call: Call, operation: Operation, path: dict[str, str], reply: Reply) -> None:
+    """Put what was changed into the audit log, together with the change."""
+    made = reply.document.get("id") if isinstance(reply.document, dict) else None
+    changed = next(iter(path.values()), made)
+    about = audited.Change(operation.name, changed, reply.tenant_id, reply.detail)
+    audited.tell(call.session, call.entry_id, call.principal, about)
+
+
 def _answer(operation: Operation, reply: Reply, call: Call) -> Response:
+    if reply.status == NO_CONTENT:
+        return Response(status=NO_CONTENT, headers=dict(reply.headers))
     document, fields = reply.document, call.fields
     if fields and operation.lists:
         document = {**document, "data": [fields.of(item) for item in document["data"]]}
@@ -258,25 +288,6 @@ def _deprecated(operation: Operation, call: Call) -> list[Deprecated]:
         *deprecation.among(operation.body, sent),
         *deprecation.among(operation.reply or operation.lists, call.fields.chosen if call.fields else None),
     ]
-
-
-def _authorised(session: Session, services: Services, scope: Scope) -> Principal:
-    """Who asks; a Problem if that is nobody we know, or one who may not."""
-    bearer = _BEARER.fullmatch(request.headers.get("Authorization", ""))
-    if bearer is None:
-        raise _unauthenticated("The request carries no `Authorization: Bearer` header.")
-    principal = api_keys.authenticate(session, services.pepper(session), bearer[1])
-    if principal is None:
-        raise _unauthenticated("The API key is unknown, expired or revoked.", ' error="invalid_token"')
-    g.principal = principal
-    if not principal.may(scope):
-        challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
-        raise Problem("forbidden", f"This needs the scope {scope}.", headers=challenge)
-    return principal
-
-
-def _unauthenticated(detail: str, challenge: str = "") -> Problem:
-    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": f"Bearer{challenge}"})
 
 
 def _parse(operation: Operation, services: Services) -> tuple[Any, Any, Json]:

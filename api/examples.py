@@ -75,3 +75,53 @@ WORKER: dict[str, Any] = {
     "started_at": "2027-01-01T00:00:00.000000Z",
     "heartbeat_at": "2027-01-01T00:05:00.000000Z",
 }
+
+KEY: dict[str, Any] = {
+    "id": "k3v9x0p2m7qa",
+    "tenant_id": "01936f6d-0000-7c44-8b21-0d2f3a4b5c6d",
+    "name": "ci",
+    "role": "submitter",
+    "scopes": ["jobs:read", "jobs:write"],
+    "rate_limits": {"submit": "600/60"},
+    "created_at": "2027-01-01T00:00:00.000000Z",
+    "expires_at": "2028-01-01T00:00:00.000000Z",
+    "last_used_at": None,
+    "revoked_at": None,
+}
+
+_SECRET = "the43RandomLettersAndDigitsThatAreShownOnce"  # noqa: S105 - which is no secret
+NEW_KEY: dict[str, Any] = KEY | {"token": f"jm_{KEY['id']}_{_SECRET}", "secret": _SECRET}
+KEY_REQUEST: dict[str, Any] = {"name": "ci", "role": "submitter", "rate_limits": {"submit": "600/60"}}
+
+TOKEN: dict[str, Any] = {
+    "access_token": "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCJ9...",
+    "token_type": "Bearer",
+    "expires_in": 900,
+    "scope": "jobs:read jobs:write",
+}
+TOKEN_REQUEST: dict[str, Any] = {"grant_type": "client_credentials", "client_id": KEY["id"], "client_secret": _SECRET}
+KEY_SET: dict[str, Any] = {
+    "keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKx...", "kid": "kPrK_qmx...", "use": "sig", "alg": "EdDSA"}]
+}
+SERVER_METADATA: dict[str, Any] = {
+    "issuer": "https://jobs.example.org",
+    "token_endpoint": "https://jobs.example.org/oauth/token",
+    "jwks_uri": "https://jobs.example.org/.well-known/jwks.json",
+    "grant_types_supported": ["client_credentials"],
+    "response_types_supported": [],
+    "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+    "scopes_supported": ["jobs:read", "jobs:write"],
+}
+
+AUDIT_ENTRY: dict[str, Any] = {
+    "id": "01936f6e-4b1d-7e55-a1b2-c3d4e5f60719",
+    "at": "2027-01-01T00:00:09.000000Z",
+    "tenant_id": "01936f6d-0000-7c44-8b21-0d2f3a4b5c6d",
+    "actor": "key:ops1",
+    "action": "revoke_key",
+    "resource": "keys",
+    "resource_id": KEY["id"],
+    "address": "192.0.2.7",
+    "request_id": "checkout-7f3a",
+    "detail": None,
+}

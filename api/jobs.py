@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from api import examples
+from api import admission, examples
 from api.documents import EventDocument, JobDocument, event_document, job_document
 from api.endpoint import Call, Reply, TakenHeader, Writes, endpoint, repeatable
 from api.lists import ListQuery, page
@@ -25,6 +25,7 @@ from api.schemas import BY_JOB_TYPE
 from api.services import Services
 from jobs import operate, submit
 from jobs.outcomes import Json
+from jobs.rates import RouteClass
 from jobs.scopes import Scope
 from jobs.submit import Origin, Submission
 from jobs.whole_numbers import WHOLE
@@ -138,9 +139,17 @@ def _examine(services: Services, document: Json) -> list[Flaw]:
     examine=_examine,
     takes=(IDEMPOTENCY_KEY,),
     writes=Writes.ONE_STATEMENT,
+    counts_as=RouteClass.SUBMIT,
     reply=JobDocument,
     status=202,
-    problems=("idempotency-key-required", "idempotency-key-reused", "not-unique", "too-busy", "args-too-large"),
+    problems=(
+        "idempotency-key-required",
+        "idempotency-key-reused",
+        "not-unique",
+        "too-busy",
+        "args-too-large",
+        "backlog-too-old",
+    ),
     gives={
         "Location": "The job's address.",
         "Retry-After": RETRY_AFTER,
@@ -150,6 +159,7 @@ def _examine(services: Services, document: Json) -> list[Flaw]:
 def submit_job(call: Call) -> Reply:
     """Record a job; it is committed before the 202 leaves."""
     new = call.once(lambda: _prepared(call))
+    admission.admit(call, new.queue)
     crashpoint("submit.before_commit")
     try:
         recorded = submit.record(call.session, new)
@@ -226,7 +236,8 @@ def cancel_job(call: Call, job_id: str) -> Reply:
         job = operate.cancel(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except operate.JobIsFinal as error:
         raise Problem("job-is-final", str(error)) from None
-    return Reply(job_document(job), 202, {"Location": f"/v1/jobs/{job.id}"} | _polling(job))
+    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(job)
+    return Reply(job_document(job), 202, headers, tenant_id=job.tenant_id)
 
 
 def job_uuid(text: str) -> UUID:

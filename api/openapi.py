@@ -22,8 +22,9 @@ API_VERSION = "1.0"
 """The version of the contract. A change that breaks clients needs another first number, and another path."""
 
 _PARAMETER = re.compile(r"<(?:[^:>]+:)?([^>]+)>")
+_NO_UUIDS = {"key_id"}
 _EVERYWHERE = ("body-too-large", "internal-error")
-_WITH_SCOPE = ("invalid-request", "unauthenticated", "forbidden", "unavailable")
+_WITH_SCOPE = ("invalid-request", "unauthenticated", "forbidden", "unavailable", "issuer-away", "quota-exceeded")
 _WITH_BODY = ("malformed-json", "incomplete-body", "length-required", "unsupported-media-type")
 _WITH_CURSOR = ("invalid-cursor",)
 _WITH_PATH = ("not-found",)
@@ -47,6 +48,8 @@ IF_NONE_MATCH = TakenHeader(
 COMMON_HEADERS = {
     "X-Request-Id": "The request's id, as it was sent or made.",
     "Jobmill-Version": "The release that answered.",
+    "RateLimit-Policy": "How many requests of this class the principal may make, in how many seconds.",
+    "RateLimit": "How many of them are left, and in how many seconds there are more.",
 }
 ABOUT = """Submit jobs, follow them, and look after what failed.
 
@@ -54,7 +57,8 @@ Every error is a problem document (RFC 9457) whose `type` is a page that says wh
 BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "description": "An API key, `jm_<key id>_<secret>`. Each operation names the scope that the key must have.",
+    "description": "An API key, `jm_<key id>_<secret>`, or a token: of /oauth/token, or of an issuer that is trusted "
+    "here. Each operation names the scope that it must have.",
 }
 
 
@@ -122,6 +126,10 @@ def _operation(rule: Rule, operation: Operation, responses: dict[str, Schema], s
             **{str(status): _success(status, operation, schemas) for status in (operation.status, *operation.also)},
         },
     }
+    if operation.form:
+        form = schemas.of(operation.form, "validation")
+        content = {"application/x-www-form-urlencoded": _content(form, schemas)}
+        told["requestBody"] = {"required": True, "content": content}
     if operation.body:
         body = schemas.of(operation.body, "validation")
         told["requestBody"] = {"required": True, "content": {"application/json": _content(body, schemas)}}
@@ -137,7 +145,8 @@ def _implied(operation: Operation) -> list[TakenHeader]:
 
 
 def _path_parameter(name: str, told: Mapping[str, Schema]) -> Schema:
-    schema = {"type": "string", **({"format": "uuid"} if name.endswith("_id") else {}), **told.get(name, {})}
+    uuid = {"format": "uuid"} if name.endswith("_id") and name not in _NO_UUIDS else {}
+    schema = {"type": "string", **uuid, **told.get(name, {})}
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 

@@ -67,9 +67,9 @@ KINDS: dict[str, Kind] = {
     "unauthenticated": Kind(
         401,
         "No usable credentials",
-        "Send `Authorization: Bearer <API key>` with a key that is neither revoked nor expired.",
-        "The header is missing or has another form, or its token is unknown, changed, expired or revoked. Which of "
-        "these it is, is not told: that would help whoever guesses.",
+        "Send `Authorization: Bearer` with an API key or token that is neither revoked nor expired.",
+        "The header is missing or has another form, or what it holds is unknown, changed, expired or revoked. Which of "
+        "these an API key is, is not told: that would help whoever guesses.",
     ),
     "forbidden": Kind(
         403,
@@ -151,6 +151,19 @@ KINDS: dict[str, Kind] = {
         "This tenant used the key before, with a body that is not the same as JSON. A key lives as long as its job. "
         "Nothing was recorded.",
     ),
+    "quota-exceeded": Kind(
+        429,
+        "Too many requests",
+        "Send the request again after `Retry-After` seconds; `RateLimit` tells what is left from then on.",
+        "The key, or whoever the token is of, made more requests of this class than its policy lets through; or too "
+        "many wrong credentials came from this address. `violated-policies` names the class. Nothing was done.",
+    ),
+    "issuer-away": Kind(
+        503,
+        "The token's issuer is away",
+        "Try again later, or use an API key.",
+        "The token is of an outside issuer whose keys could not be read yet, so nothing can be said of its worth.",
+    ),
     "http-error": Kind(
         400,
         "The request cannot be served",
@@ -163,6 +176,13 @@ KINDS: dict[str, Kind] = {
         "Try again later; name the request_id when you report it.",
         "An error that nobody foresaw. It was logged with its place under the `request_id`, and what the request wrote "
         "was undone. A submission with an Idempotency-Key can be sent again safely.",
+    ),
+    "backlog-too-old": Kind(
+        503,
+        "The queue is too far behind",
+        "Submit it again after `Retry-After` seconds, with the same Idempotency-Key; or to another queue.",
+        "The oldest due job of the queue has waited for longer than this installation allows "
+        "(JOBMILL_BACKLOG_LIMIT_SECONDS), so another would only wait longer. Nothing was recorded.",
     ),
     "unavailable": Kind(
         503,

@@ -19,6 +19,7 @@ COMMANDS = {
     "workers": Lazy("cli.workers:workers", "See who does the work."),
     "openapi": Lazy("cli.openapi:openapi", "Print the description of the HTTP API."),
     "keys": Lazy("cli.keys:keys", "Make and revoke API keys (on the database)."),
+    "signing-keys": Lazy("cli.signing_keys:group", "Rotate the keys that sign tokens (on the database)."),
     "tenants": Lazy("cli.tenants:tenants", "Make and list tenants (on the database)."),
 }
 

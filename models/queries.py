@@ -14,6 +14,7 @@ from models.dialect import now, seconds_from_now
 from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, in_state, job_events, jobs
 from models.moves import Started
 from models.states import LIVE, LOSSES_UNTIL_ALONE, Move, State
+from models.tenancy import of_tenant
 
 _c = jobs.c
 _EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
@@ -54,7 +55,7 @@ def find_job(
 ) -> Job | None:
     """The job, if it is there and of that tenant (None: any), `without` some of DOCUMENTS."""
     query = select(*_columns(without)).where(_c.id == job_id)
-    return _first_job(session, query if tenant_id is None else query.where(_c.tenant_id == tenant_id))
+    return _first_job(session, query.where(of_tenant(_c.tenant_id, tenant_id)))
 
 
 def find_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> tuple[Job, bytes | None] | None:
@@ -225,9 +226,7 @@ def ended_by(session: Session, ref: Ref, actor: str) -> Move | None:
 
 
 def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.tenant_id is not None:
-        conditions.append(_c.tenant_id == wanted.tenant_id)
+    conditions: list[ColumnElement[bool]] = [of_tenant(_c.tenant_id, wanted.tenant_id)]
     if wanted.states:
         conditions.append(in_state(*wanted.states))
     if wanted.types:

@@ -29,6 +29,7 @@ from tests.factories import unique
 
 VERSION = "0.0.test"
 JOBS = "/v1/jobs"
+KEYS = "/v1/keys"
 
 types = Registry()
 
@@ -119,6 +120,8 @@ class Caller:
         sent = {name.replace("_", "-"): value for name, value in (headers or {}).items()}
         if self.token is not None:
             sent.setdefault("Authorization", f"Bearer {self.token}")
+        # To its end, as a server does: what is done once an answer has left is done then.
+        options.setdefault("buffered", True)
         answer = self.doors.app.test_client().open(path, method=method, headers=sent, **options)
         assert_documented(self.doors.app, answer)
         return answer

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import event, insert, select
 from sqlalchemy.orm import Session
 
-from models import moves, queries, reports, worker
+from models import backlog, moves, queries, reports, worker
 from models.ids import new_id
 from models.job import Ref, job_events, jobs
 from models.moves import Ending
@@ -146,6 +146,7 @@ READS: dict[str, Question] = {
     "unique holder": lambda s, c: queries.find_unique_holder(s, c.tenant_id, TYPES[0], "unique-8"),
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "lanes": lambda s, c: queries.lanes(s, QUEUES[0]),
+    "oldest due": lambda s, c: backlog.oldest_due(s, QUEUES[0]),
     "dispatched counts": lambda s, c: queries.dispatched_counts(s),
     "expired claims": lambda s, c: queries.expired_claims(s, PAGE),
     "settled claims": lambda s, c: queries.settled_claims(s, QUEUES[0], timedelta(seconds=1), PAGE),
