@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Finds, or installs and starts, the services; then gives a command their URLs. A plain eval would hide a failure.
 WITH_SERVICES := urls=$$(bin/services install) && eval "$$urls" && exec
 
-.PHONY: help setup run test faults soak check format docs services bench mutants lock audit clean
+.PHONY: help setup run test faults soak fuzz check format docs services bench mutants lock audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ faults: setup ## Break a running Jobmill in every way there is, long ones includ
 
 soak: setup ## Hold a Jobmill under load for HOURS=8 with a fault a minute, and see what grows (ARGS="--rate 50")
 	@$(WITH_SERVICES) $(BIN)/python -m tests.faults.soak --hours $(or $(HOURS),0.5) $(ARGS)
+
+fuzz: setup ## Hold every operation against the API's description (EXAMPLES=1000 requests each, SEED=7)
+	@$(WITH_SERVICES) env JOBMILL_TEST_FUZZ_EXAMPLES=$(or $(EXAMPLES),1000) \
+		JOBMILL_TEST_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/python -m pytest tests/acceptance/test_fuzz.py $(ARGS)
 
 check: setup ## Check format, lint, types, import contracts, dead code, locks
 	$(BIN)/ruff format --check

@@ -4,22 +4,66 @@ Sources, first wins: the command's flags, the environment, `.env` in the working
 secrets directory (`JOBMILL_SECRETS_DIR`, default /run/secrets). `docs/configuration.md` is made from this file.
 """
 
+import json
 import os
 import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 API_KEY_FORM = re.compile(r"jm_([A-Za-z0-9]{1,32})_([A-Za-z0-9_-]{16,128})")
 QUEUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 DEFAULT_SECRETS_DIR = Path("/run/secrets")
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
+
+
+# None that a public key, taken for a shared secret, could pass (RFC 8725, 2.1).
+SIGNATURES = ("EdDSA", "Ed25519", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
+
+
+class OutsideIssuer(BaseModel, frozen=True, extra="forbid"):
+    """An issuer whose tokens are accepted: where its keys are, and which of its claims name tenant and scopes."""
+
+    issuer: str = Field(min_length=1)
+    audience: str = Field(min_length=1)
+    jwks: str = Field(min_length=1)
+    """A file, or a URL: https, or http to this machine."""
+    tenant: str | None = None
+    tenant_claim: str | None = None
+    scope_claim: str = "scope"
+    scope_prefix: str = ""
+    algorithms: tuple[str, ...] = ("EdDSA", "Ed25519", "ES256", "PS256", "RS256")
+    types: tuple[str, ...] = ("at+jwt", "jwt")
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if (self.tenant is None) == (self.tenant_claim is None):
+            raise ValueError("an issuer has either tenant or tenant_claim")
+        if not self.algorithms or not set(self.algorithms) <= set(SIGNATURES):
+            raise ValueError(f"algorithms are among {', '.join(SIGNATURES)}")
+        url = urlsplit(self.jwks)
+        local = url.hostname in {"localhost", "127.0.0.1", "::1"}
+        if "://" in self.jwks and url.scheme != "https" and not (url.scheme == "http" and local):
+            raise ValueError("jwks is a file, an https URL, or an http URL of this machine")
+        return self
+
+
+DEFAULT_RATE_LIMITS = {
+    "submit": "120000/60",
+    "read": "120000/60",
+    "operate": "12000/60",
+    "token": "600/60",
+    "guess": "300/60",
+}
+RATE_LIMIT = r"^([1-9][0-9]{0,8}/[1-9][0-9]{0,5}|none)$"
+_CLASS_AND_LIMIT = re.compile(rf"([a-z]+)={RATE_LIMIT[1:-1]}")
 
 
 class BadSetting(Exception):  # noqa: N818 - reads as the sentence it is
@@ -84,8 +128,29 @@ class Settings(BaseSettings):
         "Unset: one that was made with the database and is kept in it.",
         "the output of: openssl rand -hex 32",
     )
+    public_url: str | None = _setting(
+        None,
+        "JOBMILL_PUBLIC_URL",
+        "The address clients know the API by: issuer and audience of its tokens, the same for all processes. "
+        "Unset: http:// with JOBMILL_HOST and PORT.",
+        "https://jobs.example.org",
+        pattern=r"^https?://[^/\s?#@]+$",
+    )
+    jwt_issuers: Annotated[tuple[OutsideIssuer, ...], NoDecode] = _setting(
+        (),
+        "JOBMILL_JWT_ISSUERS",
+        "Outside issuers whose tokens are accepted, as a JSON list; see docs/access.md.",
+        '[{"issuer":"https://login.example.org","audience":"jobmill","jwks":"https://login.example.org/jwks.json",'
+        '"tenant_claim":"org"}]',
+    )
     require_idempotency_key: bool = _setting(
         False, "JOBMILL_REQUIRE_IDEMPOTENCY_KEY", "Refuse submissions without an Idempotency-Key.", "true"
+    )
+    cors_origins: Names = _setting(
+        (),
+        "JOBMILL_CORS_ORIGINS",
+        "Origins whose pages may call the API from a browser, comma-separated; unset: none.",
+        "https://console.example.org,http://localhost:3000",
     )
     metrics_port: int | None = _setting(
         None,
@@ -119,6 +184,26 @@ class Settings(BaseSettings):
     api_threads: int = _setting(
         8, "JOBMILL_API_THREADS", "Requests one API process serves at once.", "16", ge=1, le=256
     )
+    rate_limits: Names = _setting(
+        (),
+        "JOBMILL_RATE_LIMITS",
+        "Requests that each principal may make in so many seconds, by class of route, or `none` for no limit. Else: "
+        + ",".join(f"{name}={limit}" for name, limit in DEFAULT_RATE_LIMITS.items()),
+        "submit=6000/60,read=12000/60",
+    )
+    backlog_limit_seconds: float | None = _setting(
+        None,
+        "JOBMILL_BACKLOG_LIMIT_SECONDS",
+        "Refuse submissions to a queue whose oldest due job has waited for longer; unset: never.",
+        "600",
+        ge=1,
+    )
+    trusted_proxies: Networks = _setting(
+        (),
+        "JOBMILL_TRUSTED_PROXIES",
+        "Networks of the proxies in front of the API, comma-separated; only they are believed in X-Forwarded-For.",
+        "10.0.0.0/24,fd00::/64",
+    )
     webhook_allowed_networks: Networks = _setting(
         (),
         "JOBMILL_WEBHOOK_ALLOWED_NETWORKS",
@@ -148,11 +233,34 @@ class Settings(BaseSettings):
         "worker.after_handler:3=kill,prune.before_commit=raise",
     )
 
-    @field_validator("job_modules", "queues", "webhook_allowed_networks", mode="before")
+    @field_validator(
+        "job_modules",
+        "queues",
+        "webhook_allowed_networks",
+        "cors_origins",
+        "trusted_proxies",
+        "rate_limits",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("jwt_issuers", mode="before")
+    @classmethod
+    def _json(cls, value: object) -> object:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("it is no JSON") from None
+
+    @field_validator("jwt_issuers")
+    @classmethod
+    def _each_once(cls, value: tuple[OutsideIssuer, ...]) -> tuple[OutsideIssuer, ...]:
+        if len({one.issuer for one in value}) < len(value):
+            raise ValueError("each issuer stands there once")
         return value
 
     @field_validator("queues")
@@ -160,6 +268,25 @@ class Settings(BaseSettings):
     def _queue_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not all(QUEUE_NAME.fullmatch(name) for name in value):
             raise ValueError(f"queue names match {QUEUE_NAME.pattern}")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(ORIGIN.fullmatch(origin) for origin in value):
+            raise ValueError(
+                "an origin is http:// or https://, a host in small letters, and a port if need be; no path"
+            )
+        return value
+
+    @field_validator("rate_limits")
+    @classmethod
+    def _class_and_limit(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        found = [_CLASS_AND_LIMIT.fullmatch(one) for one in value]
+        if not all(one and one[1] in DEFAULT_RATE_LIMITS for one in found):
+            raise ValueError(
+                f"it is class=requests/seconds, comma-separated; classes: {', '.join(DEFAULT_RATE_LIMITS)}"
+            )
         return value
 
     @field_validator("database_url")
@@ -192,6 +319,12 @@ class Settings(BaseSettings):
         if value and len(value.get_secret_value()) < 32:  # noqa: PLR2004 - 128 bits in hex
             raise ValueError("it needs at least 32 characters")
         return value
+
+    @property
+    def issuer(self) -> str:
+        """The issuer of our own tokens, who is also their audience."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
 
     @property
     def embedded(self) -> bool:

@@ -2,17 +2,35 @@
 
 import re
 import time
-from html import escape
+from typing import Any
 from uuid import uuid4
 
 import structlog
-from flask import Blueprint, Flask, Response, g, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from api import body, catalogue, health, jobs, metrics
+from api import (
+    audit_log,
+    auth,
+    body,
+    catalogue,
+    docs_page,
+    headers,
+    health,
+    jobs,
+    keys,
+    metrics,
+    openapi,
+    pages,
+    rate_limits,
+    tokens,
+)
+from api.origin import client_address
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
 from api.services import Services
+from jobs.keys import NoSuchKey
 from jobs.operate import NoSuchJob
+from jobs.registry import Registry
 from models.errors import Unavailable, Unstorable
 
 log = structlog.get_logger(__name__)
@@ -22,21 +40,19 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _QUIET = {"/healthz", "/readyz"}
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
-pages = Blueprint("pages", __name__)
-
 
 def create_app(services: Services) -> Flask:
     """The application over the given services."""
-    app = Flask("jobmill", static_folder=None)
+    app = _with_doors()
     app.extensions["jobmill"] = services
-    app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
-    for blueprint in (jobs.blueprint, catalogue.blueprint, health.blueprint, pages):
-        app.register_blueprint(blueprint)
+    headers.share(app, services.settings.cors_origins)
     app.before_request(_begin)
+    app.after_request(auth.note_use)
+    app.after_request(rate_limits.tell)
     app.after_request(lambda answer: _finish(answer, services.version))
     app.register_error_handler(Problem, response)
-    app.register_error_handler(NoSuchJob, lambda error: response(Problem("not-found", str(error))))
+    for missing in (NoSuchJob, NoSuchKey):
+        app.register_error_handler(missing, lambda error: response(Problem("not-found", str(error))))
     app.register_error_handler(Unavailable, _unavailable)
     app.register_error_handler(Unstorable, _unstorable)
     app.register_error_handler(HTTPException, _framework)
@@ -44,14 +60,18 @@ def create_app(services: Services) -> Flask:
     return app
 
 
-@pages.get("/problems/<code>")
-def problem_page(code: str) -> Response:
-    """What a problem's code means and what to do about it."""
-    if code not in KINDS:
-        raise Problem("not-found", "There is no such problem code.")
-    kind = KINDS[code]
-    text = f"<h1>{escape(kind.title)}</h1><p><code>{code}</code>, HTTP {kind.status}</p><p>{escape(kind.advice)}</p>"
-    return Response(f"<!doctype html><html lang=en><title>{code}</title>{text}</html>", content_type="text/html")
+def describe(registry: Registry) -> dict[str, Any]:
+    """The OpenAPI document of an installation with these job types."""
+    return openapi.document(_with_doors(), registry)
+
+
+def _with_doors() -> Flask:
+    app = Flask("jobmill", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
+    for resource in (jobs, catalogue, keys, audit_log, tokens, health, pages, docs_page):
+        app.register_blueprint(resource.blueprint)
+    return app
 
 
 def _begin() -> None:
@@ -66,8 +86,7 @@ def _begin() -> None:
 def _finish(answer: Response, version: str) -> Response:
     answer.headers["X-Request-Id"] = g.request_id
     answer.headers["Jobmill-Version"] = version
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers.setdefault("Cache-Control", "no-store")
+    headers.secure(answer)
     _count(answer)
     if request.path not in _QUIET:
         _log(answer)
@@ -90,6 +109,8 @@ def _log(answer: Response) -> None:
         status=answer.status_code,
         milliseconds=round((time.monotonic() - g.began) * 1000, 1),
         key_id=principal.key_id if principal else None,
+        subject=principal.subject if principal else None,
+        address=client_address(),
         tenant_id=str(principal.tenant_id) if principal and principal.tenant_id else None,
     )
 

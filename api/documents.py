@@ -1,21 +1,220 @@
-"""How records look in JSON: the one place that names their members."""
+"""How records look in JSON: the one place that names their members, and says what each means.
+
+Each document is a type, for the checker and for the OpenAPI document alike, and a function that makes one of a record.
+"""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from jobs.registry import JobType
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from api import examples
+from jobs.registry import Isolation, JobType
+from jobs.scopes import Scope, role_of
+from models.audit import Entry
+from models.identity import ApiKey
 from models.job import Job, JobEvent
+from models.states import Move, State
 from models.worker import Worker
 
+Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+JsonSchema = dict[str, Any]
 
-def moment(at: datetime | None) -> str | None:
+
+def shown(example: Any) -> ConfigDict:
+    """The configuration of a document with an example. It forbids no further members: a later release may add some."""
+    return ConfigDict(json_schema_extra={"examples": [example]})
+
+
+class ErrorDocument(TypedDict):
+    """Why an attempt failed."""
+
+    type: Annotated[str | None, Field(description="The class of the error, as the handler's language names it.")]
+    message: str | None
+    code: Annotated[str | None, Field(description="What kind of failure it was, for programs.")]
+
+
+class ProgressDocument(TypedDict):
+    """How far a handler says it is."""
+
+    percent: float | None
+    message: str | None
+
+
+@with_config(shown(examples.JOB))
+class JobDocument(TypedDict):
+    """A job as it is now."""
+
+    id: Id
+    type: Annotated[str, Field(description="One of GET /v1/job-types.")]
+    queue: str
+    state: State
+    priority: Annotated[int, Field(description="-100 to 100; higher runs first.")]
+    args: Annotated[dict[str, Any], Field(description="As they were submitted.")]
+    result: Annotated[Any, Field(description="What the handler returned; null until it succeeded.")]
+    error: Annotated[ErrorDocument | None, Field(description="Why the last attempt failed.")]
+    progress: ProgressDocument | None
+    attempt: Annotated[int, Field(description="Attempts begun so far, less those that were given back.")]
+    max_attempts: int
+    lost: Annotated[int, Field(description="How often its worker died under it; that costs no attempt.")]
+    timeout_seconds: Annotated[int, Field(description="How long one attempt may take.")]
+    created_at: Instant
+    due_at: Annotated[Instant, Field(description="Not begun before then; after a failure, the time of the next try.")]
+    dispatched_at: Instant | None
+    started_at: Instant | None
+    finished_at: Instant | None
+    cancel_requested_at: Instant | None
+    tags: dict[str, str]
+    unique_key: str | None
+    idempotency_key: str | None
+    worker_id: Annotated[Id | None, Field(description="The worker that ran it last.")]
+    schedule_id: Id | None
+
+
+@with_config(shown(examples.EVENT))
+class EventDocument(TypedDict):
+    """One entry of a job's history: a move off the straight path."""
+
+    id: Id
+    at: Instant
+    move: Move
+    state: Annotated[State, Field(description="The state after the move.")]
+    attempt: int
+    lease: Annotated[int, Field(description="Grows with each hand-over to a worker.")]
+    actor: Annotated[str, Field(description="Who moved it, as `key:ops1` or `worker:...`.")]
+    reason: str | None
+    error: ErrorDocument | None
+
+
+class LimitsDocument(TypedDict):
+    """The most that a job of a type may ask for."""
+
+    max_attempts: int
+    timeout_seconds: int
+
+
+@with_config(shown(examples.JOB_TYPE))
+class JobTypeDocument(TypedDict):
+    """A job type with all that a client needs to submit one."""
+
+    type: str
+    description: str
+    queue: str
+    args_schema: Annotated[JsonSchema, Field(description="JSON Schema 2020-12 of `args`.")]
+    result_schema: Annotated[JsonSchema, Field(description="JSON Schema 2020-12 of `result`.")]
+    retry: Annotated[dict[str, Any], Field(description="The policy by which the waits between attempts grow.")]
+    max_attempts: Annotated[int, Field(description="What a job gets that asks for nothing.")]
+    timeout_seconds: Annotated[int, Field(description="What a job gets that asks for nothing.")]
+    limits: LimitsDocument
+    isolation: Isolation
+    memory_limit_mb: int | None
+    cpu_limit_seconds: int | None
+
+
+@with_config(shown(examples.WORKER))
+class WorkerDocument(TypedDict):
+    """A worker process."""
+
+    id: Id
+    state: Annotated[str, Field(json_schema_extra={"enum": ["live", "connecting", "draining", "silent", "stopped"]})]
+    host: str
+    pid: int
+    parent_pid: Annotated[int | None, Field(description="The process that watches over it and takes its signals.")]
+    queues: list[str]
+    threads: int
+    busy: Annotated[int, Field(description="Jobs it runs now.")]
+    version: str
+    started_at: Instant
+    heartbeat_at: Instant
+
+
+@with_config(shown(examples.KEY))
+class KeyDocument(TypedDict):
+    """An API key, without its secret."""
+
+    id: str
+    tenant_id: Annotated[Id | None, Field(description="Whose it is; null is a platform key.")]
+    name: str
+    role: Annotated[str | None, Field(description="The role that bundles exactly its scopes.")]
+    scopes: list[Scope]
+    rate_limits: Annotated[dict[str, str], Field(description="Its own, by class; else the installation's hold.")]
+    created_at: Instant
+    expires_at: Instant | None
+    last_used_at: Annotated[Instant | None, Field(description="May be a minute old.")]
+    revoked_at: Instant | None
+
+
+@with_config(shown(examples.NEW_KEY))
+class NewKeyDocument(KeyDocument):
+    """An API key just made, with its secret, which is shown this once."""
+
+    token: Annotated[str, Field(description="What to send as `Authorization: Bearer`.")]
+    secret: Annotated[str, Field(description="The part of the token behind the id, for /oauth/token.")]
+
+
+@with_config(shown(examples.TOKEN))
+class TokenDocument(TypedDict):
+    """A token for an API key."""
+
+    access_token: str
+    token_type: str
+    expires_in: Annotated[int, Field(description="Seconds until it is worth nothing.")]
+    scope: Annotated[str, Field(description="What it grants, with blanks between.")]
+
+
+@with_config(shown(examples.AUDIT_ENTRY))
+class AuditEntryDocument(TypedDict):
+    """One change: who, what, which, from where, when."""
+
+    id: Id
+    at: Instant
+    tenant_id: Annotated[Id | None, Field(description="Whose thing was changed; null if that is the installation's.")]
+    actor: Annotated[str, Field(description="`key:<id>`, `subject:<issuer>#<who>` or `cli:<user>@<host>`.")]
+    action: Annotated[str, Field(description="The operation, as `revoke_key`.")]
+    resource: Annotated[str, Field(description="The kind of thing, as in its address: `keys`.")]
+    resource_id: str | None
+    address: Annotated[str | None, Field(description="The client's address; see JOBMILL_TRUSTED_PROXIES.")]
+    request_id: str | None
+    detail: Annotated[Any, Field(description="What else is worth knowing; never a secret.")]
+
+
+class OAuthErrorDocument(TypedDict):
+    """Why no token was given (RFC 6749, 5.2)."""
+
+    error: str
+    error_description: str
+
+
+@with_config(shown(examples.KEY_SET))
+class KeySetDocument(TypedDict):
+    """The keys that tokens are signed with (RFC 7517)."""
+
+    keys: list[dict[str, Any]]
+
+
+@with_config(shown(examples.SERVER_METADATA))
+class ServerMetadataDocument(TypedDict):
+    """Where tokens are given, and how (RFC 8414)."""
+
+    issuer: str
+    token_endpoint: str
+    jwks_uri: str
+    grant_types_supported: list[str]
+    response_types_supported: list[str]
+    token_endpoint_auth_methods_supported: list[str]
+    scopes_supported: list[str]
+
+
+def moment(at: datetime) -> str:
     """RFC 3339 in UTC with microseconds and `Z`."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if at else None
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def job_document(job: Job) -> dict[str, Any]:
+def job_document(job: Job) -> JobDocument:
     """A job as clients see it."""
-    progress = {"percent": job.progress_percent, "message": job.progress_message}
+    progress: ProgressDocument = {"percent": job.progress_percent, "message": job.progress_message}
     return {
         "id": str(job.id),
         "type": job.type,
@@ -32,10 +231,10 @@ def job_document(job: Job) -> dict[str, Any]:
         "timeout_seconds": job.timeout_seconds,
         "created_at": moment(job.created_at),
         "due_at": moment(job.due_at),
-        "dispatched_at": moment(job.dispatched_at),
-        "started_at": moment(job.started_at),
-        "finished_at": moment(job.finished_at),
-        "cancel_requested_at": moment(job.cancel_requested_at),
+        "dispatched_at": _moment_or_none(job.dispatched_at),
+        "started_at": _moment_or_none(job.started_at),
+        "finished_at": _moment_or_none(job.finished_at),
+        "cancel_requested_at": _moment_or_none(job.cancel_requested_at),
         "tags": job.tags,
         "unique_key": job.unique_key,
         "idempotency_key": job.idempotency_key,
@@ -44,17 +243,17 @@ def job_document(job: Job) -> dict[str, Any]:
     }
 
 
-def error_document(error: Any) -> dict[str, Any] | None:
+def error_document(error: Any) -> ErrorDocument | None:
     """An error as clients see it; the trace is for operators."""
-    return {name: error.get(name) for name in ("type", "message", "code")} if error else None
+    return {"type": error.get("type"), "message": error.get("message"), "code": error.get("code")} if error else None
 
 
-def event_document(event: JobEvent) -> dict[str, Any]:
+def event_document(event: JobEvent) -> EventDocument:
     """One entry of a job's history."""
     return {
         "id": str(event.id),
         "at": moment(event.at),
-        "move": event.move,
+        "move": Move(event.move),
         "state": event.state,
         "attempt": event.attempt,
         "lease": event.lease,
@@ -64,7 +263,7 @@ def event_document(event: JobEvent) -> dict[str, Any]:
     }
 
 
-def job_type_document(job_type: JobType) -> dict[str, Any]:
+def job_type_document(job_type: JobType) -> JobTypeDocument:
     """A job type with all that a client needs to submit one."""
     return {
         "type": job_type.name,
@@ -72,7 +271,7 @@ def job_type_document(job_type: JobType) -> dict[str, Any]:
         "queue": job_type.queue,
         "args_schema": job_type.args_schema,
         "result_schema": job_type.result_schema,
-        "retry": job_type.retry.describe(),
+        "retry": dict(job_type.retry.describe()),
         "max_attempts": job_type.max_attempts,
         "timeout_seconds": int(job_type.timeout.total_seconds()),
         "limits": {
@@ -85,7 +284,39 @@ def job_type_document(job_type: JobType) -> dict[str, Any]:
     }
 
 
-def worker_document(worker: Worker) -> dict[str, Any]:
+def key_document(key: ApiKey) -> KeyDocument:
+    """An API key, without its secret."""
+    return {
+        "id": key.id,
+        "tenant_id": str(key.tenant_id) if key.tenant_id else None,
+        "name": key.name,
+        "role": role_of(key.scopes),
+        "scopes": [scope for scope in Scope if scope in key.scopes],
+        "rate_limits": dict(key.rate_limits or {}),
+        "created_at": moment(key.created_at),
+        "expires_at": _moment_or_none(key.expires_at),
+        "last_used_at": _moment_or_none(key.last_used_at),
+        "revoked_at": _moment_or_none(key.revoked_at),
+    }
+
+
+def audit_entry_document(entry: Entry) -> AuditEntryDocument:
+    """An entry of the audit log."""
+    return {
+        "id": str(entry.id),
+        "at": moment(entry.at),
+        "tenant_id": str(entry.tenant_id) if entry.tenant_id else None,
+        "actor": entry.actor,
+        "action": entry.action,
+        "resource": entry.resource,
+        "resource_id": entry.resource_id,
+        "address": entry.address,
+        "request_id": entry.request_id,
+        "detail": entry.detail,
+    }
+
+
+def worker_document(worker: Worker) -> WorkerDocument:
     """A worker process."""
     return {
         "id": str(worker.id),
@@ -93,10 +324,14 @@ def worker_document(worker: Worker) -> dict[str, Any]:
         "host": worker.host,
         "pid": worker.pid,
         "parent_pid": worker.parent_pid,
-        "queues": worker.queues,
+        "queues": list(worker.queues),
         "threads": worker.threads,
         "busy": worker.busy,
         "version": worker.version,
         "started_at": moment(worker.started_at),
         "heartbeat_at": moment(worker.heartbeat_at),
     }
+
+
+def _moment_or_none(at: datetime | None) -> str | None:
+    return moment(at) if at else None

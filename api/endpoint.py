@@ -1,36 +1,42 @@
 """One declaration per operation: its path, scope, parameters and body; everything conventional follows from it.
 
 Authentication, scope, parsing, the one transaction, retries and the answer's form happen here and nowhere
-in a view. A view is a function from a `Call` to a `Reply`.
+in a view. A view is a function from a `Call` to a `Reply`. The OpenAPI document is made of the same declarations
+(openapi.py).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
+from api import audited, conditional, deprecation, fieldsets
+from api.auth import authorised
 from api.body import read_json
+from api.deprecation import Deprecated
+from api.fieldsets import Fieldset
+from api.patience import PATIENCE
 from api.problems import Flaw, Problem
+from api.schemas import Schema
 from api.services import Services
-from jobs import api_keys
 from jobs.outcomes import Json
+from jobs.rates import RouteClass
 from jobs.scopes import Principal, Scope
 from jobs.submit import plain_words, pointer
 from models.crashpoints import crashpoint
+from models.ids import new_id
 
-PATIENCE = timedelta(seconds=0.3)
-"""How long a request begins again while the database is away; its last try still has to end within the second."""
+NO_CONTENT = 204
 
 Made = TypeVar("Made")
-
-_BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 
 
 @dataclass
@@ -47,7 +53,17 @@ class Call:
     body: Any
     document: Json
     tries: int = 0
+    entry_id: UUID = field(default_factory=new_id)
     _made: Any = None
+
+    @property
+    def fields(self) -> Fieldset | None:
+        """The members that were asked for; None: all of them."""
+        return fieldsets.chosen(self.query)
+
+    def unneeded(self, *names: str) -> frozenset[str]:
+        """Those of the members that were not asked for, and need not be read."""
+        return self.fields.without(*names) if self.fields else frozenset()
 
     def once(self, make: Callable[[], Made]) -> Made:
         """What `make` gave at the first try: an id that is made anew at each would record a job twice."""
@@ -59,12 +75,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a view answers; `rings` wakes the dispatcher once the transaction is committed."""
+    """What a view answers; `rings` wakes the dispatcher once the transaction is committed.
+
+    The audit log is told `detail`, and that the change is to something of `tenant_id`, if that is not its maker's.
+    """
 
     document: Any
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     rings: bool = False
+    tenant_id: UUID | None = None
+    detail: Mapping[str, Any] | None = None
 
 
 class Writes(Enum):
@@ -76,17 +97,63 @@ class Writes(Enum):
 
 
 @dataclass(frozen=True)
-class Operation:
-    """What is declared about one operation."""
+class TakenHeader:
+    """A request header that an operation takes; what does not match is refused with `code` and `detail`."""
 
-    scope: Scope
-    writes: Writes
-    query: type[BaseModel]
-    body: type[BaseModel] | None
+    name: str
+    pattern: str
+    code: str
+    detail: str
+    description: str
+    example: str
+
+    def flaws(self) -> list[Flaw]:
+        """What is wrong with it in this request; that it is missing is no flaw."""
+        given = request.headers.get(self.name)
+        right = given is None or re.fullmatch(self.pattern, given)
+        return [] if right else [Flaw("header", self.name, self.code, self.detail)]
+
+
+Examine = Callable[[Services, Json], Sequence[Flaw]]
 
 
 class NoParameters(BaseModel, extra="forbid"):
     """The query of an operation that takes no parameters."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is declared about one operation. Without a scope, it is open to everybody.
+
+    `path` says more of the path's parameters, as JSON Schema. `reply` is the type of the document it answers, with
+    `status` or `also`; `lists` that of a list's items; `example` is one of the answer, where its type has none.
+    `problems` are the codes it may answer besides those that follow from the rest, `gives` the headers that its
+    answers may have, with what they mean. A `form` is told of only: its view reads it. What is `audited` is told in
+    the audit log: every change but a submission.
+    """
+
+    name: str
+    summary: str
+    description: str = ""
+    scope: Scope | None = None
+    writes: Writes = Writes.NOTHING
+    path: Mapping[str, Schema] = field(default_factory=dict)
+    query: type[BaseModel] = NoParameters
+    body: type[BaseModel] | None = None
+    form: type[BaseModel] | None = None
+    examine: Examine | None = None
+    takes: tuple[TakenHeader, ...] = ()
+    reply: Any = None
+    lists: Any = None
+    example: Any = None
+    media_type: str = "application/json"
+    status: int = 200
+    also: tuple[int, ...] = ()
+    problems: tuple[str, ...] = ()
+    gives: Mapping[str, str] = field(default_factory=dict)
+    deprecated: Deprecated | None = None
+    counts_as: RouteClass = RouteClass.READ
+    audited: bool = False
 
 
 def endpoint(
@@ -96,34 +163,87 @@ def endpoint(
     *,
     scope: Scope,
     query: type[BaseModel] = NoParameters,
-    body: type[BaseModel] | None = None,
     writes: Writes | None = None,
+    **declared: Any,
 ) -> Callable[[Callable[..., Reply]], Callable[..., Reply]]:
-    """Serve `method rule` with a view that takes the Call and the path's parameters."""
-    assumed = Writes.NOTHING if method == "GET" else Writes.SEVERAL
-    operation = Operation(scope, writes or assumed, query, body)
+    """Serve `method rule` with a view that takes the Call and the path's parameters.
+
+    The view's docstring is the operation's summary; `declared` are the other attributes of Operation.
+    """
+    document = declared.get("reply") or declared.get("lists")
+    counted = declared.get("counts_as") or (RouteClass.READ if method == "GET" else RouteClass.OPERATE)
+    sparse = method == "GET" and document is not None
+    details = {
+        "scope": scope,
+        "writes": writes or (Writes.NOTHING if method == "GET" else Writes.SEVERAL),
+        "counts_as": counted,
+        # A job tells of itself.
+        "audited": method != "GET" and counted is not RouteClass.SUBMIT,
+        "query": fieldsets.with_fields(query, document) if sparse else query,
+        **declared,
+    }
 
     def declare(view: Callable[..., Reply]) -> Callable[..., Reply]:
-        def serve(**path: Any) -> Response:
-            return _serve(operation, view, path)
+        operation = Operation(**_words(view), **details)
+        if operation.audited and operation.writes is not Writes.SEVERAL:
+            raise TypeError(f"{operation.name}: a change and its entry in the audit log are one transaction")
 
-        blueprint.add_url_rule(rule, view.__name__, serve, methods=[method])
+        def serve(**path: Any) -> Response:
+            return _serve(operation, scope, view, path)
+
+        _add(blueprint, method, rule, serve, operation)
         return view
 
     return declare
 
 
-def _serve(operation: Operation, view: Callable[..., Reply], path: dict[str, Any]) -> Response:
+def public(
+    blueprint: Blueprint, method: str, rule: str, **declared: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Serve `method rule` to everybody with a plain view of Flask's; `declared` are attributes of Operation."""
+
+    def declare(view: Callable[..., Any]) -> Callable[..., Any]:
+        _add(blueprint, method, rule, partial(view), Operation(**_words(view), **declared))
+        return view
+
+    return declare
+
+
+def operation_of(view: object) -> Operation | None:
+    """What was declared of a view function of the application; None if it was added by other means."""
+    operation: Operation | None = getattr(view, "operation", None)
+    return operation
+
+
+def _add(blueprint: Blueprint, method: str, rule: str, serve: Callable[..., Any], operation: Operation) -> None:
+    serve.operation = operation  # type: ignore[attr-defined]
+    blueprint.add_url_rule(rule, operation.name, serve, methods=[method])
+
+
+def _words(view: Callable[..., Any]) -> dict[str, Any]:
+    summary, _, description = (view.__doc__ or "").strip().partition("\n\n")
+    return {
+        "name": view.__name__,
+        "summary": " ".join(summary.split()),
+        "description": "\n".join(line.strip() for line in description.splitlines()),
+    }
+
+
+def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path: dict[str, Any]) -> Response:
     services: Services = current_app.extensions["jobmill"]
+    # Before the step and apart from it: a request that is refused never holds a transaction, or SQLite's one writer.
+    principal = authorised(services, scope, operation.counts_as)
     calls: list[Call] = []
 
     def step(session: Session) -> Reply:
-        principal = _authorised(session, services, operation.scope)
         if not calls:  # a step that is tried again must not read the body twice
-            calls.append(Call(services, session, principal, *_parse(operation)))
+            calls.append(Call(services, session, principal, *_parse(operation, services)))
         calls[0].session = session
         calls[0].tries += 1
-        return view(calls[0], **path)
+        reply = view(calls[0], **path)
+        if operation.audited:
+            _tell(calls[0], operation, path, reply)
+        return reply
 
     database = services.database
     run = {
@@ -135,36 +255,60 @@ def _serve(operation: Operation, view: Callable[..., Reply], path: dict[str, Any
     if reply.rings:
         crashpoint("submit.after_commit")
         services.doorbell.ring()
-    return Response(orjson.dumps(reply.document), reply.status, reply.headers, content_type="application/json")
+    return _answer(operation, reply, calls[0])
 
 
-def _authorised(session: Session, services: Services, scope: Scope) -> Principal:
-    """Who asks; a Problem if that is nobody we know, or one who may not."""
-    bearer = _BEARER.fullmatch(request.headers.get("Authorization", ""))
-    if bearer is None:
-        raise _unauthenticated("The request carries no `Authorization: Bearer` header.")
-    principal = api_keys.authenticate(session, services.pepper(session), bearer[1])
-    if principal is None:
-        raise _unauthenticated("The API key is unknown, expired or revoked.", ' error="invalid_token"')
-    g.principal = principal
-    if not principal.may(scope):
-        challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'}
-        raise Problem("forbidden", f"This needs the scope {scope}.", headers=challenge)
-    return principal
+def _tell(call: Call, operation: Operation, path: dict[str, str], reply: Reply) -> None:
+    """Put what was changed into the audit log, together with the change."""
+    made = reply.document.get("id") if isinstance(reply.document, dict) else None
+    changed = next(iter(path.values()), made)
+    about = audited.Change(operation.name, changed, reply.tenant_id, reply.detail)
+    audited.tell(call.session, call.entry_id, call.principal, about)
 
 
-def _unauthenticated(detail: str, challenge: str = "") -> Problem:
-    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": f"Bearer{challenge}"})
+def _answer(operation: Operation, reply: Reply, call: Call) -> Response:
+    if reply.status == NO_CONTENT:
+        return Response(status=NO_CONTENT, headers=dict(reply.headers))
+    document, fields = reply.document, call.fields
+    if fields and operation.lists:
+        document = {**document, "data": [fields.of(item) for item in document["data"]]}
+    elif fields:
+        document = fields.of(document)
+    answer = Response(orjson.dumps(document), reply.status, reply.headers, content_type="application/json")
+    deprecation.tell(answer, _deprecated(operation, call))
+    return conditional.answer(answer) if request.method in {"GET", "HEAD"} else answer
 
 
-def _parse(operation: Operation) -> tuple[Any, Any, Json]:
+def _deprecated(operation: Operation, call: Call) -> list[Deprecated]:
+    """What the request used, or gets, that will be gone one day."""
+    sent = call.document if isinstance(call.document, dict) else ()
+    return [
+        *([operation.deprecated] if operation.deprecated else []),
+        *deprecation.among(operation.query, request.args),
+        *deprecation.among(operation.body, sent),
+        *deprecation.among(operation.reply or operation.lists, call.fields.chosen if call.fields else None),
+    ]
+
+
+def _parse(operation: Operation, services: Services) -> tuple[Any, Any, Json]:
+    """The checked query and body, and the body as it came. Raises Problem with everything that is wrong at once."""
     flaws: list[Flaw] = []
     query = _checked(operation.query, _query_values(operation.query, flaws), "query", flaws)
+    flaws.extend(flaw for header in operation.takes for flaw in header.flaws())
     document = read_json() if operation.body else None
     body = _checked(operation.body, document, "body", flaws) if operation.body else None
+    if flaws and operation.examine:
+        flaws += _untold(operation.examine(services, document), flaws)
     if flaws:
         raise Problem("invalid-request", f"{len(flaws)} part(s) of the request are wrong; see errors.", flaws)
     return query, body, document
+
+
+def _untold(found: Sequence[Flaw], told: Sequence[Flaw]) -> list[Flaw]:
+    """The flaws of the body that are not within a part which is known to be wrong already."""
+    wrong = {flaw.pointer for flaw in told if flaw.place == "body"}
+    within = tuple(f"{pointer}/" for pointer in wrong if pointer)
+    return [flaw for flaw in found if flaw.pointer not in wrong and not flaw.pointer.startswith(within)]
 
 
 def _query_values(model: type[BaseModel], flaws: list[Flaw]) -> dict[str, Any]:

@@ -9,13 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from typing import Literal
 from urllib.parse import urlsplit
 
 import redis
 from flask import Blueprint, Response, current_app, jsonify
+from pydantic import with_config
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from typing_extensions import TypedDict
 
+from api.documents import shown
+from api.endpoint import public
 from api.services import Services
 from models import migrate, worker
 from models.database import Database
@@ -33,13 +38,28 @@ Probe = Callable[[], Checks]
 _MOTION = ("dispatcher", "workers", "tables")
 
 
-@blueprint.get("/healthz")
+@with_config(shown({"status": "ok"}))
+class HealthDocument(TypedDict):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+@with_config(shown({"status": "degraded", "checks": {"database": "ok", "rabbitmq": "down"}}))
+class ReadinessDocument(TypedDict):
+    """Whether requests can be served, and each dependency by its name."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    checks: dict[str, Literal["ok", "down", "unknown", "old"]]
+
+
+@public(blueprint, "GET", "/healthz", reply=HealthDocument)
 def healthz() -> Response:
     """The process answers."""
     return jsonify(status="ok")
 
 
-@blueprint.get("/readyz")
+@public(blueprint, "GET", "/readyz", reply=ReadinessDocument, also=(503,))
 def readyz() -> tuple[Response, int]:
     """Whether requests can be served, and what is not as it should be."""
     services: Services = current_app.extensions["jobmill"]

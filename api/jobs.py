@@ -16,13 +16,19 @@ from pydantic import (
     model_validator,
 )
 
-from api.documents import event_document, job_document
-from api.endpoint import Call, Reply, Writes, endpoint, repeatable
+from api import admission, examples
+from api.documents import EventDocument, JobDocument, event_document, job_document
+from api.endpoint import Call, Reply, TakenHeader, Writes, endpoint, repeatable
 from api.lists import ListQuery, page
 from api.problems import Flaw, Problem
+from api.schemas import BY_JOB_TYPE
+from api.services import Services
 from jobs import operate, submit
+from jobs.outcomes import Json
+from jobs.rates import RouteClass
 from jobs.scopes import Scope
 from jobs.submit import Origin, Submission
+from jobs.whole_numbers import WHOLE
 from models import queries
 from models.crashpoints import crashpoint
 from models.job import Job, NewJob
@@ -33,13 +39,21 @@ from settings import QUEUE_NAME
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
 
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+IDEMPOTENCY_KEY = TakenHeader(
+    "Idempotency-Key",
+    r"[\x21-\x7e]{1,255}",
+    "invalid-key",
+    "It has 1 to 255 visible ASCII characters.",
+    "Makes it safe to send the request again: the same key with the same body records one job.",
+    "5b1c0e0a-3f0e-4f57-8d38-1f8f0f6a7f11",
+)
 # https://www.w3.org/TR/trace-context/#traceparent-header
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NUMBER = re.compile(r"[-+0-9.eE_\s]+")
 MOST_CHOICES = 20
 """How often one parameter of a list may repeat: each adds a branch to its query."""
 LONGEST_DELAY_SECONDS = 366 * 24 * 3600
+RETRY_AFTER = "In how many seconds to look again; missing once the job is final."
 
 
 def _only_text(value: object) -> object:
@@ -53,17 +67,26 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_only_text)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
 
-class SubmitBody(BaseModel, extra="forbid", strict=True):
+_STORABLE_YEAR = "^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-"
+_NOT_BOTH = "give due_at or delay_seconds, not both"
+_TWO_WAITS = {
+    "properties": {"due_at": {"type": "string"}, "delay_seconds": {"type": "number"}},
+    "required": ["due_at", "delay_seconds"],
+}
+_ABOUT_SUBMITTING = {"examples": [examples.SUBMISSION], "not": _TWO_WAITS, BY_JOB_TYPE: True}
+
+
+class SubmitBody(BaseModel, extra="forbid", strict=True, json_schema_extra=_ABOUT_SUBMITTING):
     """What POST /v1/jobs takes."""
 
     type: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     args: dict[str, Any] = Field(default_factory=dict)
     queue: Annotated[str, StringConstraints(pattern=f"^{QUEUE_NAME.pattern}$")] | None = None
-    priority: Annotated[int, Field(ge=-100, le=100)] = 0
-    due_at: Annotated[Moment, Field(strict=False)] | None = None
+    priority: Annotated[int, Field(ge=-100, le=100), WHOLE] = 0
+    due_at: Annotated[Moment, Field(strict=False, json_schema_extra={"pattern": _STORABLE_YEAR})] | None = None
     delay_seconds: Annotated[float, Field(ge=0, le=LONGEST_DELAY_SECONDS)] | None = None
-    max_attempts: Annotated[int, Field(ge=1)] | None = None
-    timeout_seconds: Annotated[int, Field(ge=1)] | None = None
+    max_attempts: Annotated[int, Field(ge=1), WHOLE] | None = None
+    timeout_seconds: Annotated[int, Field(ge=1), WHOLE] | None = None
     unique_key: Word | None = None
     tags: Annotated[
         dict[
@@ -83,7 +106,7 @@ class SubmitBody(BaseModel, extra="forbid", strict=True):
     @model_validator(mode="after")
     def _one_wait(self) -> Self:
         if self.due_at is not None and self.delay_seconds is not None:
-            raise ValueError("give due_at or delay_seconds, not both")
+            raise ValueError(_NOT_BOTH)
         return self
 
     def submission(self) -> Submission:
@@ -99,10 +122,44 @@ class JobsQuery(ListQuery):
     queue: Word | None = None
 
 
-@endpoint(blueprint, "POST", "", scope=Scope.JOBS_WRITE, body=SubmitBody, writes=Writes.ONE_STATEMENT)
+def _examine(services: Services, document: Json) -> list[Flaw]:
+    """What is wrong besides the form of a body whose form is wrong."""
+    members = document if isinstance(document, dict) else {}
+    twice = None not in (members.get("due_at"), members.get("delay_seconds"))
+    waits = [Flaw("body", "", "value-error", _NOT_BOTH)] if twice else []
+    return waits + [Flaw.in_body(fault) for fault in submit.examine(document, services.registry)]
+
+
+@endpoint(
+    blueprint,
+    "POST",
+    "",
+    scope=Scope.JOBS_WRITE,
+    body=SubmitBody,
+    examine=_examine,
+    takes=(IDEMPOTENCY_KEY,),
+    writes=Writes.ONE_STATEMENT,
+    counts_as=RouteClass.SUBMIT,
+    reply=JobDocument,
+    status=202,
+    problems=(
+        "idempotency-key-required",
+        "idempotency-key-reused",
+        "not-unique",
+        "too-busy",
+        "args-too-large",
+        "backlog-too-old",
+    ),
+    gives={
+        "Location": "The job's address.",
+        "Retry-After": RETRY_AFTER,
+        "Idempotency-Replayed": "`true` when this request was answered before, and the job recorded then.",
+    },
+)
 def submit_job(call: Call) -> Reply:
     """Record a job; it is committed before the 202 leaves."""
     new = call.once(lambda: _prepared(call))
+    admission.admit(call, new.queue)
     crashpoint("submit.before_commit")
     try:
         recorded = submit.record(call.session, new)
@@ -120,28 +177,37 @@ def submit_job(call: Call) -> Reply:
     return Reply(job_document(recorded.job), 202, headers, rings=not recorded.replayed)
 
 
-@endpoint(blueprint, "GET", "", scope=Scope.JOBS_READ, query=JobsQuery)
+@endpoint(blueprint, "GET", "", scope=Scope.JOBS_READ, query=JobsQuery, lists=JobDocument)
 def list_jobs(call: Call) -> Reply:
     """Jobs, newest first."""
     asked = call.query
     wanted = JobFilter(call.principal.tenant_id, asked.state, asked.type, asked.queue)
+    without = call.unneeded(*queries.DOCUMENTS)
     return page(
         call,
         "jobs",
-        lambda before, limit: queries.list_jobs(call.session, wanted, before, limit),
+        lambda before, limit: queries.list_jobs(call.session, wanted, before, limit, without=without),
         lambda job: job.id,
         job_document,
     )
 
 
-@endpoint(blueprint, "GET", "/<job_id>", scope=Scope.JOBS_READ)
+@endpoint(
+    blueprint,
+    "GET",
+    "/<job_id>",
+    scope=Scope.JOBS_READ,
+    reply=JobDocument,
+    gives={"Retry-After": RETRY_AFTER},
+)
 def get_job(call: Call, job_id: str) -> Reply:
     """One job as it is now."""
-    job = operate.find(call.session, call.principal, job_uuid(job_id))
+    without = call.unneeded(*queries.DOCUMENTS)
+    job = operate.find(call.session, call.principal, job_uuid(job_id), without=without)
     return Reply(job_document(job), headers=_polling(job))
 
 
-@endpoint(blueprint, "GET", "/<job_id>/events", scope=Scope.JOBS_READ, query=ListQuery)
+@endpoint(blueprint, "GET", "/<job_id>/events", scope=Scope.JOBS_READ, query=ListQuery, lists=EventDocument)
 def list_events(call: Call, job_id: str) -> Reply:
     """A job's history, newest first."""
     job = operate.find(call.session, call.principal, job_uuid(job_id))
@@ -154,14 +220,24 @@ def list_events(call: Call, job_id: str) -> Reply:
     )
 
 
-@endpoint(blueprint, "POST", "/<job_id>/cancel", scope=Scope.JOBS_WRITE)
+@endpoint(
+    blueprint,
+    "POST",
+    "/<job_id>/cancel",
+    scope=Scope.JOBS_WRITE,
+    reply=JobDocument,
+    status=202,
+    problems=("job-is-final",),
+    gives={"Location": "The job's address.", "Retry-After": RETRY_AFTER},
+)
 def cancel_job(call: Call, job_id: str) -> Reply:
     """Cancel a waiting job, or ask a running one to stop."""
     try:
         job = operate.cancel(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except operate.JobIsFinal as error:
         raise Problem("job-is-final", str(error)) from None
-    return Reply(job_document(job), 202, {"Location": f"/v1/jobs/{job.id}"} | _polling(job))
+    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(job)
+    return Reply(job_document(job), 202, headers, tenant_id=job.tenant_id)
 
 
 def job_uuid(text: str) -> UUID:
@@ -200,12 +276,9 @@ def _origin(call: Call) -> Origin:
 
 
 def _idempotency_key(*, required: bool) -> str | None:
-    key = request.headers.get("Idempotency-Key")
+    key = request.headers.get(IDEMPOTENCY_KEY.name)
     if key is None and required:
         raise Problem("idempotency-key-required", "This installation accepts no job without an Idempotency-Key.")
-    if key is not None and not _KEY.fullmatch(key):
-        flaw = Flaw("header", "Idempotency-Key", "invalid-key", "It has 1 to 255 visible ASCII characters.")
-        raise Problem("invalid-request", "The Idempotency-Key is not usable.", [flaw])
     return key
 
 

@@ -1,7 +1,7 @@
 """What every list has in common: `limit`, `cursor`, `next_cursor` and the `Link` header."""
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -9,18 +9,22 @@ from flask import request
 from pydantic import BaseModel, Field
 
 from api.endpoint import Call, Reply
-from api.paging import Cursors
+from api.paging import LONGEST, Cursors
 
 Row = TypeVar("Row")
 
-Limit = Annotated[int, Field(ge=1, le=200)]
+Limit = Annotated[int, Field(ge=1, le=200, description="How many to answer at most.")]
+Cursor = Annotated[str, Field(max_length=LONGEST, description="`next_cursor` of the page before, as it was given.")]
+
+_NO_FILTERS = {"limit", "cursor", "fields"}
+"""Parameters that may differ from page to page: they change nothing about which entries follow."""
 
 
 class ListQuery(BaseModel, extra="forbid"):
     """The parameters of every list."""
 
     limit: Limit = 50
-    cursor: Annotated[str, Field(max_length=200)] | None = None
+    cursor: Cursor | None = None
 
 
 def page(
@@ -28,18 +32,40 @@ def page(
     list_name: str,
     read: Callable[[UUID | None, int], Sequence[Row]],
     id_of: Callable[[Row], UUID],
-    document: Callable[[Row], dict[str, Any]],
+    document: Callable[[Row], Mapping[str, object]],
 ) -> Reply:
     """One page: `read(before, limit)` gives rows newest first, those older than the id `before`."""
-    cursors = Cursors(call.services.pepper(call.session), list_name, call.principal.tenant_id)
-    before = cursors.read(call.query.cursor) if call.query.cursor else None
+    return page_by_name(
+        call,
+        list_name,
+        lambda after, limit: read(None if after is None else UUID(after), limit),
+        lambda row: str(id_of(row)),
+        document,
+    )
+
+
+def page_by_name(
+    call: Call,
+    list_name: str,
+    read: Callable[[str | None, int], Sequence[Row]],
+    name_of: Callable[[Row], str],
+    document: Callable[[Row], Mapping[str, object]],
+) -> Reply:
+    """One page of what is ordered by a name: `read(after, limit)` gives those behind the name `after`."""
+    scope = f"{list_name}\0{request.path}\0{urlencode(sorted(_filters()))}"
+    cursors = Cursors(call.services.pepper(call.session), scope, call.principal.tenant_id)
+    after = cursors.read(call.query.cursor) if call.query.cursor is not None else None
     limit = call.query.limit
     # One more than asked for tells whether there is a next page.
-    rows = read(before, limit + 1)
+    rows = read(after, limit + 1)
     shown = rows[:limit]
-    following = cursors.after(id_of(shown[-1])) if len(rows) > limit else None
+    following = cursors.after(name_of(shown[-1])) if len(rows) > limit else None
     headers = {"Link": f'<{_address(following)}>; rel="next"'} if following else {}
     return Reply({"data": [document(row) for row in shown], "next_cursor": following}, headers=headers)
+
+
+def _filters() -> list[tuple[str, str]]:
+    return [(name, value) for name, value in request.args.items(multi=True) if name not in _NO_FILTERS]
 
 
 def _address(cursor: str) -> str:

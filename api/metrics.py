@@ -13,3 +13,12 @@ problems = Counter(
     "Requests answered by a problem, by its code. `unavailable`: the database was away; `internal-error`: report it",
     ["code"],
 )
+rate_limited = Counter(
+    "jobmill_rate_limited_total",
+    "Requests turned away with 429, by class. `guess`: somebody tries credentials; others: see JOBMILL_RATE_LIMITS",
+    ["class"],
+)
+limits_without_redis = Counter(
+    "jobmill_limits_without_redis_total",
+    "Times that Redis did not answer and requests were counted by this process alone for 5 s. See to Redis",
+)

@@ -5,10 +5,12 @@ One table gives each code its status, title and the words of its page at `/probl
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
 from flask import Response, g, request
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
 from api import metrics
 from jobs.submit import Fault
@@ -16,62 +18,178 @@ from jobs.submit import Fault
 
 @dataclass(frozen=True)
 class Kind:
-    """What a code means: HTTP status, title, and what whoever gets it should do."""
+    """What a code means: HTTP status, what happened, what whoever gets it should do, and why it is so."""
 
     status: int
     title: str
     advice: str
+    why: str = ""
 
 
 KINDS: dict[str, Kind] = {
     "invalid-request": Kind(
-        400, "The request is not valid", "Each member of `errors` names a place and what is wrong there. Mend them all."
+        400,
+        "The request is not valid",
+        "Each member of `errors` names a place and what is wrong there. Mend them all.",
+        "A member, a query parameter or a header is missing, unknown, or has a value that is not allowed. Everything "
+        "that is wrong is told at once, and nothing was stored. Unknown names are errors, so that a mistake in typing "
+        "does not pass in silence.",
     ),
     "malformed-json": Kind(
-        400, "The body is not acceptable JSON", "Send one JSON document in UTF-8: no duplicate members, NaN or NUL."
+        400,
+        "The body is not acceptable JSON",
+        "Send one JSON document in UTF-8: no duplicate members, NaN or NUL.",
+        "The body is no JSON text, or one that not every reader takes alike. `json_error` says what it is, `detail` at "
+        "which byte: `malformed`, `empty`, `not-utf-8`, `nul-character`, `lone-surrogate`, `duplicate-member`, "
+        "`integer-out-of-range` (beyond 64 bits), `number-not-finite`, or `too-deep` (more than 64 levels).",
     ),
     "incomplete-body": Kind(
-        400, "The body ended early", "Fewer bytes came than Content-Length said. Send the request again."
+        400,
+        "The body ended early",
+        "Fewer bytes came than Content-Length said. Send the request again.",
+        "The connection was cut, or stalled, before the whole body had come. What came was dropped: half of a request "
+        "can look like a whole one.",
     ),
     "invalid-cursor": Kind(
-        400, "The cursor is not one of this list", "Use `next_cursor` as it was given, with the same key and list."
+        400,
+        "The cursor is not one of this list",
+        "Use `next_cursor` as it was given, with the same key, list and filters; or begin without one.",
+        "A cursor is signed, and holds for the list, the filters and the tenant that it was given out for. This one "
+        "was changed, cut, or belongs to another.",
     ),
     "idempotency-key-required": Kind(
         400,
         "An Idempotency-Key is required here",
         "Send a fresh random key with each new job, the same with each retry.",
+        "This installation takes no submission that could not be repeated safely (JOBMILL_REQUIRE_IDEMPOTENCY_KEY). "
+        "Without a key, a request whose answer was lost and that is sent again makes two jobs.",
     ),
     "unauthenticated": Kind(
         401,
         "No usable credentials",
-        "Send `Authorization: Bearer <API key>` with a key that is neither revoked nor expired.",
+        "Send `Authorization: Bearer` with an API key or token that is neither revoked nor expired.",
+        "The header is missing or has another form, or what it holds is unknown, changed, expired or revoked. Which of "
+        "these an API key is, is not told: that would help whoever guesses.",
     ),
-    "forbidden": Kind(403, "The key lacks a scope", "Use a key with the scope that `detail` names, or ask for one."),
-    "not-found": Kind(404, "There is nothing here", "Check the address, and that the key is of the same tenant."),
-    "method-not-allowed": Kind(405, "The method does not fit", "The `Allow` header lists the methods that do."),
-    "not-acceptable": Kind(406, "No such representation", "This API answers application/json."),
-    "job-is-final": Kind(409, "The job is final", "Nothing can be done with it; read its `state` instead."),
+    "forbidden": Kind(
+        403,
+        "The key lacks a scope",
+        "Use a key with the scope that `detail` names, or ask for one.",
+        "The key is known, and does not grant what this operation needs; or the operation is for tenants, and this is "
+        "a platform key.",
+    ),
+    "not-found": Kind(
+        404,
+        "There is nothing here",
+        "Check the address, and that the key is of the same tenant.",
+        "There is no such route, or no such resource any more: finished jobs are pruned after a while. What belongs to "
+        "another tenant is answered like what does not exist.",
+    ),
+    "method-not-allowed": Kind(
+        405,
+        "The method does not fit",
+        "The `Allow` header lists the methods that do.",
+        "The address exists, and does not take this HTTP method. HEAD is taken wherever GET is.",
+    ),
+    "not-acceptable": Kind(
+        406,
+        "No such representation",
+        "This API answers application/json.",
+        "The `Accept` header asks for a form that there is none of here.",
+    ),
+    "job-is-final": Kind(
+        409,
+        "The job is final",
+        "Nothing can be done with it; read its `state` instead.",
+        "The job has succeeded, died, been cancelled or been discarded already, perhaps while the request was on its "
+        "way. A final job changes no more, but for a dead one that an operator redrives.",
+    ),
     "not-unique": Kind(
-        409, "The unique_key is held", "Wait until the job in `holder` is finished, or take another key."
+        409,
+        "The unique_key is held",
+        "Wait until the job in `holder` is finished, or take another key.",
+        "At most one unfinished job of a tenant and type may have the same `unique_key`. `holder` is the id of the one "
+        "that has it; nothing was recorded.",
     ),
-    "too-busy": Kind(409, "Others changed the same thing", "Send the same request again."),
+    "too-busy": Kind(
+        409,
+        "Others changed the same thing",
+        "Send the same request again.",
+        "While the request was served, others kept taking and leaving the same `unique_key`, and the attempt was given "
+        "up after a few rounds. Nothing was recorded.",
+    ),
     "length-required": Kind(
-        411, "Content-Length is required", "Send the body with its length, not chunked: only then is a cut one noticed."
+        411,
+        "Content-Length is required",
+        "Send the body with its length, not chunked: only then is a cut one noticed.",
+        "The body came without a Content-Length, or in chunks. A chunked body that was cut cannot be told from a whole "
+        "one by every server, so it is not taken.",
     ),
-    "body-too-large": Kind(413, "The body is too large", "Put large data elsewhere and pass its URL."),
-    "args-too-large": Kind(413, "The args are too large", "Put large data elsewhere and pass its URL."),
-    "unsupported-media-type": Kind(415, "The body is not JSON", "Send it with `Content-Type: application/json`."),
+    "body-too-large": Kind(
+        413,
+        "The body is too large",
+        "Put large data elsewhere and pass its URL.",
+        "A request may have 1 MiB. Jobs are rows of a database, and each is read whenever it is claimed.",
+    ),
+    "args-too-large": Kind(
+        413,
+        "The args are too large",
+        "Put large data elsewhere and pass its URL.",
+        "The arguments of a job may have 256 KiB as JSON; they are kept with the job for as long as it is.",
+    ),
+    "unsupported-media-type": Kind(
+        415,
+        "The body is not JSON",
+        "Send it with `Content-Type: application/json`.",
+        "The Content-Type is missing, or of another type. It is not guessed: a form that another site sent in the "
+        "name of its visitor would pass as JSON.",
+    ),
     "idempotency-key-reused": Kind(
-        422, "The Idempotency-Key belongs to another body", "Use a fresh key for a different job."
+        422,
+        "The Idempotency-Key belongs to another body",
+        "Use a fresh key for a different job.",
+        "This tenant used the key before, with a body that is not the same as JSON. A key lives as long as its job. "
+        "Nothing was recorded.",
     ),
-    "http-error": Kind(400, "The request cannot be served", "See `detail`."),
+    "quota-exceeded": Kind(
+        429,
+        "Too many requests",
+        "Send the request again after `Retry-After` seconds; `RateLimit` tells what is left from then on.",
+        "The key, or whoever the token is of, made more requests of this class than its policy lets through; or too "
+        "many wrong credentials came from this address. `violated-policies` names the class. Nothing was done.",
+    ),
+    "issuer-away": Kind(
+        503,
+        "The token's issuer is away",
+        "Try again later, or use an API key.",
+        "The token is of an outside issuer whose keys could not be read yet, so nothing can be said of its worth.",
+    ),
+    "http-error": Kind(
+        400,
+        "The request cannot be served",
+        "See `detail`.",
+        "Something about the request itself cannot be served, which has no code of its own; the status says what kind.",
+    ),
     "internal-error": Kind(
-        500, "Something broke on our side", "Try again later; name the request_id when you report it."
+        500,
+        "Something broke on our side",
+        "Try again later; name the request_id when you report it.",
+        "An error that nobody foresaw. It was logged with its place under the `request_id`, and what the request wrote "
+        "was undone. A submission with an Idempotency-Key can be sent again safely.",
+    ),
+    "backlog-too-old": Kind(
+        503,
+        "The queue is too far behind",
+        "Submit it again after `Retry-After` seconds, with the same Idempotency-Key; or to another queue.",
+        "The oldest due job of the queue has waited for longer than this installation allows "
+        "(JOBMILL_BACKLOG_LIMIT_SECONDS), so another would only wait longer. Nothing was recorded.",
     ),
     "unavailable": Kind(
         503,
         "The database is away",
         "Try again after `Retry-After` seconds, with the same Idempotency-Key: a job is then recorded once.",
+        "The database restarts, fails over, or cannot be reached, and did not come back while the request waited. What "
+        "was asked for may or may not have been done: only the answer is certainly lost. Accepted jobs are safe.",
     ),
 }
 
@@ -80,6 +198,31 @@ CODES_BY_STATUS = {400: "invalid-request", 404: "not-found", 405: "method-not-al
     413: "body-too-large",
     415: "unsupported-media-type",
 }
+
+
+FlawDocument = TypedDict(
+    "FlawDocument",
+    {
+        "in": Literal["body", "query", "header", "path"],
+        "pointer": Annotated[str, Field(description="A JSON pointer into the body, or the name of the parameter.")],
+        "code": str,
+        "detail": str,
+    },
+)
+
+
+@with_config(ConfigDict(extra="allow"))
+class ProblemDocument(TypedDict):
+    """What went wrong (RFC 9457). Some codes have further members, which their pages explain."""
+
+    type: Annotated[str, Field(description="The page that explains the code: what happened, why, what to do.")]
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: Annotated[str, Field(description="For programs; the last part of `type`.")]
+    request_id: Annotated[str | None, Field(description="Names the request in our logs.")]
+    errors: NotRequired[Annotated[list[FlawDocument], Field(description="Everything that is wrong, at once.")]]
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,22 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 from sqlalchemy.orm import Session
 
-from jobs import api_keys
+from api.backlog import Backlog
+from api.key_ring import KeyRing
+from api.last_uses import LastUses
+from api.limiter import Blocked, Limiter, LocalLimiter, RedisLimiter
+from jobs import api_keys, issuers, rates, tokens
+from jobs.rates import Policies, RouteClass
 from jobs.registry import Registry
+from jobs.tokens import Trust
 from models.database import Database
 from models.doorbell import Doorbell
-from settings import Settings
+from settings import DEFAULT_RATE_LIMITS, Settings
 
 
 @dataclass
@@ -21,7 +28,8 @@ class Services:
     """The API's collaborators. `version` is the release that `Jobmill-Version` names.
 
     `last_checks` is what was last found out about the dependencies, and when by `time.monotonic`; `asked` are the
-    questions put to them, one to each at a time.
+    questions put to them, one to each at a time. `blocked` are pairs of an address and a key id,
+    whose secret is not tried from there. `openapi` is the document once somebody has asked for it.
     """
 
     settings: Settings
@@ -32,7 +40,45 @@ class Services:
     last_checks: tuple[float, Mapping[str, str]] = (-math.inf, MappingProxyType({}))
     checking: threading.Lock = field(default_factory=threading.Lock)
     asked: "dict[str, Future[Mapping[str, str]]]" = field(default_factory=dict)
+    openapi: bytes | None = None
+    blocked: dict[tuple[str, str], Blocked] = field(default_factory=dict)
     _pepper: bytes | None = None
+
+    @cached_property
+    def last_uses(self) -> LastUses:
+        """What there is to write about the keys' use."""
+        return LastUses(self.database)
+
+    @cached_property
+    def key_ring(self) -> KeyRing:
+        """The keys of our own tokens."""
+        return KeyRing(self.database, self.pepper)
+
+    @cached_property
+    def trusted(self) -> Mapping[str, Trust]:
+        """The issuers whose tokens are believed."""
+        ours = self.settings.issuer
+        outside = {one.issuer: issuers.trust(one) for one in self.settings.jwt_issuers}
+        # Ours last: no outside issuer may pass for us.
+        return outside | {ours: Trust(ours, ours, (tokens.OUR_ALGORITHM,), (tokens.OUR_TYPE,), self.key_ring.find)}
+
+    @cached_property
+    def backlog(self) -> Backlog:
+        """How far queues are behind."""
+        return Backlog()
+
+    @cached_property
+    def policies(self) -> Policies:
+        """The rate limits of whoever has none of his own."""
+        told = dict(one.split("=") for one in self.settings.rate_limits)
+        return {one: rates.parse(told.get(one, DEFAULT_RATE_LIMITS[one])) for one in RouteClass}
+
+    @cached_property
+    def limiter(self) -> Limiter:
+        """What counts requests."""
+        url, prefix = self.settings.redis_url, self.settings.queue_prefix
+        shared = RedisLimiter(url.get_secret_value(), prefix) if url is not None else None
+        return Limiter(shared, LocalLimiter())
 
     def pepper(self, session: Session) -> bytes:
         """What API keys are hashed with and cursors signed; read once."""

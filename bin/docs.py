@@ -1,7 +1,7 @@
 """Writes what docs/ repeats from the code: moves, settings, problem codes, job types, metrics; `--check` only compares.
 
 A generated part stands between `<!-- made by bin/docs.py: NAME -->` and `<!-- end -->`; what is around it is written
-by hand.
+by hand. docs/openapi.json is made as a whole, and not when that would take something from the API's clients.
 """
 
 import json
@@ -17,9 +17,10 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
 
 from api import metrics as doors
+from api.app import describe
 from api.problems import KINDS
 from jobs import registry
-from jobs.registry import JobType
+from jobs.registry import JobType, Registry
 from jobs.scopes import ROLES, Scope
 from models import metrics as truth
 from models.states import FINAL, MOVES, Move, State
@@ -27,6 +28,7 @@ from settings import Settings
 from workers import metrics as motion
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+OPENAPI = DOCS / "openapi.json"
 PART = re.compile(r"(?P<begin><!-- made by bin/docs\.py: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
 Edge = tuple[str, str, str]
@@ -142,9 +144,16 @@ def roles_table() -> str:
 
 def job_types_table() -> str:
     """The shipped job types and their bounds."""
-    known = registry.load(()).all()
-    shipped = [one for one in known if one.handler.__module__.startswith("jobs.builtin.")]
-    return table(["type", "attempts", "time limit", "waits between attempts"], map(_job_type, shipped))
+    return table(["type", "attempts", "time limit", "waits between attempts"], map(_job_type, shipped().all()))
+
+
+def shipped() -> Registry:
+    """The job types that come with Jobmill, without any that whoever runs this has imported besides."""
+    only = Registry()
+    for known in registry.load(()).all():
+        if known.handler.__module__.startswith("jobs.builtin."):
+            only.add(known)
+    return only
 
 
 def _job_type(known: JobType) -> list[str]:
@@ -225,10 +234,32 @@ def renewed(text: str) -> str:
     return PART.sub(lambda part: f"{part['begin']}{PARTS[part['name']]()}\n{part['end']}", text)
 
 
+def openapi() -> str:
+    """The API's description as text, for an installation with the shipped job types."""
+    return json.dumps(describe(shipped()), ensure_ascii=False, indent=1) + "\n"
+
+
+def broken() -> list[str]:
+    """What the API no longer gives that docs/openapi.json promises."""
+    from breaking import breaking
+
+    return breaking(json.loads(before), json.loads(openapi())) if (before := _committed()) else []
+
+
+def _committed() -> str:
+    return OPENAPI.read_text(encoding="utf-8") if OPENAPI.exists() else ""
+
+
 def main(arguments: list[str]) -> int:
     """Write the generated parts, or with --check tell which pages are stale."""
     pages = {page: page.read_text(encoding="utf-8") for page in sorted(DOCS.rglob("*.md"))}
-    stale = {page: text for page, before in pages.items() if (text := renewed(before)) != before}
+    made = {page: renewed(before) for page, before in pages.items()}
+    if changes := broken():
+        print("This breaks clients of docs/openapi.json:", *changes, sep="\n  ", file=sys.stderr)
+        print("Mend it; or raise API_VERSION in api/openapi.py, and serve it at another path.", file=sys.stderr)
+        return 1
+    pages[OPENAPI], made[OPENAPI] = _committed(), openapi()
+    stale = {page: text for page, text in made.items() if text != pages[page]}
     for page, text in stale.items():
         if arguments == ["--check"]:
             print(f"{page.relative_to(DOCS.parent)} is not what the code says. Run: make docs", file=sys.stderr)

@@ -21,6 +21,7 @@ MOVES = "tests/integration/test_moves_matrix.py::"
 RULES = "tests/integration/test_moves_rules.py::"
 RACES = "tests/integration/test_races.py::"
 EXECUTOR = "tests/integration/test_executor.py::"
+ALONE = "tests/integration/test_alone.py::"
 BROKER = "tests/integration/test_broker.py::"
 DUTIES = "tests/integration/test_duties.py::"
 DATABASE = "tests/integration/test_database.py::"
@@ -254,6 +255,23 @@ MUTANTS = (
         ("tests/unit/test_grouping.py",),
     ),
     Mutant(
+        "a job that one more loss would bury starts only alone",
+        "models/moves/dispatching.py",
+        "started.where(_c.lost < LOSSES_UNTIL_ALONE)",
+        "started",
+        (
+            RULES + "test_a_job_that_one_more_loss_would_bury_starts_only_alone",
+            ALONE + "test_it_is_not_begun_before_the_others_are_done",
+        ),
+    ),
+    Mutant(
+        "a process that one job has for itself is kept from other messages",
+        "workers/flow.py",
+        "return 0 if self._reserved else",
+        "return",
+        (ALONE + "test_it_runs_and_nobody_else_gets_a_message_meanwhile",),
+    ),
+    Mutant(
         "a whole step is done again when its connection is cut",
         "models/database.py",
         "if left <= 0 or error.trouble is Trouble.AWAY:",
@@ -267,6 +285,22 @@ MUTANTS = (
         "return still_in(*MOVES[move].sources)",
         "return still_in(*MOVES[move].sources, *MOVES[move].targets)",
         (RACES + "test_two_dispatchers_and_ten_workers_start_each_of_2000_jobs_exactly_once",),
+        quick=False,
+    ),
+    Mutant(
+        "a cursor is good for its filters only",
+        "api/lists.py",
+        "\\0{urlencode(sorted(_filters()))}",
+        "",
+        ("tests/integration/test_api_reads.py::test_a_cursor_is_good_for_the_filters_it_was_given_out_for",),
+        quick=False,
+    ),
+    Mutant(
+        "a cursor is good for its tenant only",
+        "api/paging.py",
+        "\\0{self.tenant_id}",
+        "",
+        ("tests/unit/test_paging.py::test_a_foreign_cursor_is_refused",),
         quick=False,
     ),
 )

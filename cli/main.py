@@ -17,7 +17,9 @@ COMMANDS = {
     "jobs": Lazy("cli.jobs:jobs", "Submit, watch and cancel jobs."),
     "job-types": Lazy("cli.job_types:job_types", "See which types of job there are."),
     "workers": Lazy("cli.workers:workers", "See who does the work."),
+    "openapi": Lazy("cli.openapi:openapi", "Print the description of the HTTP API."),
     "keys": Lazy("cli.keys:keys", "Make and revoke API keys (on the database)."),
+    "signing-keys": Lazy("cli.signing_keys:group", "Rotate the keys that sign tokens (on the database)."),
     "tenants": Lazy("cli.tenants:tenants", "Make and list tenants (on the database)."),
 }
 

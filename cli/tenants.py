@@ -4,7 +4,7 @@ import click
 from sqlalchemy.orm import Session
 
 import settings
-from cli import output
+from cli import audited, output
 from cli.database import open_database
 from cli.failures import EXIT_CODES
 from cli.options import json_option
@@ -48,4 +48,8 @@ def list_(*, as_json: bool) -> None:
 
 def _ensure(session: Session, name: str) -> tuple[identity.Tenant, bool]:
     known = identity.find_tenant(session, name)
-    return (known, False) if known else (identity.ensure_tenant(session, name)[0], True)
+    if known is not None:
+        return known, False
+    tenant, _ = identity.ensure_tenant(session, name)
+    audited.tell(session, "create_tenant", "tenants", str(tenant.id), tenant.id, {"name": name})
+    return tenant, True

@@ -8,16 +8,18 @@ import hashlib
 import hmac
 import secrets
 import string
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from jobs.scopes import ROLES, Principal, Scope
-from models import identity
+from jobs.scopes import ROLES, Principal, Scope, known_scopes
+from models import audit, identity
+from models.audit import Entry
 from models.identity import ApiKey
+from models.ids import new_id
 from settings import API_KEY_FORM, Settings
 
 DEFAULT_TENANT = "default"
@@ -29,7 +31,6 @@ SECRET_ALPHABET = string.ascii_letters + string.digits
 SECRET_LENGTH = 43
 LONGEST_TOKEN = len("jm_") + 32 + len("_") + 128
 
-_KNOWN_SCOPES = {scope.value for scope in Scope}
 _NO_HASH = bytes(hashlib.sha256().digest_size)
 
 
@@ -70,17 +71,22 @@ def create_key(
     name: str,
     scopes: Iterable[Scope],
     expires_at: datetime | None = None,
+    rate_limits: Mapping[str, str] | None = None,
+    token: str | None = None,
 ) -> Minted:
-    """Make a key; without a tenant it is a platform key. Raises ValueError if it would have expired already."""
+    """Make a key; without a tenant it is a platform key. Raises ValueError if it would have expired already.
+
+    Whoever may have to try again, because the answer of the first try was lost, gives the same `token` each time.
+    """
     while True:
-        token = new_token()
-        key = _key(pepper, token, tenant_id=tenant_id, name=name, scopes=scopes, expires_at=expires_at)
-        if identity.add_key(session, key):
+        tried = token or new_token()
+        key = _key(pepper, tried, tenant_id=tenant_id, name=name, scopes=scopes, expires_at=expires_at)
+        if identity.add_key(session, replace(key, rate_limits=rate_limits)) or token:
             break
     kept = identity.find_key(session, key.id)
     if kept is None:
         raise ValueError(f"the key would have expired at {expires_at}, before it could be used")
-    return Minted(token, kept)
+    return Minted(tried, kept)
 
 
 def authenticate(session: Session, pepper: bytes, token: str) -> Principal | None:
@@ -94,8 +100,14 @@ def authenticate(session: Session, pepper: bytes, token: str) -> Principal | Non
     is_right = hmac.compare_digest(hash_secret(pepper, key_id, secret), key.secret_hash if key else _NO_HASH)
     if key is None or not is_right:
         return None
-    # A scope that a newer release granted means nothing here.
-    return Principal(key.id, key.tenant_id, frozenset(Scope(name) for name in key.scopes if name in _KNOWN_SCOPES))
+    return principal_of(key)
+
+
+def principal_of(key: ApiKey) -> Principal:
+    """Whom a request with this key acts for."""
+    return Principal(
+        key.id, key.tenant_id, known_scopes(key.scopes), expires_at=key.expires_at, rate_limits=key.rate_limits or {}
+    )
 
 
 def ensure_bootstrap_key(session: Session, pepper: bytes, token: str) -> ApiKey:
@@ -105,7 +117,8 @@ def ensure_bootstrap_key(session: Session, pepper: bytes, token: str) -> ApiKey:
     """
     tenant, _ = identity.ensure_tenant(session, DEFAULT_TENANT)
     wanted = _key(pepper, token, tenant_id=tenant.id, name=BOOTSTRAP_NAME, scopes=ROLES["admin"], expires_at=None)
-    identity.add_key(session, wanted)
+    if identity.add_key(session, wanted):
+        _tell(session, wanted, "create_key")
     kept = identity.find_key(session, wanted.id)
     if kept is None:
         raise BootstrapKeyRefused(_refusal(wanted.id, "was revoked or has expired, and stays so"))
@@ -114,7 +127,13 @@ def ensure_bootstrap_key(session: Session, pepper: bytes, token: str) -> ApiKey:
     if (kept.secret_hash, kept.scopes) == (wanted.secret_hash, wanted.scopes):
         return kept
     identity.replace_key_secret(session, wanted.id, wanted.secret_hash, wanted.scopes)
+    _tell(session, wanted, "replace_key_secret")
     return identity.find_key(session, wanted.id) or kept
+
+
+def _tell(session: Session, key: ApiKey, action: str) -> None:
+    entry = Entry(new_id(), key.tenant_id, "setting:JOBMILL_BOOTSTRAP_API_KEY", action, "keys", key.id, None, None)
+    audit.add(session, entry)
 
 
 def _key(

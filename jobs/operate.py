@@ -24,9 +24,9 @@ class JobIsFinal(Exception):  # noqa: N818
         self.job = job
 
 
-def find(session: Session, principal: Principal, job_id: UUID) -> Job:
-    """The job, or NoSuchJob."""
-    job = queries.find_job(session, job_id, principal.tenant_id)
+def find(session: Session, principal: Principal, job_id: UUID, *, without: frozenset[str] = frozenset()) -> Job:
+    """The job, or NoSuchJob; `without` documents that nobody wants to read."""
+    job = queries.find_job(session, job_id, principal.tenant_id, without=without)
     if job is None:
         raise NoSuchJob(f"There is no job {job_id}.")
     return job

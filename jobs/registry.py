@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobs.context import Context
 from jobs.retry import Exponential, RetryPolicy
+from jobs.whole_numbers import all_whole
 from settings import QUEUE_NAME
 
 TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
@@ -76,8 +77,15 @@ class JobType:
     def parse(self, args: object) -> BaseModel:
         """The arguments as the handler's model; raises pydantic.ValidationError with every fault.
 
-        By the rules of JSON, strictly: "5" is no number, as the type's JSON Schema says too.
+        By the rules of JSON, strictly: "5" is no number and 5.0 is an integer, as the type's JSON Schema says too.
         """
+        try:
+            return self._strictly(args)
+        except ValidationError:
+            # Only now, so that a member that may hold anything keeps its 1.0 where that disturbs nobody.
+            return self._strictly(all_whole(args))
+
+    def _strictly(self, args: object) -> BaseModel:
         return self.args_model.model_validate_json(orjson.dumps(args), strict=True)
 
     def call(self, args: BaseModel, context: Context) -> object:

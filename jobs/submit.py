@@ -127,6 +127,26 @@ def prepare(asked: Submission, origin: Origin, registry: Registry) -> NewJob:
     )
 
 
+def examine(asked: Json, registry: Registry) -> list[Fault]:
+    """What its type finds wrong with a submission as it came, as far as its form lets one see.
+
+    For a submission that is refused for its form already, so that whoever sent it is told everything at once.
+    """
+    if not isinstance(asked, dict) or not isinstance(asked.get("type"), str):
+        return []
+    args, attempts, seconds = (asked.get(name) for name in ("args", "max_attempts", "timeout_seconds"))
+    submission = Submission(
+        str(asked["type"]),
+        args if isinstance(args, dict) else {},
+        max_attempts=attempts if isinstance(attempts, int) else None,
+        timeout_seconds=seconds if isinstance(seconds, int) else None,
+    )
+    try:
+        return _faults(submission, _type(submission, registry))
+    except Invalid as error:
+        return error.faults
+
+
 def record(session: Session, new: NewJob) -> Recorded:
     """Record a prepared job, or find the one that this request made before.
 

@@ -1,17 +1,18 @@
 """Tenants, their API keys, and the installation's own secret: tables and every statement over them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, Column, ForeignKey, LargeBinary, Table, Text, Uuid, bindparam, select, update
+from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, Table, Text, Uuid, bindparam, select, update
 from sqlalchemy.orm import Session
 
-from models.dialect import UtcTime, dialect_of, insert_or_ignore, now
+from models.dialect import UtcTime, dialect_of, insert_or_ignore, now, seconds_from_now
 from models.ids import new_id
 from models.schema import metadata
+from models.tenancy import of_tenant
 
 tenants = Table(
     "tenants",
@@ -33,6 +34,12 @@ api_keys = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime),
     Column("revoked_at", UtcTime),
+    Column("last_used_at", UtcTime),
+    # The limits of this key, by class of route, where they are not the installation's.
+    Column("rate_limits", JSON(none_as_null=True)),
+    # A UUIDv7 by which lists go on.
+    Column("position", Uuid),
+    Index("api_keys_page", "tenant_id", "position"),
 )
 
 installation = Table(
@@ -54,7 +61,7 @@ class Tenant:
 
 @dataclass(frozen=True)
 class ApiKey:
-    """An API key as it is kept: the secret only as its hash."""
+    """An API key as it is kept: the secret only as its hash. Lists go on by `position`."""
 
     id: str
     tenant_id: UUID | None
@@ -64,6 +71,9 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None = None
+    rate_limits: Mapping[str, str] | None = None
+    position: UUID = field(default_factory=new_id)
 
 
 def ensure_tenant(session: Session, name: str) -> tuple[Tenant, bool]:
@@ -106,7 +116,8 @@ def replace_key_secret(session: Session, key_id: str, secret_hash: bytes, scopes
 
 
 # Every request asks this, so it is built once.
-_USABLE_KEY = select(api_keys).where(
+_KEY = tuple(api_keys.c[known.name] for known in fields(ApiKey))
+_USABLE_KEY = select(*_KEY).where(
     api_keys.c.id == bindparam("key_id"),
     api_keys.c.revoked_at.is_(None),
     api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > now()),
@@ -120,20 +131,38 @@ def find_key(session: Session, key_id: str) -> ApiKey | None:
     return _key(row) if row else None
 
 
-def list_keys(session: Session, tenant_id: UUID | None = None, limit: int = 1000) -> list[ApiKey]:
-    """The newest `limit` keys, of one tenant or of all."""
-    query = select(api_keys).order_by(api_keys.c.created_at.desc(), api_keys.c.id).limit(limit)
-    if tenant_id is not None:
-        query = query.where(api_keys.c.tenant_id == tenant_id)
+def find_any_key(session: Session, key_id: str, tenant_id: UUID | None) -> ApiKey | None:
+    """The key of that id, revoked and expired ones too, if it is of that tenant (None: any)."""
+    query = select(*_KEY).where(api_keys.c.id == key_id, of_tenant(api_keys.c.tenant_id, tenant_id))
+    row = session.execute(query).mappings().one_or_none()
+    return _key(row) if row else None
+
+
+def list_keys(
+    session: Session, tenant_id: UUID | None = None, limit: int = 1000, before: UUID | None = None
+) -> list[ApiKey]:
+    """The newest `limit` keys, of one tenant or of all, older than the one at the position `before`."""
+    position = api_keys.c.position
+    query = select(*_KEY).where(of_tenant(api_keys.c.tenant_id, tenant_id)).order_by(position.desc()).limit(limit)
+    if before is not None:
+        query = query.where(position < before)
     return [_key(row) for row in session.execute(query).mappings()]
 
 
-def revoke_key(session: Session, key_id: str) -> bool:
-    """Make a key worthless from now on; False if there is no such unrevoked key."""
-    revoked = session.execute(
-        update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None)).values(revoked_at=now())
-    )
+def revoke_key(session: Session, key_id: str, tenant_id: UUID | None = None) -> bool:
+    """Make a key worthless from now on; False if there is no such unrevoked key of that tenant (None: any)."""
+    c = api_keys.c
+    unrevoked = (c.id == key_id, c.revoked_at.is_(None), of_tenant(c.tenant_id, tenant_id))
+    revoked = session.execute(update(api_keys).where(*unrevoked).values(revoked_at=now()))
     return bool(revoked.rowcount)  # type: ignore[attr-defined]
+
+
+def touch_keys(session: Session, key_ids: Collection[str], at_most_every: timedelta) -> None:
+    """Say that the keys were used just now, unless that was said lately."""
+    last = api_keys.c.last_used_at
+    lately = last > seconds_from_now(-at_most_every.total_seconds())
+    unsaid = (api_keys.c.id.in_(key_ids), last.is_(None) | ~lately)
+    session.execute(update(api_keys).where(*unsaid).values(last_used_at=now()))
 
 
 def installation_secret(session: Session) -> bytes:

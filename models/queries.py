@@ -7,16 +7,19 @@ from itertools import product
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select, union_all
+from sqlalchemy import ColumnElement, Select, func, null, select, type_coerce, union_all
 from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
 from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, in_state, job_events, jobs
 from models.moves import Started
-from models.states import LIVE, Move, State
+from models.states import LIVE, LOSSES_UNTIL_ALONE, Move, State
+from models.tenancy import of_tenant
 
 _c = jobs.c
 _EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
+DOCUMENTS = ("args", "result", "error")
+"""What of a job can be large. A read may leave it out, and gets None for it."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,12 @@ class Signal:
     cancel_requested: bool
 
 
-def find_job(session: Session, job_id: UUID, tenant_id: UUID | None) -> Job | None:
-    """The job, if it is there and of that tenant (None: any)."""
-    query = select(*JOB_COLUMNS).where(_c.id == job_id)
-    return _first_job(session, query if tenant_id is None else query.where(_c.tenant_id == tenant_id))
+def find_job(
+    session: Session, job_id: UUID, tenant_id: UUID | None, *, without: frozenset[str] = frozenset()
+) -> Job | None:
+    """The job, if it is there and of that tenant (None: any), `without` some of DOCUMENTS."""
+    query = select(*_columns(without)).where(_c.id == job_id)
+    return _first_job(session, query.where(of_tenant(_c.tenant_id, tenant_id)))
 
 
 def find_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> tuple[Job, bytes | None] | None:
@@ -72,18 +77,20 @@ def find_unique_holder(session: Session, tenant_id: UUID, job_type: str, unique_
     return _first_job(session, query)
 
 
-def list_jobs(session: Session, wanted: JobFilter, before: UUID | None, limit: int) -> list[Job]:
-    """Jobs newest first, those older than `before`."""
-    return [as_job(row) for row in session.execute(jobs_page(wanted, before, limit)).mappings()]
+def list_jobs(
+    session: Session, wanted: JobFilter, before: UUID | None, limit: int, *, without: frozenset[str] = frozenset()
+) -> list[Job]:
+    """Jobs newest first, those older than `before`, `without` some of DOCUMENTS."""
+    return [as_job(row) for row in session.execute(jobs_page(wanted, before, limit, without)).mappings()]
 
 
-def jobs_page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:
+def jobs_page(wanted: JobFilter, before: UUID | None, limit: int, without: frozenset[str] = frozenset()) -> Select[Any]:
     """The statement of `list_jobs`.
 
     Several states or types are several pages, merged: asked for together, the planner walks the newest jobs in
     the hope of meeting one of them soon, and past every finished one if they are old.
     """
-    pages = [_page(narrow, before, limit) for narrow in _one_by_one(wanted)]
+    pages = [_page(narrow, before, limit, without) for narrow in _one_by_one(wanted)]
     if len(pages) == 1:
         return pages[0]
     merged = union_all(*(page.subquery().select() for page in pages)).subquery("pages")
@@ -96,8 +103,15 @@ def _one_by_one(wanted: JobFilter) -> list[JobFilter]:
     return [replace(wanted, states=state, types=job_type) for state, job_type in product(states, types)]
 
 
-def _page(wanted: JobFilter, before: UUID | None, limit: int) -> Select[Any]:
-    return _newest(select(*JOB_COLUMNS).where(*_conditions(wanted, before)), _c.id, limit)
+def _page(wanted: JobFilter, before: UUID | None, limit: int, without: frozenset[str]) -> Select[Any]:
+    return _newest(select(*_columns(without)).where(*_conditions(wanted, before)), _c.id, limit)
+
+
+def _columns(without: frozenset[str]) -> list[ColumnElement[Any]]:
+    return [
+        type_coerce(null(), column.type).label(column.name) if column.name in without else column
+        for column in JOB_COLUMNS
+    ]
 
 
 def _newest(query: Select[Any], job_id: ColumnElement[UUID], limit: int) -> Select[Any]:
@@ -174,6 +188,22 @@ def started_by(session: Session, refs: Sequence[Ref], worker_id: UUID) -> list[S
     return [job for job in found if job.ref in set(refs)]
 
 
+def lost_often(session: Session, refs: Sequence[Ref]) -> list[Ref]:
+    """Those of the claims that are still good and whose jobs start only alone: one more loss would bury them."""
+    query = select(_c.id, _c.lease).where(
+        in_state(State.DISPATCHED), _c.lost >= LOSSES_UNTIL_ALONE, _c.id.in_([ref.id for ref in refs])
+    )
+    good = set(_refs(session, query))
+    return [ref for ref in refs if ref in good]
+
+
+def moves_because(session: Session, job_id: UUID, move: Move, reason: str) -> int:
+    """How often a job made that move for that reason."""
+    c = job_events.c
+    query = select(func.count()).where(c.job_id == job_id, c.move == move, c.reason == reason)
+    return session.scalars(query).one()
+
+
 def signals(session: Session, worker_id: UUID) -> dict[UUID, Signal]:
     """For each job that worker runs: its lease and whether its cancellation was asked for."""
     query = select(_c.id, _c.lease, _c.cancel_requested_at).where(in_state(State.RUNNING), _c.worker_id == worker_id)
@@ -196,9 +226,7 @@ def ended_by(session: Session, ref: Ref, actor: str) -> Move | None:
 
 
 def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.tenant_id is not None:
-        conditions.append(_c.tenant_id == wanted.tenant_id)
+    conditions: list[ColumnElement[bool]] = [of_tenant(_c.tenant_id, wanted.tenant_id)]
     if wanted.states:
         conditions.append(in_state(*wanted.states))
     if wanted.types:

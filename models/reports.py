@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Update, bindparam, select, update
 from sqlalchemy.orm import Session
 
-from models.dialect import dialect_of, document, given, looked_up, rows_parameter, seconds_from_now
+from models.dialect import dialect_of, document, given, looked_up, now, rows_parameter, seconds_from_now
 from models.job import Ref, jobs, still_in
 from models.states import State
 
@@ -76,4 +76,23 @@ def _renewal(dialect: str) -> Update:
             _c.id == rows.c.id, looked_up(dialect, _c.id, asked), _c.lease == rows.c.lease, still_in(State.DISPATCHED)
         )
         .values(lease_expires_at=seconds_from_now(bindparam("seconds")))
+    )
+
+
+def keep_claim(session: Session, ref: Ref, expires_after: timedelta) -> bool:
+    """Say that a claim's message is with a worker that will begin it soon; False if the claim is no longer good.
+
+    It counts as dispatched just now: of an older one, whose message is not on the broker, *reconcile* thinks it lost.
+    """
+    statement = _keeping(dialect_of(session))
+    told = {"of_id": ref.id, "held_lease": ref.lease, "seconds": expires_after.total_seconds()}
+    return session.execute(statement, told).rowcount > 0  # type: ignore[attr-defined,no-any-return]
+
+
+@cache
+def _keeping(_dialect: str) -> Update:
+    return (
+        update(jobs)
+        .where(_c.id == bindparam("of_id"), _c.lease == bindparam("held_lease"), still_in(State.DISPATCHED))
+        .values(dispatched_at=now(), lease_expires_at=seconds_from_now(bindparam("seconds")))
     )

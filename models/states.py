@@ -63,7 +63,9 @@ MOVES: dict[Move, Transition] = {
     Move.RELEASE: Transition(
         (State.DISPATCHED,), (State.QUEUED,), "dispatcher, upkeep", "publish failed, message lost, or the claim expired"
     ),
-    Move.START: Transition((State.DISPATCHED,), (State.RUNNING,), "worker", "attempt + 1, worker id"),
+    Move.START: Transition(
+        (State.DISPATCHED,), (State.RUNNING,), "worker", "attempt + 1, worker id; after 2 losses alone in its process"
+    ),
     Move.SUCCEED: Transition((State.RUNNING,), (State.SUCCEEDED,), "worker", "result"),
     Move.RETRY: Transition(
         (State.RUNNING,), (State.QUEUED,), "worker", "error kept in history, due_at by the retry policy"
@@ -90,6 +92,8 @@ MOVES: dict[Move, Transition] = {
 }
 
 LOSSES_UNTIL_DEAD = 3
+LOSSES_UNTIL_ALONE = LOSSES_UNTIL_DEAD - 1
+"""From here on a job starts in a process that does nothing else: the loss that would bury it shall be its own doing."""
 
 
 @dataclass(frozen=True)

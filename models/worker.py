@@ -163,7 +163,9 @@ def unstopped(session: Session, limit: int) -> list[UUID]:
     return list(session.scalars(select(workers.c.id).where(workers.c.stopped_at.is_(None)).limit(limit)))
 
 
-def list_workers(session: Session, limit: int = 1000, *, live_only: bool = False) -> list[Worker]:
+def list_workers(
+    session: Session, limit: int = 1000, *, before: UUID | None = None, live_only: bool = False
+) -> list[Worker]:
     """Workers that live, or were alive within the last hour, newest first; or only those that take jobs now.
 
     Their state is one word: `live` takes jobs; `connecting` lives and takes none, since it has not reached its broker,
@@ -196,6 +198,8 @@ def list_workers(session: Session, limit: int = 1000, *, live_only: bool = False
         .order_by(c.id.desc())
         .limit(limit)
     )
+    if before is not None:
+        query = query.where(c.id < before)
     if live_only:
         query = query.where(state == "live")
     return [Worker(**{**row, "queues": tuple(row["queues"])}) for row in session.execute(query).mappings()]

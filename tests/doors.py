@@ -10,9 +10,12 @@ import orjson
 from flask import Flask
 from pydantic import BaseModel
 from sqlalchemy import func, select
+from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
 from api.app import create_app
+from api.endpoint import operation_of
+from api.openapi import problems_of
 from api.services import Services
 from jobs import api_keys
 from jobs.registry import Registry, job
@@ -26,6 +29,7 @@ from tests.factories import unique
 
 VERSION = "0.0.test"
 JOBS = "/v1/jobs"
+KEYS = "/v1/keys"
 
 types = Registry()
 
@@ -116,7 +120,11 @@ class Caller:
         sent = {name.replace("_", "-"): value for name, value in (headers or {}).items()}
         if self.token is not None:
             sent.setdefault("Authorization", f"Bearer {self.token}")
-        return self.doors.app.test_client().open(path, method=method, headers=sent, **options)
+        # To its end, as a server does: what is done once an answer has left is done then.
+        options.setdefault("buffered", True)
+        answer = self.doors.app.test_client().open(path, method=method, headers=sent, **options)
+        assert_documented(self.doors.app, answer)
+        return answer
 
     def submit(self, **members: Any) -> dict[str, Any]:
         """Submit a job that is in order, and give its document."""
@@ -124,6 +132,22 @@ class Caller:
         assert answer.status_code == 202, answer.text
         document: dict[str, Any] = answer.json
         return document
+
+
+def assert_documented(app: Flask, answer: TestResponse) -> None:
+    """The OpenAPI document tells of such an answer: its status, and the problem's code. Kept with every request."""
+    try:
+        rule, arguments = app.url_map.bind_to_environ(answer.request.environ).match(return_rule=True)
+    except HTTPException:
+        return
+    operation = operation_of(app.view_functions[rule.endpoint])
+    if operation is None or answer.request.method == "OPTIONS" or not answer.data:
+        return
+    if answer.content_type == "application/problem+json":
+        told = problems_of(operation, path_parameters=bool(arguments))
+        assert orjson.loads(answer.data)["code"] in told, f"{rule.rule} does not tell of it: {answer.text}"
+    else:
+        assert answer.status_code in {operation.status, *operation.also, 304}, answer.text
 
 
 def assert_problem(answer: TestResponse, status: int, code: str) -> dict[str, Any]:

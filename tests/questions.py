@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import event, insert, select
 from sqlalchemy.orm import Session
 
-from models import moves, queries, reports, worker
+from models import backlog, moves, queries, reports, worker
 from models.ids import new_id
 from models.job import Ref, job_events, jobs
 from models.moves import Ending
@@ -146,12 +146,15 @@ READS: dict[str, Question] = {
     "unique holder": lambda s, c: queries.find_unique_holder(s, c.tenant_id, TYPES[0], "unique-8"),
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "lanes": lambda s, c: queries.lanes(s, QUEUES[0]),
+    "oldest due": lambda s, c: backlog.oldest_due(s, QUEUES[0]),
     "dispatched counts": lambda s, c: queries.dispatched_counts(s),
     "expired claims": lambda s, c: queries.expired_claims(s, PAGE),
     "settled claims": lambda s, c: queries.settled_claims(s, QUEUES[0], timedelta(seconds=1), PAGE),
     "all dispatched": lambda s, c: queries.all_dispatched(s, PAGE),
     "running of": lambda s, c: queries.running_of(s, WORKERS[:2], PAGE),
     "started by": lambda s, c: queries.started_by(s, c.of(State.RUNNING), WORKERS[0]),
+    "lost often": lambda s, c: queries.lost_often(s, c.of(State.DISPATCHED)),
+    "moves because": lambda s, c: queries.moves_because(s, c.refs[State.DEAD][0].id, Move.RETRY, "busy"),
     "signals": lambda s, c: queries.signals(s, WORKERS[0]),
     "states of": lambda s, c: queries.states_of(s, c.of(State.SUCCEEDED)),
     "list workers": lambda s, c: worker.list_workers(s),
@@ -178,6 +181,7 @@ WRITES: dict[str, Question] = {
     "progress": lambda s, c: reports.write_progress(s, [Report(ref, 5, "m") for ref in c.of(State.RUNNING)]),
     "checkpoint": lambda s, c: reports.write_checkpoint(s, c.of(State.RUNNING)[0], "1"),
     "renew claims": lambda s, c: reports.renew_claims(s, c.of(State.DISPATCHED), timedelta(seconds=9)),
+    "keep claim": lambda s, c: reports.keep_claim(s, c.of(State.DISPATCHED)[0], timedelta(seconds=9)),
     "forget workers": lambda s, c: worker.forget(s, timedelta(hours=1), PAGE),
 }
 

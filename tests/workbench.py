@@ -24,6 +24,7 @@ from models.job import Ref
 from models.states import State
 from tests.factories import history_of, job_in, row_of, unique
 from workers.executor import Executor
+from workers.flow import Flow
 
 POOL_SIZE = 16
 WAIT = 10.0
@@ -85,7 +86,8 @@ class Bench:
         self.database = database
         self.worker_id = new_id()
         self.rung = threading.Event()
-        self.executor = Executor(database, types, self.worker_id, Outbound(), LocalDoorbell(self.rung))
+        self.flow = Flow(4)
+        self.executor = Executor(database, types, self.worker_id, Outbound(), LocalDoorbell(self.rung), self.flow)
 
     def register(self, *queues: str, threads: int = 4) -> None:
         with self.database.transaction() as session:

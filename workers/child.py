@@ -25,6 +25,7 @@ from models.moves import Ending
 from workers import metrics
 from workers.duties.rescue import rescue_from
 from workers.executor import Executor
+from workers.flow import Flow
 from workers.messages import ACTOR
 from workers.report import Report, Running
 from workers.watchdog import Watchdog
@@ -77,7 +78,8 @@ class WorkerProcess:
         self.watched = watched
         self.id: UUID = watched.worker_id if watched else new_id()
         self.draining = False
-        self.executor = Executor(database, registry, self.id, http, doorbell)
+        self.flow = broker.flow = Flow(plan.threads)
+        self.executor = Executor(database, registry, self.id, http, doorbell, self.flow)
         self.watchdog = Watchdog(
             database,
             self.id,
@@ -116,6 +118,7 @@ class WorkerProcess:
         log.info("worker_draining", worker_id=str(self.id), in_hand=len(self.executor.in_hand.runs()))
         self.draining = True
         self.broker.drain()
+        self.flow.drain()
         self._tell(worker.mark_draining, self.id)
         self._give_back_prefetched()
         if not self.executor.in_hand.wait_until_empty(grace_seconds):

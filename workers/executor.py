@@ -19,7 +19,7 @@ from jobs.context import Context
 from jobs.outbound import Outbound
 from jobs.outcomes import Failed, Failure, Interrupt, Json, Outcome, Stopped, Succeeded
 from jobs.registry import Isolation, JobType, Registry, UnknownJobType
-from jobs.retry import Exponential
+from jobs.retry import Exponential, jitter
 from models import moves, queries
 from models.crashpoints import crashpoint
 from models.database import Database
@@ -29,7 +29,9 @@ from models.metrics import lost_answers
 from models.moves import Started
 from models.states import Move
 from workers import metrics
+from workers.alone import Alone
 from workers.desk import DatabaseDesk
+from workers.flow import Flow
 from workers.isolation.conversation import Hearing
 from workers.isolation.handlers import IsolatedHandlers
 from workers.recorder import Recorder, Ticket
@@ -46,7 +48,7 @@ class Executor:
     """Runs the jobs that messages name, for one worker process."""
 
     def __init__(
-        self, database: Database, registry: Registry, worker_id: UUID, http: Outbound, doorbell: Doorbell
+        self, database: Database, registry: Registry, worker_id: UUID, http: Outbound, doorbell: Doorbell, flow: Flow
     ) -> None:
         self.database = database
         self.registry = registry
@@ -56,6 +58,7 @@ class Executor:
         self.in_hand = InHand()
         self.isolated = IsolatedHandlers(registry, http)
         self.recorder = Recorder(database, f"worker:{worker_id}")
+        self.alone = Alone(database, flow, worker_id, self.recorder.actor)
 
     def run(self, refs: Sequence[Ref]) -> None:
         """Start and do the jobs of one message, in turn. Never raises."""
@@ -63,34 +66,51 @@ class Executor:
         metrics.duplicates.inc(len(refs) - len(fresh))
         crashpoint("worker.before_start")
         try:
-            with self.in_hand.turn(Turn(self._start(fresh))) as turn:
-                self._run(turn)
+            started = self._start(fresh)
+            others = [ref for ref in fresh if ref not in {job.ref for job in started}]
+            solitary = self.alone.needed_by(others)
+            metrics.stale.labels(Move.START).inc(len(others) - len(solitary))
+            self._run(started)
+            for ref in solitary:
+                self._run_alone(ref)
         except BaseException:
             log.exception("message_failed", jobs=[str(ref.id) for ref in fresh])
         finally:
             self.in_hand.let_go(fresh)
 
-    def _run(self, turn: Turn) -> None:
+    def _run_alone(self, ref: Ref) -> None:
+        with self.alone.process(ref) as refusal:
+            if refusal is None:
+                started = self._start([ref], alone=True)
+                metrics.stale.labels(Move.START).inc(1 - len(started))
+                return self._run(started)
+        self.alone.put_off(ref, refusal, jitter())
+        log.info("job_put_off", job_id=str(ref.id), lease=ref.lease, reason=refusal.reason)
+        return self.doorbell.ring()
+
+    def _run(self, started: Sequence[Started]) -> None:
         tickets = []
-        for job in turn:
-            with _bound(job):
-                tickets.append(self._do_safely(job))
-            self.recorder.hurry()
-        self.recorder.settle(tickets)
+        with self.in_hand.turn(Turn(started)) as turn:
+            for job in turn:
+                with _bound(job):
+                    tickets.append(self._do_safely(job))
+                self.recorder.hurry()
+            self.recorder.settle(tickets)
         crashpoint("worker.after_commit")
         for ticket in tickets:
             with _bound(ticket.job):
                 self._tell(ticket)
 
-    def _start(self, refs: Sequence[Ref]) -> list[Started]:
-        started = self.database.run_single(lambda session: self._start_or_find(session, refs)) if refs else []
+    def _start(self, refs: Sequence[Ref], *, alone: bool = False) -> list[Started]:
+        if not refs:
+            return []
+        started = self.database.run_single(lambda session: self._start_or_find(session, refs, alone=alone))
         metrics.moves.labels(Move.START).inc(len(started))
-        metrics.stale.labels(Move.START).inc(len(refs) - len(started))
         place = {ref: number for number, ref in enumerate(refs)}
         return sorted(started, key=lambda job: place[job.ref])  # by priority, as the dispatcher put them
 
-    def _start_or_find(self, session: Session, refs: Sequence[Ref]) -> list[Started]:
-        started = moves.start(session, refs, self.worker_id)
+    def _start_or_find(self, session: Session, refs: Sequence[Ref], *, alone: bool = False) -> list[Started]:
+        started = moves.start(session, refs, self.worker_id, alone=alone)
         missing = set(refs) - {job.ref for job in started}
         # A COMMIT whose answer was lost leaves jobs running that nobody runs: they are ours, and are done now.
         found = queries.started_by(session, sorted(missing), self.worker_id) if missing else []

@@ -26,7 +26,12 @@ LONGEST_SHOWN = 64
 class CsvProfile(BaseModel):
     """The document, inline or by address; UTF-8, with a header in its first row."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "oneOf": [{"required": [source], "properties": {source: {"type": "string"}}} for source in ("text", "url")]
+        },
+    )
 
     text: str | None = Field(
         default=None, description="The document itself.", json_schema_extra={"contentMediaType": "text/csv"}

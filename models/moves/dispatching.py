@@ -27,7 +27,7 @@ from models.dialect import (
 )
 from models.job import Job, NewJob, Ref, in_state, jobs, still_in
 from models.moves.frame import MOVED, OFF_THE_BROKER, Moved, Started, fenced, make, refs_rows
-from models.states import Move, State
+from models.states import LOSSES_UNTIL_ALONE, Move, State
 
 _c = jobs.c
 
@@ -124,15 +124,20 @@ def _release(dialect: str) -> Update:
     return fenced(dialect, Move.RELEASE).values(state=State.QUEUED, **OFF_THE_BROKER)
 
 
-def start(session: Session, refs: Sequence[Ref], worker_id: UUID) -> list[Started]:
-    """Begin an attempt at each job that is still dispatched under this lease."""
-    rows = session.execute(_start(dialect_of(session)), {**refs_rows(refs), "by_worker": worker_id}).mappings()
+def start(session: Session, refs: Sequence[Ref], worker_id: UUID, *, alone: bool = False) -> list[Started]:
+    """Begin an attempt at each job that is still dispatched under this lease.
+
+    One more loss would bury some of them: these begin only for a worker that says it runs nothing beside them.
+    """
+    statement = _start(dialect_of(session), alone=alone)
+    rows = session.execute(statement, {**refs_rows(refs), "by_worker": worker_id}).mappings()
     return [Started(**row) for row in rows]
 
 
 @cache
-def _start(dialect: str) -> Update:
-    return fenced(dialect, Move.START, returning=[_c[name] for name in Started.__dataclass_fields__]).values(
+def _start(dialect: str, *, alone: bool) -> Update:
+    started = fenced(dialect, Move.START, returning=[_c[name] for name in Started.__dataclass_fields__])
+    return (started if alone else started.where(_c.lost < LOSSES_UNTIL_ALONE)).values(
         state=State.RUNNING,
         attempt=_c.attempt + 1,
         started_at=now(),

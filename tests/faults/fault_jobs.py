@@ -18,6 +18,7 @@ from jobs.context import Context
 from jobs.registry import job
 
 MEGABYTE = 1024 * 1024
+POISON_STRIKES_AFTER = 3.0
 
 
 class Work(BaseModel):
@@ -52,6 +53,12 @@ class Hungry(Failing):
     """How much memory to take when it goes wrong, and not more than that."""
 
     megabytes: int = 4096
+
+
+class Poisonous(Work):
+    """How many others have to have begun in its process before it strikes, or a few seconds to be over."""
+
+    beside: int
 
 
 class Paying(Failing):
@@ -142,6 +149,17 @@ def crash(args: Failing, context: Context) -> Done:
     return _done(args, context)
 
 
+@job("fault.poison", retry=QUICKLY)
+def poison(args: Poisonous, context: Context) -> Done:
+    """Ends its process without a word, at every run."""
+    note(args.ledger, "start", context)
+    began_here = f" {os.getpid()}\n"
+    patience = time.monotonic() + POISON_STRIKES_AFTER
+    while time.monotonic() < patience and args.ledger.read_text().count(began_here) <= args.beside:
+        context.wait(0.05)
+    os._exit(7)
+
+
 @job("fault.memory", retry=QUICKLY)
 def hoard(args: Hungry, context: Context) -> Done:
     """Takes memory, a megabyte at a time, and touches it."""
@@ -189,10 +207,10 @@ def hold_gil(args: Lasting, context: Context) -> Done:
 
 
 def _backtracking(letters: int) -> float:
-    """How long it takes: twice as long for each letter more."""
-    began = time.monotonic()
+    """How long it computes, however busy the machine is: twice as long for each letter more."""
+    began = time.thread_time()
     re.match(r"(a+)+$", "a" * letters + "b")
-    return time.monotonic() - began
+    return time.thread_time() - began
 
 
 @job("fault.never", retry=QUICKLY)

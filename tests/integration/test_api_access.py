@@ -14,7 +14,7 @@ from jobs.scopes import ROLES, Scope
 from models import identity
 from models.dialect import POSTGRESQL, SQLITE
 from models.ids import new_id
-from tests.doors import JOBS, Caller, Doors, assert_problem
+from tests.doors import JOBS, KEYS, Caller, Doors, assert_problem
 
 ALPHABET = string.ascii_letters + string.digits
 
@@ -39,21 +39,43 @@ ROUTES = [
     ("GET", "/v1/job-types", Scope.JOBS_READ),
     ("GET", "/v1/job-types/test.echo", Scope.JOBS_READ),
     ("GET", "/v1/workers", Scope.QUEUES_READ),
+    ("GET", "/v1/audit-log", Scope.AUDIT_READ),
+    ("POST", KEYS, Scope.KEYS_WRITE),
+    ("GET", KEYS, Scope.KEYS_READ),
+    ("GET", f"{KEYS}/nobody", Scope.KEYS_READ),
+    ("DELETE", f"{KEYS}/nobody", Scope.KEYS_WRITE),
 ]
-OPEN = ["/healthz", "/readyz", "/problems/not-found"]
+OPEN = [
+    "/healthz",
+    "/readyz",
+    "/problems/not-found",
+    "/.well-known/jwks.json",
+    "/.well-known/oauth-authorization-server",
+]
+OPEN = [
+    "/healthz",
+    "/readyz",
+    "/problems/not-found",
+    "/openapi.json",
+    "/docs",
+    "/.well-known/jwks.json",
+    "/.well-known/oauth-authorization-server",
+]
 
 
 def ask(caller: Caller, method: str, path: str) -> TestResponse:
-    return (
-        caller.post(path, {"type": "test.echo"}) if path == JOBS and method == "POST" else caller.request(method, path)
-    )
+    bodies = {JOBS: {"type": "test.echo"}, KEYS: {"name": "x", "scopes": ["keys:write"]}}
+    return caller.post(path, bodies[path]) if method == "POST" and path in bodies else caller.request(method, path)
 
 
 def test_every_route_is_in_this_table(doors: Doors):
     rules = {rule.rule.split("<")[0].rstrip("/") for rule in doors.app.url_map.iter_rules()}
     told = {path.split(f"/{path.split('/')[3]}")[0] if path.count("/") > 2 else path for _, path, _ in ROUTES}
     assert {rule for rule in rules if rule.startswith("/v1")} == told
-    assert {rule for rule in rules if not rule.startswith("/v1")} == {"/healthz", "/readyz", "/problems"}
+    assert {rule for rule in rules if not rule.startswith("/v1")} == {
+        *(path.removesuffix("/not-found") for path in OPEN),
+        "/oauth/token",
+    }
 
 
 # Authentication
@@ -168,7 +190,7 @@ def test_a_key_without_the_scope_is_told_which_it_lacks(doors: Doors, method: st
 
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
 def test_a_key_with_that_scope_alone_comes_in(doors: Doors, method: str, path: str, scope: Scope):
-    assert ask(doors.caller(scopes=[scope]), method, path).status_code in {200, 202, 404}
+    assert ask(doors.caller(scopes=[scope]), method, path).status_code in {200, 201, 202, 404}
 
 
 def test_a_viewer_reads_and_cannot_submit_or_cancel(doors: Doors):

@@ -205,7 +205,7 @@ def test_filters_narrow_a_list(doors: Doors, caller: Caller, query: str, expecte
         ("limit=1&limit=2", "limit"),
         ("limit=%00", "limit"),
         ("cursor=a&cursor=b", "cursor"),
-        ("cursor=" + "A" * 201, "cursor"),
+        ("cursor=" + "A" * 401, "cursor"),
         ("state=none", "state"),
         ("state=QUEUED", "state"),
         ("state=", "state"),
@@ -354,7 +354,53 @@ def test_workers_are_listed_with_what_they_do(doors: Doors, caller: Caller):
     }
 
 
-@pytest.mark.parametrize("path", ["/v1/job-types", "/v1/workers", "/v1/job-types/test.echo"])
-def test_the_catalogue_takes_no_parameters(caller: Caller, path: str):
+def test_the_catalogue_has_pages_too(caller: Caller):
+    first = caller.get("/v1/job-types?limit=1")
+    second = caller.get(f"/v1/job-types?limit=1&cursor={first.json['next_cursor']}")
+    assert [page.json["data"][0]["type"] for page in (first, second)] == ["test.echo", "test.strict"]
+    assert first.headers["Link"].startswith("</v1/job-types?limit=1&cursor=")
+    assert second.json["next_cursor"] is None
+    assert_problem(caller.get(f"/v1/workers?cursor={first.json['next_cursor']}"), 400, "invalid-cursor")
+
+
+def test_workers_have_pages_too(doors: Doors, caller: Caller):
+    def plant_workers(session: Session) -> None:
+        for pid in range(5):
+            worker.register(session, new_id(), host="h", pid=pid, queues=("a",), threads=1, version="1")
+
+    doors.database.run(plant_workers)
+    seen: list[str] = []
+    path = "/v1/workers?limit=2"
+    while path:
+        answer = caller.get(path)
+        seen += ids_of(answer.json)
+        path = f"/v1/workers?limit=2&cursor={cursor}" if (cursor := answer.json["next_cursor"]) else ""
+    assert seen == ids_of(caller.get("/v1/workers?limit=200").json)
+    assert len(seen) >= 5
+
+
+@pytest.mark.parametrize("path", ["/v1/job-types/test.echo", f"{JOBS}/{UUID(int=0)}"])
+def test_what_is_no_list_takes_no_limit(caller: Caller, path: str):
     flaws = assert_problem(caller.get(f"{path}?limit=1"), 400, "invalid-request")["errors"]
     assert [(flaw["in"], flaw["pointer"]) for flaw in flaws] == [("query", "limit")]
+
+
+def test_a_cursor_is_good_for_the_filters_it_was_given_out_for(caller: Caller):
+    for _ in range(3):
+        caller.submit()
+    asked = f"{JOBS}?limit=1&type=test.echo&state=queued&type=test.strict"
+    cursor = caller.get(asked).json["next_cursor"]
+    for same in (
+        asked,
+        f"{JOBS}?type=test.strict&state=queued&type=test.echo",
+        f"{asked}&fields=id",
+        f"{JOBS}?limit=200&state=queued&type=test.echo&type=test.strict",
+    ):
+        assert caller.get(f"{same}&cursor={cursor}").status_code == 200
+    for other in (
+        f"{JOBS}?limit=1",
+        f"{JOBS}?limit=1&type=test.echo&state=queued",
+        f"{JOBS}?limit=1&type=test.echo&state=dead&type=test.strict",
+        f"{asked}&queue=default",
+    ):
+        assert_problem(caller.get(f"{other}&cursor={cursor}"), 400, "invalid-cursor")

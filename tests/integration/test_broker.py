@@ -5,7 +5,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -520,6 +521,7 @@ class Hands:
 
     def __init__(self, broker: JobmillBroker, threads: int, names: Sequence[str]) -> None:
         self.taken: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.flow = broker.flow = flow.Flow(threads)
         self.consumers = {name: broker.consume(name, threads, 1000) for name in names}
         self.over = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=[name]) for name in names]
@@ -553,11 +555,16 @@ def other(queue_prefix: str) -> str:
 
 
 @pytest.fixture
+def queues(queue_prefix: str, name: str, other: str) -> list[str]:
+    return [name, other, topology.queue_name(queue_prefix, "reports")]
+
+
+@pytest.fixture
 def hands(brokers: Callable[..., JobmillBroker], name: str, other: str) -> Iterator[Callable[..., Hands]]:
     made: list[Hands] = []
 
-    def make(threads: int = 1) -> Hands:
-        made.append(Hands(brokers(), threads, [name, other]))
+    def make(threads: int = 1, names: Sequence[str] = (name, other)) -> Hands:
+        made.append(Hands(brokers(), threads, names))
         return made[-1]
 
     yield make
@@ -629,6 +636,37 @@ def test_a_worker_whose_threads_are_all_busy_consumes_nothing_and_begins_again_w
     for _ in range(4):
         worker.done(worker.take(within_seconds=1))
     assert time.monotonic() - done < 2
+    eventually(lambda: waiting_on(name) == waiting_on(other) == (0, 1), within_seconds=3)
+
+
+def test_a_process_that_one_job_has_for_itself_keeps_no_message_and_begins_again_when_it_is_over(
+    hands: Callable[..., Hands],
+    send: Callable[..., None],
+    waiting_on: Callable[[str], tuple[int, int]],
+    eventually: Callable[..., Any],
+    name: str,
+    other: str,
+):
+    reserved, free = hands(threads=4), None
+    send(name)
+    alone = reserved.take()
+    with reserved.flow.reserved():
+        send(other)  # it may be delivered here, and is given back
+        free = hands(threads=1)
+        for queue_name in (other, name, other):
+            sent = time.monotonic()
+            free.done(free.take(within_seconds=2))
+            assert time.monotonic() - sent < 1
+            send(queue_name)
+        free.done(free.take(within_seconds=1))
+        free.stop()
+        send(other)
+        eventually(lambda: waiting_on(other) == (1, 0), within_seconds=3)
+        assert reserved.taken.empty()
+        over = time.monotonic()
+    reserved.done(reserved.take(within_seconds=1))
+    assert time.monotonic() - over < 1
+    reserved.done(alone)
     eventually(lambda: waiting_on(name) == waiting_on(other) == (0, 1), within_seconds=3)
 
 
@@ -741,15 +779,58 @@ def test_an_answer_to_what_was_acknowledged_early_is_no_answer_at_all(
     assert (depth(), depth(".XQ"), second.flow.free) == (0, 0, 1)
 
 
-def test_of_two_queues_with_long_jobs_neither_keeps_the_other_from_the_threads(
-    hands: Callable[..., Hands], send: Callable[..., None], name: str, other: str
+def work(worker: Hands, seconds: float, begun: dict[str, list[float]]) -> None:
+    """One thread of a worker: whatever comes takes so long, and when it was begun is noted by its queue."""
+    while not worker.over.is_set():
+        with suppress(queue.Empty):
+            message = worker.take(within_seconds=0.1)
+            begun[message.queue_name].append(time.monotonic())
+            time.sleep(seconds)
+            worker.done(message)
+
+
+LOOKS = 15
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("quiet", [1, 2])
+def test_a_queue_that_is_always_full_keeps_no_other_from_the_threads(
+    hands: Callable[..., Hands], send: Callable[..., None], queues: list[str], quiet: int, threads: int
 ):
-    worker, turns = hands(), {name: 0, other: 0}
+    full, *others = queues[: 1 + quiet]
+    worker = hands(threads, [full, *others])
+    begun: dict[str, list[float]] = {queue_name: [] for queue_name in worker.consumers}
+    sent: dict[str, list[float]] = {queue_name: [] for queue_name in others}
+    send(full, 100 * threads)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(threads):
+            pool.submit(work, worker, 0.02, begun)
+        try:
+            for _ in range(LOOKS):
+                send(full, 15 * threads)  # more than is done until the next look
+                for queue_name, moments in sent.items():
+                    moments.append(time.monotonic())
+                    send(queue_name)
+                time.sleep(0.2)
+            time.sleep(1)
+        finally:
+            worker.stop()
+    assert LOOKS < len(begun[full]) < (100 + 15 * LOOKS) * threads  # it was always full
+    for queue_name, moments in sent.items():
+        assert max(at - since for since, at in zip(moments, begun[queue_name], strict=True)) < 1
+
+
+@pytest.mark.parametrize("how_many", [2, 3])
+def test_of_several_queues_with_long_jobs_none_keeps_another_from_the_threads(
+    hands: Callable[..., Hands], send: Callable[..., None], queues: list[str], how_many: int
+):
+    turns = dict.fromkeys(queues[:how_many], 0)
+    worker = hands(1, list(turns))
     for queue_name in turns:
-        send(queue_name, 8)
-    for _ in range(8):
+        send(queue_name, 9)
+    for _ in range(9):
         message = worker.take(within_seconds=1)
         turns[message.queue_name] += 1
-        time.sleep(0.7)  # long enough for the other queue's to be given back
+        time.sleep(0.6)  # long enough for the other queues' to be given back
         worker.done(message)
-    assert min(turns.values()) >= 3
+    assert min(turns.values()) >= 6 // how_many

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from jobs import api_keys
 from jobs.scopes import ROLES, Principal
+from models import audit
 from models.database import Database, connect_postgresql, connect_sqlite
 from settings import Settings
 
@@ -184,3 +185,43 @@ def test_a_wrong_setting_ends_with_2_and_is_not_repeated(monkeypatch):
     assert result.exit_code == 2
     assert "JOBMILL_SECRET_KEY" in result.stderr
     assert "hunter2" not in result.stderr
+
+
+def test_signing_keys_are_rotated_with_an_overlap_or_at_once(truth):
+    first = made("signing-keys", "rotate", "--at-once")["id"]
+    second = made("signing-keys", "rotate")["id"]
+    listed = made("signing-keys", "list")["data"]
+    assert [(key["id"], key["signs"], key["retires_at"] is None) for key in listed] == [
+        (second, False, True),
+        (first, True, False),
+    ]
+    assert [line.split()[0] for line in run("signing-keys", "list").stdout.splitlines()] == ["ID", second, first]
+    third = made("signing-keys", "rotate", "--at-once")["id"]
+    assert [key["id"] for key in made("signing-keys", "list")["data"]] == [third]
+    assert "signs in five minutes" in run("signing-keys", "rotate").stderr
+
+
+def test_what_commands_change_is_in_the_audit_log(truth):
+    made("tenants", "create", "acme")
+    made("tenants", "create", "acme")
+    key = made("keys", "create", "--tenant", "acme", "--name", "ci", "--role", "viewer")
+    made("keys", "revoke", key["id"])
+    assert run("keys", "revoke", key["id"]).exit_code == 1
+    made("signing-keys", "rotate")
+    told = truth.read(lambda session: audit.list_entries(session, None, None, 10))
+    assert [entry.action for entry in told] == ["rotate_signing_keys", "revoke_key", "create_key", "create_tenant"]
+    assert {entry.actor.split(":")[0] for entry in told} == {"cli"}
+    assert key["token"] not in str(told)
+
+
+def test_a_key_may_have_limits_of_its_own(truth):
+    limits = ("--rate-limit", "submit=600/60", "--rate-limit", "read=none")
+    key = made("keys", "create", "--platform", "--name", "x", "--role", "viewer", *limits)
+    assert key["rate_limits"] == {"submit": "600/60", "read": "none"}
+    principal = who(truth, key["token"])
+    assert principal is not None
+    assert principal.rate_limits == key["rate_limits"]
+    for wrong in ("submit=fast", "fly=1/1", "submit=0/60"):
+        told = run("keys", "create", "--platform", "--name", "x", "--role", "viewer", "--rate-limit", wrong)
+        assert told.exit_code == 2
+        assert "requests/seconds" in told.stderr

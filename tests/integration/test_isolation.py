@@ -31,6 +31,7 @@ from tests.factories import unique
 from tests.workbench import WAIT, Bench, counted, lent_database
 from workers.child import LAST_WORDS, WorkerPlan, WorkerProcess
 from workers.executor import Executor
+from workers.flow import Flow
 from workers.isolation import pool as pool_module
 from workers.local_broker import LocalBroker
 from workers.transport import Envelope
@@ -52,7 +53,9 @@ class Isolated(Bench):
     def __init__(self, database: Database, http: Outbound | None = None) -> None:
         super().__init__(database)
         registry = load(("tests.isolated_jobs",))
-        self.executor = Executor(database, registry, self.worker_id, http or Outbound(), LocalDoorbell(self.rung))
+        self.executor = Executor(
+            database, registry, self.worker_id, http or Outbound(), LocalDoorbell(self.rung), Flow(4)
+        )
         self.pool = self.executor.isolated.pool
         self.watchdog = Watchdog(
             database, self.worker_id, self.executor.in_hand, self.executor.recorder.hurry, lambda _session: None

@@ -126,3 +126,28 @@ def test_draining_ends_a_wait_at_once(broker: LocalBroker):
     threading.Timer(0.05, broker.drain).start()
     assert next(consumer) is None
     assert time.monotonic() - began < 5
+
+
+def test_a_process_that_one_job_has_for_itself_is_handed_nothing_until_that_is_over(broker: LocalBroker):
+    broker.publish(envelopes(2))
+    consumer = broker.consume("default", prefetch=4, timeout=BRIEFLY)
+    alone = next(consumer)
+    assert broker.flow
+    with broker.flow.reserved():
+        assert [next(consumer), broker.depths(["default"])] == [None, {"default": 1}]
+        consumer.ack(alone)  # which frees a thread, and not for this
+        assert next(consumer) is None
+    assert next(consumer) is not None
+
+
+def test_waiting_ends_with_the_reservation(broker: LocalBroker):
+    broker.publish(envelopes(1))
+    consumer, got = broker.consume("default", prefetch=2, timeout=60_000), []
+    assert broker.flow
+    looking = threading.Thread(target=lambda: got.append(next(consumer)))
+    with broker.flow.reserved():
+        looking.start()
+        looking.join(0.1)
+        assert looking.is_alive()
+    looking.join(5)
+    assert got

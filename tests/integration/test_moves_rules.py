@@ -241,12 +241,27 @@ def test_only_a_dispatched_job_s_claim_is_renewed(session: Session, state: State
         assert row_of(session, ref) == before
 
 
+@pytest.mark.parametrize("state", State)
+def test_a_claim_that_is_kept_counts_as_dispatched_now(session: Session, state: State) -> None:
+    ref = job_in(session, state)
+    before = row_of(session, ref)
+
+    assert not reports.keep_claim(session, Ref(ref.id, ref.lease + 1), timedelta(hours=9))
+    assert reports.keep_claim(session, ref, timedelta(hours=5)) == (state == State.DISPATCHED)
+
+    if state == State.DISPATCHED:
+        assert 17_900 < _seconds_until(session, ref, "lease_expires_at") <= 18_000
+        assert -5 < _seconds_until(session, ref, "dispatched_at") <= 0
+    else:
+        assert row_of(session, ref) == before
+
+
 # rescue
 
 
 def _lose(session: Session, error: str = ERROR) -> State:
     (ref,) = _claim(session)
-    moves.start(session, [ref], WORKER)
+    moves.start(session, [ref], WORKER, alone=True)
     (rescued,) = moves.rescue(session, [Ending(ref, error=error, reason="SIGKILL")], ACTOR)
     return rescued.state
 
@@ -260,6 +275,17 @@ def test_a_job_that_kills_its_worker_again_and_again_is_dead_without_having_used
     assert fates == [State.QUEUED] * (LOSSES_UNTIL_DEAD - 1) + [State.DEAD]
     assert (row["lost"], row["attempt"], row["error"]) == (LOSSES_UNTIL_DEAD, 0, {"type": "Boom"})
     assert [event["reason"] for event in history_of(session, ref)] == ["SIGKILL"] * LOSSES_UNTIL_DEAD
+
+
+@pytest.mark.parametrize("lost", range(LOSSES_UNTIL_DEAD))
+def test_a_job_that_one_more_loss_would_bury_starts_only_alone(session: Session, lost: int) -> None:
+    ref = job_in(session, State.DISPATCHED, lost=lost)
+
+    if lost + 1 == LOSSES_UNTIL_DEAD:
+        assert moves.start(session, [ref], WORKER) == []
+        assert row_of(session, ref)["state"] == State.DISPATCHED
+        assert moves.start(session, [Ref(ref.id, ref.lease - 1)], WORKER, alone=True) == []
+    assert [started.ref for started in moves.start(session, [ref], WORKER, alone=True)] == [ref]
 
 
 def test_a_rescued_job_tells_how_it_was_lost(session: Session) -> None:

@@ -11,7 +11,7 @@ from models.ids import new_id
 from models.job import Ref
 from models.moves import Ending
 from models.queries import JobFilter, Lane, Signal
-from models.states import FINAL, LIVE, Move, State
+from models.states import FINAL, LIVE, LOSSES_UNTIL_ALONE, Move, State
 from tests.factories import LEASE, ago, job_in, jobs_in, row_of, tenant_id_of, unique
 
 ACTOR = "tester"
@@ -210,6 +210,30 @@ def test_what_a_worker_started_is_told_by_its_lease(session: Session) -> None:
 
     assert [job.ref for job in found] == [mine]
     assert queries.started_by(session, [], worker_id) == []
+
+
+def test_claims_of_jobs_that_one_more_loss_would_bury_are_found(session: Session) -> None:
+    often, more = (
+        job_in(session, State.DISPATCHED, lost=lost) for lost in (LOSSES_UNTIL_ALONE, LOSSES_UNTIL_ALONE + 1)
+    )
+    once = job_in(session, State.DISPATCHED, lost=LOSSES_UNTIL_ALONE - 1)
+    stale = Ref(job_in(session, State.DISPATCHED, lost=LOSSES_UNTIL_ALONE).id, LEASE - 1)
+    others = [job_in(session, state, lost=LOSSES_UNTIL_ALONE) for state in set(State) - {State.DISPATCHED}]
+
+    assert queries.lost_often(session, [more, once, often, stale, *others]) == [more, often]
+    assert queries.lost_often(session, []) == []
+
+
+def test_moves_are_counted_by_their_reason(session: Session) -> None:
+    ref, other = job_in(session, State.RUNNING), job_in(session, State.RUNNING)
+    moves.snooze(session, [Ending(other, reason="busy", delay_seconds=60)], ACTOR)
+    for reason in ("busy", "early", "busy"):
+        moves.snooze(session, [Ending(ref, reason=reason)], ACTOR)
+        (claimed,) = moves.claim(session, "default", 0, 1, timedelta(seconds=60))
+        moves.start(session, [ref := claimed.ref], new_id())
+
+    assert queries.moves_because(session, ref.id, Move.SNOOZE, "busy") == 2
+    assert queries.moves_because(session, ref.id, Move.RETRY, "busy") == 0
 
 
 def test_signals_tell_a_worker_of_its_leases_and_cancellations(session: Session) -> None:

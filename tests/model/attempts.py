@@ -14,6 +14,7 @@ from models.states import Move, State
 from tests.model.clients import Clients
 from tests.model.dispatchers import DISPATCHER, Dispatchers
 from tests.model.stage import POLICY, PRIORITIES, QUEUE, RETRY_WAIT, Hand, pick, which
+from workers.alone import Refusal
 from workers.desk import DatabaseDesk
 from workers.transport import Envelope
 
@@ -36,11 +37,16 @@ OUTCOMES = {
 class Workers(Clients, Dispatchers):
     """Start, finish, crash, report, take back."""
 
-    @precondition(lambda self: self.on_broker)
+    @property
+    def open_hands(self) -> list[Hand]:
+        """Those that take messages: all but who has one job for itself."""
+        return [hand for hand in self.hands if hand.kept_for is None]
+
+    @precondition(lambda self: self.on_broker and self.open_hands)
     @rule(number=which, hand=which, answer=st.sampled_from(["heard", "lost", "never heard"]), twice=st.booleans())
     def deliver(self, number, hand, answer, twice):
         """A message comes to a worker, which begins what it names, unless it has it in hand already."""
-        at: Hand = pick(hand, self.hands)
+        at: Hand = pick(hand, self.open_hands)
         refs = self.take_from_broker(number)
         self._begin(at, refs, answer)
         if twice:
@@ -66,6 +72,25 @@ class Workers(Clients, Dispatchers):
         at.executor.in_hand.let_go(set(fresh) - set(expected))
         at.runs += started
         self.begun.update(expected)
+        others = [ref for ref in fresh if ref not in expected]
+        solitary = at.executor.alone.needed_by(others)
+        assert solitary == [ref for ref in others if self.reference.needs_to_be_alone(ref)]
+        for ref in solitary:
+            self._begin_alone(at, ref)
+
+    def _begin_alone(self, at: Hand, ref: Ref) -> None:
+        """One more loss would bury it, so it begins only where nothing else runs, or comes again later."""
+        self.begun[ref] += 1
+        if at.runs:
+            at.executor.alone.put_off(ref, Refusal("busy", LATER), 0.5)
+            self.reference.put_off(ref, at.id, LATER, at.actor)
+            self.count("put off")
+            return
+        at.executor.in_hand.take([ref])
+        self.reference.start([ref], at.id, alone=True)
+        at.runs += at.database.run_single(lambda session: at.executor._start_or_find(session, [ref], alone=True))
+        at.kept_for = ref
+        self.count("alone")
 
     @rule(
         number=which,
@@ -87,8 +112,8 @@ class Workers(Clients, Dispatchers):
         if meanwhile in {"it is given up", "another begins it"}:
             self.rescue([run.ref], DISPATCHER)
         if meanwhile == "another begins it":
-            while self.reference.due(QUEUE, 0) or self.claimed or self.on_broker:
-                self._bring_on(number)
+            while self._bring_on(number):
+                pass
         self._report(hand, run)
         self._finish(hand, run, OUTCOMES[outcome], answer_is_lost)
 
@@ -234,8 +259,8 @@ class Workers(Clients, Dispatchers):
     def _bring_on(self, number: int) -> bool:
         """One step towards a worker; False if no job waits for one."""
         due = [priority for priority in PRIORITIES if self.reference.due(QUEUE, priority)]
-        if self.on_broker:
-            self.deliver(number, number, "heard", twice=False)
+        if self.on_broker and self.open_hands:
+            self.deliver(number, number, "lost" if number % 4 == 3 else "heard", twice=False)
         elif self.claimed:
             self.publish(number, arrives=True, confirmed=True)
         elif due:

@@ -80,6 +80,12 @@ VARIANTS = [
     Variant("a redrive lowers the lease", operating._redrive, "attempt=0,", "attempt=0, lease=0,"),
     Variant("a rescue raises no loss", finishing._rescue, "lost=_c.lost + 1", "lost=_c.lost"),
     Variant("two losses are death", finishing._rescue, ">= LOSSES_UNTIL_DEAD", ">= LOSSES_UNTIL_DEAD - 1"),
+    Variant(
+        "a job that a loss would bury begins beside others",
+        dispatching._start,
+        "started.where(_c.lost < LOSSES_UNTIL_ALONE)",
+        "started",
+    ),
     # Attempts
     Variant("a start counts no attempt", dispatching._start, "attempt=_c.attempt + 1", "attempt=_c.attempt"),
     Variant("an interrupt costs an attempt", finishing._given_back, "attempt=ATTEMPT_GIVEN_BACK,", ""),

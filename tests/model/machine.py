@@ -8,9 +8,9 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
-from models.states import FINAL, Move
+from models.states import FINAL, Move, State
 from tests.model.attempts import Workers
-from tests.model.reference import GIVES_THE_ATTEMPT_BACK, Entry, Row
+from tests.model.reference import GIVES_THE_ATTEMPT_BACK, LOSSES_UNTIL_ALONE, Entry, Row
 from tests.model.stage import PRIORITIES
 
 # Each is just past something: a settled claim, a retry's wait, a heartbeat's end, a claim's end.
@@ -59,6 +59,7 @@ class Model(Workers):
         self._rows_and_history_are_as_they_should_be(rows, history)
         self._no_lease_ever_decreases(rows, history)
         self._no_attempt_is_made_by_two()
+        self._who_could_be_buried_has_no_neighbour(rows)
         self._attempts_are_those_begun_less_those_given_back(rows, history)
 
     def _rows_and_history_are_as_they_should_be(self, rows: list[Row], history: list[Entry]) -> None:
@@ -80,6 +81,13 @@ class Model(Workers):
         held = [run.ref for _, run in self.attempts()]
         assert len(held) == len(set(held))
         assert all(times <= 1 + self.forgotten[ref] for ref, times in self.begun.items())
+
+    def _who_could_be_buried_has_no_neighbour(self, rows: list[Row]) -> None:
+        """But for what its worker lost sight of: nothing of that runs."""
+        held = {run.ref for _, run in self.attempts()}
+        running = [row for row in rows if row.state == State.RUNNING and row.ref in held]
+        crowded = Counter(row.worker_id for row in running)
+        assert all(crowded[row.worker_id] == 1 for row in running if row.lost >= LOSSES_UNTIL_ALONE)
 
     def _attempts_are_those_begun_less_those_given_back(self, rows: list[Row], history: list[Entry]) -> None:
         told = _by_job(history)
@@ -113,10 +121,14 @@ class Model(Workers):
             self.claim(priority, 500, 3)
         while self.claimed:
             self.publish(0, arrives=True, confirmed=True)
+        self._end_all()
         while self.on_broker:
             self.deliver(0, 0, "heard", twice=True)
+            self._end_all()
+
+    def _end_all(self) -> None:
         while self.attempts():
-            self._go_on(0, "success")
+            self._end(0, "success")
 
 
 def _by_job(history: Iterable[Entry]) -> dict[UUID, list[Entry]]:

@@ -17,6 +17,7 @@ LIVE = {State.QUEUED, State.DISPATCHED, State.RUNNING}
 GIVES_THE_ATTEMPT_BACK = {Move.SNOOZE, Move.INTERRUPT, Move.RESCUE}
 SILENT_AFTER = timedelta(seconds=20)
 LOSSES_UNTIL_DEAD = 3
+LOSSES_UNTIL_ALONE = 2
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,14 @@ class Reference:
     def release(self, refs: Sequence[Ref]) -> list[Ref]:
         return self._all(self._held(refs, State.DISPATCHED), Row.back_in_the_queue)
 
-    def start(self, refs: Sequence[Ref], worker_id: UUID) -> list[Ref]:
+    def needs_to_be_alone(self, ref: Ref) -> bool:
+        """Whether one more loss would bury a job that is yet to begin."""
+        row = self.of(ref, State.DISPATCHED)
+        return row is not None and row.lost >= LOSSES_UNTIL_ALONE
+
+    def start(self, refs: Sequence[Ref], worker_id: UUID, *, alone: bool = False) -> list[Ref]:
         return self._all(
-            self._held(refs, State.DISPATCHED),
+            [row for row in self._held(refs, State.DISPATCHED) if alone or not self.needs_to_be_alone(row.ref)],
             lambda row: replace(
                 row,
                 state=State.RUNNING,
@@ -207,10 +213,15 @@ class Reference:
         moved = self._all(held, lambda row: replace(row, **dead), Move.BURY, actor, error)
         return Move.BURY if moved else None
 
-    def give_back(self, run: Started, move: Move, after: timedelta | None, actor: str) -> Move | None:
+    def give_back(self, run: Started | Row, move: Move, after: timedelta | None, actor: str) -> Move | None:
         """Snooze (to be due after a while) or interrupt (as it was before): as if it had not begun."""
         due = {} if after is None else {"due_at": self.now + after}
         return self._put_back(run, move, actor, lambda row: row.back_in_the_queue(attempt=row.attempt - 1, **due))
+
+    def put_off(self, ref: Ref, worker_id: UUID, after: timedelta, actor: str) -> None:
+        """Begun and given back in one."""
+        for begun in self.start([ref], worker_id, alone=True):
+            self.give_back(self.rows[begun.id], Move.SNOOZE, after, actor)
 
     def stop(self, run: Started, actor: str, error: Any = None) -> Move | None:
         held = [row for row in self._held([run.ref], State.RUNNING) if row.asked_to_stop]

@@ -21,6 +21,7 @@ from tests.mishaps import LosesAnswers
 from tests.model.reference import Reference
 from tests.model.world import World
 from workers.executor import Executor
+from workers.flow import Flow
 from workers.transport import Envelope
 
 QUEUE = "default"
@@ -46,9 +47,11 @@ class Hand:
     def __init__(self, world: World) -> None:
         self.id = new_id()
         self.database = LosesAnswers(world.database)
-        self.executor = Executor(self.database, Registry(), self.id, None, None)  # type: ignore[arg-type]
+        self.executor = Executor(self.database, Registry(), self.id, None, None, Flow(4))  # type: ignore[arg-type]
         self.actor = f"worker:{self.id}"
         self.runs: list[Started] = []
+        self.kept_for: Ref | None = None
+        """The job that has this process to itself."""
         self.told_to_stop: set[Ref] = set()
 
     def lose_answers(self, times: int) -> None:
@@ -58,6 +61,7 @@ class Hand:
     def ended(self, runs: Iterable[Started]) -> None:
         for run in runs:
             self.runs.remove(run)
+            self.kept_for = None
             self.executor.in_hand.let_go([run.ref])
 
 

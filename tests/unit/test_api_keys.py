@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from jobs import api_keys
 from jobs.scopes import ROLES, Scope
-from models import identity
+from models import audit, identity
 from models.database import connect_sqlite
 from models.schema import metadata
 from settings import API_KEY_FORM, Settings
@@ -21,7 +21,7 @@ BOOTSTRAP = "jm_ops1_" + "a" * 43
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
     database = connect_sqlite(tmp_path / "keys.db", pool_size=1)
-    metadata.create_all(database.engine, [identity.tenants, identity.api_keys, identity.installation])
+    metadata.create_all(database.engine, [identity.tenants, identity.api_keys, identity.installation, audit.audit_log])
     with database.transaction() as session:
         yield session
     database.close()

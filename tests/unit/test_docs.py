@@ -14,6 +14,7 @@ from cli.failures import Exit
 from jobs import registry
 from models.states import Move
 from settings import Settings
+from tests.doors import settings
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -87,7 +88,7 @@ def test_every_variable_that_is_named_exists(page: Path):
 
 def test_the_api_page_lists_exactly_the_routes_that_exist():
     nothing: Any = None
-    app = create_app(Services(nothing, nothing, nothing, nothing, version="0"))
+    app = create_app(Services(settings(), nothing, nothing, nothing, version="0"))
     served = {
         f"{method} {rule.rule.replace('<', '{').replace('>', '}')}"
         for rule in app.url_map.iter_rules()

@@ -125,3 +125,101 @@ def test_but_not_for_long_and_not_more_than_one(clock: list[float]):
     assert [flow.take(greedy), flow.take(greedy)] == [True, False]
     clock[0] += 0.1
     assert flow.take(greedy)
+
+
+def test_of_two_who_gave_messages_back_the_first_is_not_kept_from_a_thread_for_the_second(clock: list[float]):
+    flow, greedy, first, second = Flow(1), list, dict, set
+    flow.take(greedy)
+    flow.owe(first)
+    flow.owe(second)
+    flow.owe(first)  # once more, which loses nobody his place
+    flow.done()
+    assert [flow.take(greedy), flow.take(second), flow.take(first)] == [False, False, True]
+    flow.done()
+    assert [flow.take(greedy), flow.take(second)] == [False, True]
+
+
+# A process for one
+
+
+def test_a_thread_that_reserved_has_all_others_kept_from_messages_until_its_block_ends():
+    flow, rung = Flow(3), []
+    flow.take(nobody)
+    with flow.reserved() as mine:
+        assert (mine, flow.free, flow.take(lambda: rung.append(1)), rung) == (True, 0, False, [])
+        assert flow.listen(lambda: rung.append(2)) == 0
+    assert (rung, flow.free, flow.take(nobody)) == ([1, 2], 2, True)
+
+
+def test_only_one_thread_reserves_at_a_time():
+    flow = Flow(3)
+    with flow.reserved():
+        with flow.reserved() as second:
+            assert not second
+        assert flow.free == 0  # it is still the first one's
+    with flow.reserved() as again:
+        assert again
+
+
+def test_a_reservation_ends_whatever_comes_out_of_it():
+    flow = Flow(2)
+    with pytest.raises(KeyboardInterrupt), flow.reserved():
+        raise KeyboardInterrupt
+    assert flow.take(nobody)
+
+
+def test_a_reserved_process_is_full_from_then_on_and_not_when_it_is_over():
+    flow = Flow(2)
+    flow.take(nobody)
+    with flow.reserved():
+        assert 9 <= flow.full_for(time.monotonic() + 9) < 10
+        flow.done()
+        assert 9 <= flow.full_for(time.monotonic() + 9) < 10
+    assert flow.full_for(time.monotonic() + 9) == 0
+
+
+def test_full_before_and_after_a_reservation_is_full_all_the_while():
+    flow = Flow(1)
+    flow.take(nobody)
+    since = flow.full_for(100 + time.monotonic())
+    with flow.reserved():
+        pass
+    assert flow.full_for(100 + time.monotonic()) >= since
+
+
+def test_who_is_the_only_one_busy_is_alone_at_once():
+    flow = Flow(2)
+    flow.take(nobody)
+    assert flow.wait_to_be_alone(0)
+
+
+def test_who_waits_to_be_alone_is_told_when_the_last_of_the_others_is_done():
+    flow, told = Flow(3), []
+    for _ in range(3):
+        flow.take(nobody)
+    waiting = threading.Thread(target=lambda: told.append(flow.wait_to_be_alone(60)))
+    waiting.start()
+    flow.done()
+    assert not flow.wait_to_be_alone(0)
+    flow.done()
+    waiting.join(10)
+    assert told == [True]
+
+
+def test_nobody_is_alone_who_has_to_wait_for_too_long():
+    flow = Flow(2)
+    flow.take(nobody)
+    flow.take(nobody)
+    assert not flow.wait_to_be_alone(0.01)
+
+
+def test_nobody_waits_to_be_alone_in_a_process_that_stops():
+    flow, told = Flow(2), []
+    flow.take(nobody)
+    flow.take(nobody)
+    waiting = threading.Thread(target=lambda: told.append(flow.wait_to_be_alone(60)))
+    waiting.start()
+    flow.drain()
+    waiting.join(10)
+    flow.done()
+    assert (told, flow.wait_to_be_alone(0)) == ([False], False)

@@ -7,7 +7,8 @@ from api.paging import Cursors
 from api.problems import Problem
 
 KEY = b"k" * 32
-TENANT, OTHER_TENANT, LAST = UUID(int=1), UUID(int=2), UUID(int=3)
+TENANT, OTHER_TENANT = UUID(int=1), UUID(int=2)
+LAST = str(UUID(int=3))
 MINE = Cursors(KEY, "jobs", TENANT)
 
 
@@ -16,7 +17,7 @@ def test_a_cursor_leads_back_to_where_it_was_made():
 
 
 def test_a_cursor_needs_no_escaping_in_an_address():
-    assert set(MINE.after(UUID(int=2**128 - 1))) <= set(
+    assert set(MINE.after("~" * 100 + "\xff\xfe")) <= set(
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     )
 
@@ -38,19 +39,26 @@ def test_a_foreign_cursor_is_refused(foreign):
 
 
 def _flipped(position: int) -> str:
-    raw = bytearray(base64.urlsafe_b64decode(MINE.after(LAST) + "="))
+    raw = bytearray(base64.urlsafe_b64decode(MINE.after(LAST) + "=="))
     raw[position] ^= 1
     return base64.urlsafe_b64encode(bytes(raw)).decode().rstrip("=")
+
+
+def test_a_cursor_may_name_anything():
+    for last in ("a", "csv.profile", "x" * 100, "ü"):
+        assert MINE.read(MINE.after(last)) == last
 
 
 @pytest.mark.parametrize(
     "forged",
     [
-        *[_flipped(position) for position in (0, 15, 16, 31)],
+        *[_flipped(position) for position in (0, 15, 16, 51)],
         MINE.after(LAST)[:-4],
         MINE.after(LAST) + "AAAA",
-        base64.urlsafe_b64encode(LAST.bytes).decode(),
-        base64.urlsafe_b64encode(LAST.bytes + bytes(16)).decode(),
+        base64.urlsafe_b64encode(LAST.encode()).decode(),
+        base64.urlsafe_b64encode(bytes(16) + LAST.encode()).decode(),
+        MINE.after(LAST) + "=",
+        MINE.after(LAST)[:-1] + chr(ord(MINE.after(LAST)[-1]) + 1),
         "",
         "A",
         "=",

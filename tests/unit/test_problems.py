@@ -50,7 +50,9 @@ def test_each_kind_is_an_error_with_words_for_people(code, kind):
     assert HTTPStatus(kind.status) >= HTTPStatus.BAD_REQUEST
     assert code == code.lower()
     assert kind.title
-    assert kind.advice.endswith((".", "detail`"))
+    assert kind.advice.endswith(".")
+    assert 60 < len(kind.why) < 600
+    assert kind.why.endswith(".")
 
 
 def test_a_problem_is_told_as_rfc_9457_has_it(request_context: None):

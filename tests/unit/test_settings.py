@@ -179,3 +179,32 @@ def test_faults_are_none_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("JOBMILL_FAULTS", "worker.in_commit=stop")
 
     assert settings.load().faults == "worker.in_commit=stop"
+
+
+def test_origins_are_told_as_a_browser_tells_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    origins = ("https://a.example", "http://localhost:3000", "http://127.0.0.1:8000", "http://[::1]:1")
+    monkeypatch.setenv("JOBMILL_CORS_ORIGINS", ", ".join(origins))
+
+    assert settings.load().cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "null",
+        "a.example",
+        "ftp://a.example",
+        "https://",
+        "https://A.example",
+        "https://a.example/",
+        "https://a.example/x",
+        "https://a.example:",
+        "https://user@a.example",
+        "https://a b",
+        "https://*.example",
+        "https://.*",
+    ],
+)
+def test_what_is_no_origin_is_refused(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+    assert "JOBMILL_CORS_ORIGINS" in _refused("JOBMILL_CORS_ORIGINS", origin, monkeypatch)

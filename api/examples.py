@@ -1,0 +1,127 @@
+"""The examples of the OpenAPI document; a test holds each against its schema."""
+
+from typing import Any
+
+SUBMISSION: dict[str, Any] = {
+    "type": "csv.profile",
+    "args": {"url": "https://example.org/data.csv"},
+    "tags": {"customer": "42"},
+}
+
+JOB: dict[str, Any] = {
+    "id": "01936f6e-2f5c-7a2b-9c3d-5e8f1a2b3c4d",
+    "type": "csv.profile",
+    "queue": "default",
+    "state": "running",
+    "priority": 0,
+    "args": {"url": "https://example.org/data.csv"},
+    "result": None,
+    "error": None,
+    "progress": {"percent": 40.0, "message": "row 4,000 of 10,000"},
+    "attempt": 1,
+    "max_attempts": 5,
+    "lost": 0,
+    "timeout_seconds": 300,
+    "created_at": "2027-01-01T00:00:00.000000Z",
+    "due_at": "2027-01-01T00:00:00.000000Z",
+    "dispatched_at": "2027-01-01T00:00:00.020000Z",
+    "started_at": "2027-01-01T00:00:00.031000Z",
+    "finished_at": None,
+    "cancel_requested_at": None,
+    "tags": {"customer": "42"},
+    "unique_key": None,
+    "idempotency_key": "5b1c0e0a-3f0e-4f57-8d38-1f8f0f6a7f11",
+    "worker_id": "01936f6d-9a10-7c44-8b21-0d2f3a4b5c6d",
+    "schedule_id": None,
+}
+
+EVENT: dict[str, Any] = {
+    "id": "01936f6e-4b1d-7e55-a1b2-c3d4e5f60718",
+    "at": "2027-01-01T00:00:07.250000Z",
+    "move": "retry",
+    "state": "queued",
+    "attempt": 1,
+    "lease": 1,
+    "actor": "worker:01936f6d-9a10-7c44-8b21-0d2f3a4b5c6d",
+    "reason": None,
+    "error": {"type": "ConnectTimeout", "message": "example.org did not answer", "code": "exception"},
+}
+
+JOB_TYPE: dict[str, Any] = {
+    "type": "acme.greet",
+    "description": "Greet somebody.",
+    "queue": "default",
+    "args_schema": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+    "result_schema": {"type": "string"},
+    "retry": {"policy": "exponential", "first_seconds": 1, "factor": 2, "longest_seconds": 3600, "jitter": 0.25},
+    "max_attempts": 5,
+    "timeout_seconds": 300,
+    "limits": {"max_attempts": 25, "timeout_seconds": 86400},
+    "isolation": "thread",
+    "memory_limit_mb": None,
+    "cpu_limit_seconds": None,
+}
+
+WORKER: dict[str, Any] = {
+    "id": "01936f6d-9a10-7c44-8b21-0d2f3a4b5c6d",
+    "state": "live",
+    "host": "worker-1",
+    "pid": 4711,
+    "parent_pid": 4700,
+    "queues": ["default", "webhooks"],
+    "threads": 8,
+    "busy": 3,
+    "version": "0.1.0",
+    "started_at": "2027-01-01T00:00:00.000000Z",
+    "heartbeat_at": "2027-01-01T00:05:00.000000Z",
+}
+
+KEY: dict[str, Any] = {
+    "id": "k3v9x0p2m7qa",
+    "tenant_id": "01936f6d-0000-7c44-8b21-0d2f3a4b5c6d",
+    "name": "ci",
+    "role": "submitter",
+    "scopes": ["jobs:read", "jobs:write"],
+    "rate_limits": {"submit": "600/60"},
+    "created_at": "2027-01-01T00:00:00.000000Z",
+    "expires_at": "2028-01-01T00:00:00.000000Z",
+    "last_used_at": None,
+    "revoked_at": None,
+}
+
+_SECRET = "the43RandomLettersAndDigitsThatAreShownOnce"  # noqa: S105 - which is no secret
+NEW_KEY: dict[str, Any] = KEY | {"token": f"jm_{KEY['id']}_{_SECRET}", "secret": _SECRET}
+KEY_REQUEST: dict[str, Any] = {"name": "ci", "role": "submitter", "rate_limits": {"submit": "600/60"}}
+
+TOKEN: dict[str, Any] = {
+    "access_token": "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCJ9...",
+    "token_type": "Bearer",
+    "expires_in": 900,
+    "scope": "jobs:read jobs:write",
+}
+TOKEN_REQUEST: dict[str, Any] = {"grant_type": "client_credentials", "client_id": KEY["id"], "client_secret": _SECRET}
+KEY_SET: dict[str, Any] = {
+    "keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKx...", "kid": "kPrK_qmx...", "use": "sig", "alg": "EdDSA"}]
+}
+SERVER_METADATA: dict[str, Any] = {
+    "issuer": "https://jobs.example.org",
+    "token_endpoint": "https://jobs.example.org/oauth/token",
+    "jwks_uri": "https://jobs.example.org/.well-known/jwks.json",
+    "grant_types_supported": ["client_credentials"],
+    "response_types_supported": [],
+    "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+    "scopes_supported": ["jobs:read", "jobs:write"],
+}
+
+AUDIT_ENTRY: dict[str, Any] = {
+    "id": "01936f6e-4b1d-7e55-a1b2-c3d4e5f60719",
+    "at": "2027-01-01T00:00:09.000000Z",
+    "tenant_id": "01936f6d-0000-7c44-8b21-0d2f3a4b5c6d",
+    "actor": "key:ops1",
+    "action": "revoke_key",
+    "resource": "keys",
+    "resource_id": KEY["id"],
+    "address": "192.0.2.7",
+    "request_id": "checkout-7f3a",
+    "detail": None,
+}

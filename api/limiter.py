@@ -1,0 +1,146 @@
+"""Counting requests: in Redis for all processes together, in this process alone while Redis is away or not there.
+
+Nobody is refused because of Redis: a call ends after a tenth of a second, and after a failed one Redis is left alone
+for five seconds. Meanwhile each process limits by itself, so together they let through as many times more.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from api import metrics
+from jobs.rates import Policy, Standing, Used, standing, take
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT_SECONDS = 0.1
+BREAK_SECONDS = 5.0
+MOST_KEPT = 10_000
+
+# As `jobs.rates.take`, and by Redis's clock, which is the same for all processes.
+_TAKE = """
+local quota, seconds = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local at = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local window = math.floor(at / seconds)
+local kept = redis.call('HMGET', KEYS[1], 'window', 'now', 'before')
+local now, before = tonumber(kept[2]) or 0, tonumber(kept[3]) or 0
+if tonumber(kept[1]) ~= window then
+  if tonumber(kept[1]) == window - 1 then before = now else before = 0 end
+  now = 0
+end
+local taken = 0
+if before * (1 - (at / seconds - window)) + now + 1 <= quota then
+  now, taken = now + 1, 1
+  redis.call('HSET', KEYS[1], 'window', window, 'now', now, 'before', before)
+  redis.call('EXPIRE', KEYS[1], 2 * seconds)
+end
+return {taken, window, now, before, tostring(at)}
+"""
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Whose credentials are not looked at, until when by `time.monotonic`, and what is told of it."""
+
+    until: float
+    standing: Standing
+
+
+class LocalLimiter:
+    """Counts in this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._used: dict[str, tuple[Used, int]] = {}
+
+    def take(self, who: str, policy: Policy) -> Standing:
+        """One request more of `who`, if the policy has room for it."""
+        at = self._clock()
+        with self._lock:
+            kept, _ = self._used.get(who, (Used(), 0))
+            used, taken = take(kept, policy, at)
+            if who not in self._used and len(self._used) >= MOST_KEPT:
+                self._forget(at)
+            self._used[who] = used, policy.seconds
+        return standing(used, policy, at, taken=taken)
+
+    def _forget(self, at: float) -> None:
+        """Drop what is too old to count; whoever makes up identities must not fill our memory, so else all of it."""
+        self._used = {
+            who: (used, seconds) for who, (used, seconds) in self._used.items() if at < (used.window + 2) * seconds
+        }
+        if len(self._used) >= MOST_KEPT:
+            self._used = {}
+
+
+class RedisLimiter:
+    """Counts in Redis, by one call a request. Raises redis.RedisError."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        # Its defaults would wait for a frozen server for ever, and try ten times.
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),  # of a managed Redis, at a call more
+        )
+        self._prefix = prefix
+        self._script = client.register_script(_TAKE)
+
+    def take(self, who: str, policy: Policy) -> Standing:
+        """One request more of `who`, if the policy has room for it."""
+        answer = self._script(keys=[f"{self._prefix}:rate:{who}"], args=[policy.quota, policy.seconds])
+        taken, window, now, before, at = answer
+        return standing(Used(window, now, before), policy, float(at), taken=bool(taken))
+
+
+class Limiter:
+    """Counts in Redis while that answers, else here."""
+
+    def __init__(
+        self, shared: RedisLimiter | None, local: LocalLimiter, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._shared = shared
+        self._local = local
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._left_alone_until = 0.0
+
+    def take(self, who: str, policy: Policy) -> Standing:
+        """One request more of `who`, if the policy has room for it."""
+        if self._shared is not None and self._may_ask():
+            try:
+                found = self._shared.take(who, policy)
+            except (redis.RedisError, OSError, ValueError) as error:
+                self._leave_alone(error)
+            else:
+                self._left_alone_until = 0.0
+                return found
+        return self._local.take(who, policy)
+
+    def _may_ask(self) -> bool:
+        """While Redis was well, always; after a failure one request every five seconds, which finds out."""
+        if self._left_alone_until == 0.0:
+            return True
+        with self._lock:
+            now = self._clock()
+            if now < self._left_alone_until:
+                return False
+            self._left_alone_until = now + BREAK_SECONDS
+            return True
+
+    def _leave_alone(self, error: Exception) -> None:
+        metrics.limits_without_redis.inc()
+        log.warning("limits_without_redis", cause=f"{type(error).__name__}: {error}")
+        with self._lock:
+            self._left_alone_until = self._clock() + BREAK_SECONDS

@@ -1,0 +1,48 @@
+"""Where a request comes from: its peer, or whom a trusted proxy names."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from flask import current_app, g, request
+
+from api.services import Services
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+def client_address() -> str:
+    """The client's address, found out once a request."""
+    if "client_address" not in g:
+        services: Services = current_app.extensions["jobmill"]
+        forwarded = ",".join(request.headers.getlist("X-Forwarded-For"))
+        g.client_address = found(request.remote_addr or "", forwarded, services.settings.trusted_proxies)
+    address: str = g.client_address
+    return address
+
+
+def found(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
+    """The first address, from the peer backwards through X-Forwarded-For, that is no trusted proxy.
+
+    What a client itself wrote there stands before what our proxies added, and is never reached. An entry that is no
+    address ends the way: the last one known is the client.
+    """
+    known = _parsed(peer)
+    if known is None:
+        return peer
+    for entry in reversed(forwarded.split(",")):
+        before = _parsed(entry.strip())
+        if before is None or not any(known in network for network in trusted):
+            break
+        known = before
+    return str(known)
+
+
+def _parsed(text: str) -> Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    # The same client, whichever way the socket is open (RFC 4291, 2.5.5.2).
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

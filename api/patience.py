@@ -1,0 +1,6 @@
+"""How long a request begins again while the database is away."""
+
+from datetime import timedelta
+
+PATIENCE = timedelta(seconds=0.3)
+"""Its last try still has to end within the second."""

@@ -1,0 +1,212 @@
+"""Every route for everybody: each role of the own and of another tenant, the platform, and those with no business here.
+
+The rows are the routes of the application, none left out: a new one is in this matrix as soon as it is declared.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from werkzeug.test import TestResponse
+
+from api.app import create_app
+from api.endpoint import Operation, operation_of
+from api.services import Services
+from jobs import tokens
+from jobs.scopes import ROLES, Scope
+from models import identity
+from models.dialect import POSTGRESQL, SQLITE
+from tests.doors import JOBS, KEYS, Caller, Doors, assert_problem, settings
+
+SAFE = {"HEAD", "OPTIONS"}
+
+
+@dataclass(frozen=True)
+class Route:
+    """One operation where it stands."""
+
+    method: str
+    rule: str
+    operation: Operation
+    scope: Scope
+    parameters: tuple[str, ...]
+
+
+def routes() -> list[Route]:
+    nothing: Any = None
+    app = create_app(Services(settings(), nothing, nothing, nothing, version="0"))
+    found = []
+    for rule in app.url_map.iter_rules():
+        operation = operation_of(app.view_functions[rule.endpoint])
+        if operation is not None and operation.scope is not None:
+            rest = (rule.rule, operation, operation.scope, tuple(sorted(rule.arguments)))
+            found.extend(Route(method, *rest) for method in sorted((rule.methods or set()) - SAFE))
+    return found
+
+
+ROUTES = routes()
+BAD = (
+    "no token",
+    "unknown",
+    "malformed",
+    "expired",
+    "revoked",
+    "token expired",
+    "token of a revoked key",
+    "forged token",
+)
+OWN = tuple(f"own {role}" for role in ROLES)
+OTHER = tuple(f"other {role}" for role in ROLES)
+AS_TOKENS = ("own admin's token", "own viewer's token", "other admin's token")
+EVERYBODY = (*OWN, *OTHER, *AS_TOKENS, "platform", *BAD)
+
+
+def the_job(stage: "Stage", route: Route) -> str:
+    job_id: str = stage.who["own admin"].submit()["id"]
+    if route.operation.media_type == "text/event-stream":  # which ends with its job
+        stage.who["own admin"].post(f"{JOBS}/{job_id}/cancel")
+    return job_id
+
+
+def the_key(stage: "Stage", _route: Route) -> str:
+    key_id: str = stage.who["own admin"].post(KEYS, {"name": "x", "role": "viewer"}).json["id"]
+    return key_id
+
+
+# How each parameter of a path is made. `SHARED` is of nobody, and shown to every tenant.
+OWNED: dict[str, Callable[["Stage", Route], str]] = {"job_id": the_job, "key_id": the_key}
+SHARED = {"name": "test.echo"}
+# What is sent where the example in the declaration is of types that only its reader has.
+JOB = {"type": "test.echo"}
+BODIES: dict[str, Any] = {
+    "submit_job": JOB,
+    "submit_batch": {"jobs": [JOB]},
+    "create_key": {"name": "x", "scopes": ["jobs:read"]},
+}
+
+
+@dataclass
+class Stage:
+    """Two tenants with all they have, and everybody who may knock."""
+
+    doors: Doors
+    who: dict[str, Caller] = field(default_factory=dict)
+    own: list[str] = field(default_factory=list)
+
+    def path(self, route: Route) -> str:
+        """The route's address, to something of the own tenant."""
+        path = route.rule
+        for name in route.parameters:
+            value = OWNED[name](self, route) if name in OWNED else SHARED[name]
+            self.own += [value] if name in OWNED else []
+            path = path.replace(f"<{name}>", value)
+        return path
+
+    def knock(self, route: Route, who: str) -> TestResponse:
+        body = None
+        if route.operation.body is not None:
+            extra: Any = route.operation.body.model_config.get("json_schema_extra") or {}
+            body = BODIES.get(route.operation.name) or extra["examples"][0]
+            if who == "platform" and route.operation.name == "create_key":
+                body = {**body, "tenant": None}
+        path, caller = self.path(route), self.who[who]
+        return caller.request(route.method, path) if body is None else caller.post(path, body)
+
+
+@pytest.fixture(scope="module", params=[POSTGRESQL, SQLITE])
+def stage(request: pytest.FixtureRequest) -> Stage:
+    doors = Doors(request.getfixturevalue(f"shared_{request.param}"))
+    made = Stage(doors)
+    for side in ("own", "other"):
+        for role, scopes in ROLES.items():
+            made.who[f"{side} {role}"] = doors.caller(f"matrix {side}", scopes=scopes)
+    for who in ("own admin", "own viewer", "other admin"):
+        made.who[f"{who}'s token"] = Caller(doors, token_of(made.who[who]))
+    made.who["platform"] = doors.caller(tenant=None)
+    made.who |= strangers(doors, made.who["own admin"])
+    return made
+
+
+def token_of(caller: Caller, got_at: float = 0, key: Any = None) -> str:
+    ring = caller.doors.services.key_ring
+    key_id, signing = ring.signing()
+    holder = (caller.token or "").split("_")[1]
+    scopes = tuple(scope.value for scope in Scope)
+    issuer = caller.doors.services.settings.issuer
+    return tokens.issue(key_id, key or signing, issuer, holder, scopes, got_at or time.time())
+
+
+def strangers(doors: Doors, admin: Caller) -> dict[str, Caller]:
+    expired = doors.caller("matrix own", expires_at=datetime.now(UTC) + timedelta(hours=1))
+    revoked = doors.caller("matrix own")
+    tokens_of = {"token expired": token_of(admin, time.time() - 1000), "token of a revoked key": token_of(revoked)}
+    with doors.database.transaction() as session:
+        identity.revoke_key(session, (revoked.token or "").split("_")[1])
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        ended = identity.api_keys.c.id == (expired.token or "").split("_")[1]
+        session.execute(update(identity.api_keys).where(ended).values(expires_at=past))
+    forged = token_of(admin, key=tokens.OKPKey.generate_key("Ed25519"))
+    others = {"unknown": f"jm_nobody_{'x' * 43}", "malformed": "jm_", "forged token": forged, **tokens_of}
+    known = {"no token": Caller(doors, None), "expired": expired, "revoked": revoked}
+    return known | {name: Caller(doors, token) for name, token in others.items()}
+
+
+def may(route: Route, who: str) -> bool:
+    role = "admin" if who == "platform" else who.removesuffix("'s token").split()[1]
+    return route.scope in ROLES[role]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.rule}")
+@pytest.mark.parametrize("who", EVERYBODY)
+def test_every_route_for_everybody(stage: Stage, route: Route, who: str):
+    answer = stage.knock(route, who)
+    if who in BAD:
+        assert_problem(answer, 401, "unauthenticated")
+    elif not may(route, who):
+        assert route.scope in assert_problem(answer, 403, "forbidden")["detail"]
+    elif who == "platform" and route.operation.name.startswith("submit_"):
+        assert "platform key" in assert_problem(answer, 403, "forbidden")["detail"]
+    elif who.startswith("other") and set(route.parameters) & set(OWNED):
+        assert_problem(answer, 404, "not-found")
+    else:
+        assert answer.status_code == route.operation.status, answer.text
+    if who.startswith("other"):
+        assert answer.status_code in {403, 404} or not [made for made in stage.own if made in answer.text]
+
+
+def test_what_a_refused_request_asked_for_was_not_done(stage: Stage):
+    """Whoever may not cancel or revoke something has not, whatever he was answered."""
+    admin = stage.who["own admin"]
+    for route in ROUTES:
+        if route.method == "GET" or not set(route.parameters) & set(OWNED):
+            continue
+        path = stage.path(route)
+        thing = "/".join(path.split("/")[:4])
+        before = admin.get(thing).json
+        for who in (*OTHER, *BAD, "own viewer"):
+            assert stage.who[who].request(route.method, path).status_code in {401, 403, 404}
+        after = admin.get(thing).json
+        assert after == before
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.rule}")
+def test_every_parameter_of_a_path_is_known_to_this_matrix(route: Route):
+    unknown = set(route.parameters) - OWNED.keys() - SHARED.keys()
+    assert not unknown, f"say in OWNED or SHARED how {unknown} of {route.rule} is made"
+
+
+def test_every_route_declares_its_scope_or_is_one_of_those_for_everybody(stage: Stage):
+    app = stage.doors.app
+    undeclared = {
+        rule.rule
+        for rule in app.url_map.iter_rules()
+        if (operation := operation_of(app.view_functions[rule.endpoint])) is None or operation.scope is None
+    }
+    assert {rule for rule in undeclared if rule.startswith("/v1")} == set()
+    assert {"/" + rule.split("/")[1] for rule in undeclared} <= {
+        "/healthz", "/readyz", "/docs", "/openapi.json", "/problems", "/oauth", "/.well-known",
+    }  # fmt: skip
