@@ -268,7 +268,9 @@ def _tell(call: Call, operation: Operation, path: dict[str, str], reply: Reply) 
 
 def _answer(operation: Operation, reply: Reply, call: Call) -> Response:
     if reply.status == NO_CONTENT:
-        return Response(status=NO_CONTENT, headers=dict(reply.headers))
+        nothing = Response(status=NO_CONTENT, headers=dict(reply.headers))
+        del nothing.headers["Content-Type"]
+        return nothing
     document, fields = reply.document, call.fields
     if fields and operation.lists:
         document = {**document, "data": [fields.of(item) for item in document["data"]]}

@@ -103,7 +103,7 @@ HARMLESS: dict[str, Change] = {
     "a member may hold more": lambda d: submission(d)["properties"]["priority"].update(maximum=1000),
     "a member need not be sent": lambda d: submission(d)["required"].remove("type"),
     "a member more is answered": lambda d: (job(d)["properties"].update(who={}), job(d)["required"].append("who")),
-    "a status more": lambda d: d["paths"][JOBS]["get"]["responses"].update({"429": {"description": "slow down"}}),
+    "a status more": lambda d: d["paths"][JOBS]["get"]["responses"].update({"418": {"description": "a teapot"}}),
     "other words": lambda d: (job(d).update(description="other"), d["paths"][JOBS]["get"].update(summary="other")),
     "a job type more": lambda d: d["components"]["schemas"]["SubmitBody"]["oneOf"].append({"type": "object"}),
     "the next version": lambda d: (d["info"].update(version="2.0"), d["paths"].clear()),

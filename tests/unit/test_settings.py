@@ -1,5 +1,6 @@
 """Settings: where they come from, which source wins, and how a wrong one is told."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ from settings import BadSetting, Settings
 
 KEY = "jm_ops1_" + "x" * 43
 VARIABLES = sorted({str(field.validation_alias) for field in Settings.model_fields.values()} | {"JOBMILL_SECRETS_DIR"})
+
+
+def issuers(**told: object) -> str:
+    """A list of one issuer."""
+    whole = {"issuer": "https://canary.example", "audience": "canary", "jwks": "https://canary.example/jwks.json"}
+    return json.dumps([{**whole, **told}])
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +122,27 @@ def test_lists_are_split_at_commas_and_trimmed(monkeypatch: pytest.MonkeyPatch) 
         ("JOBMILL_GRACE_SECONDS", "nan"),
         ("JOBMILL_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.1/8"),
         ("JOBMILL_WEBHOOK_ALLOW_HTTP", "canary"),
+        ("JOBMILL_TRUSTED_PROXIES", "canary"),
+        ("JOBMILL_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("JOBMILL_PUBLIC_URL", "jobs.canary.org"),
+        ("JOBMILL_PUBLIC_URL", "https://jobs.canary.org/"),
+        ("JOBMILL_BACKLOG_LIMIT_SECONDS", "0"),
+        ("JOBMILL_RATE_LIMITS", "canary"),
+        ("JOBMILL_RATE_LIMITS", "read=canary"),
+        ("JOBMILL_RATE_LIMITS", "canary=1/60"),
+        ("JOBMILL_RATE_LIMITS", "read=0/60"),
+        ("JOBMILL_RATE_LIMITS", "read=60"),
+        ("JOBMILL_JWT_ISSUERS", "canary"),
+        ("JOBMILL_JWT_ISSUERS", "{}"),
+        ("JOBMILL_JWT_ISSUERS", issuers()),
+        ("JOBMILL_JWT_ISSUERS", issuers(tenant="canary", tenant_claim="canary")),
+        ("JOBMILL_JWT_ISSUERS", issuers(tenant="canary", algorithms=["HS256"])),
+        ("JOBMILL_JWT_ISSUERS", issuers(tenant="canary", algorithms=["none"])),
+        ("JOBMILL_JWT_ISSUERS", issuers(tenant="canary", algorithms=[])),
+        ("JOBMILL_JWT_ISSUERS", issuers(tenant="canary", jwks="http://canary.example/jwks.json")),
+        ("JOBMILL_JWT_ISSUERS", issuers(tenant="canary", jwks="ftp://canary.example/jwks.json")),
+        ("JOBMILL_JWT_ISSUERS", issuers(tenant="canary", audiences=["canary"])),
+        ("JOBMILL_JWT_ISSUERS", f"[{issuers(tenant='canary')[1:-1]},{issuers(tenant='canary')[1:-1]}]"),
     ],
 )
 def test_a_wrong_value_names_itself_its_source_and_a_right_one_never_the_value(
@@ -154,6 +182,23 @@ def test_every_setting_says_what_it_is_for_and_shows_a_right_value(name: str) ->
 
     assert field.description
     assert field.examples
+
+
+def test_outside_issuers_are_read_from_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBMILL_JWT_ISSUERS", issuers(tenant_claim="org", jwks="/etc/jobmill/jwks.json"))
+
+    [issuer] = settings.load().jwt_issuers
+    assert (issuer.issuer, issuer.jwks, issuer.tenant_claim) == (
+        "https://canary.example",
+        "/etc/jobmill/jwks.json",
+        "org",
+    )
+    assert not set(issuer.algorithms) & {"none", "HS256", "HS384", "HS512"}
+
+
+def test_our_own_tokens_are_of_the_public_url_or_else_of_where_we_listen() -> None:
+    assert settings.load(public_url="https://jobs.example.org").issuer == "https://jobs.example.org"
+    assert settings.load(host="::1", port=9000).issuer == "http://[::1]:9000"
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
