@@ -269,6 +269,22 @@ MUTANTS = (
         (RACES + "test_two_dispatchers_and_ten_workers_start_each_of_2000_jobs_exactly_once",),
         quick=False,
     ),
+    Mutant(
+        "a cursor is good for its filters only",
+        "api/lists.py",
+        "\\0{urlencode(sorted(_filters()))}",
+        "",
+        ("tests/integration/test_api_reads.py::test_a_cursor_is_good_for_the_filters_it_was_given_out_for",),
+        quick=False,
+    ),
+    Mutant(
+        "a cursor is good for its tenant only",
+        "api/paging.py",
+        "\\0{self.tenant_id}",
+        "",
+        ("tests/unit/test_paging.py::test_a_foreign_cursor_is_refused",),
+        quick=False,
+    ),
 )
 
 
