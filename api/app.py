@@ -6,10 +6,11 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 
-from api import body, catalogue, docs_page, headers, health, jobs, metrics, openapi, pages
+from api import batch, body, catalogue, docs_page, headers, health, jobs, metrics, openapi, pages
+from api.endpoint import operation_of
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
 from api.services import Services
 from jobs.operate import NoSuchJob
@@ -49,7 +50,7 @@ def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
-    for blueprint in (jobs.blueprint, catalogue.blueprint, health.blueprint, pages.blueprint, docs_page.blueprint):
+    for blueprint in (jobs.blueprint, batch.blueprint, catalogue.blueprint, health.blueprint, pages.blueprint, docs_page.blueprint):
         app.register_blueprint(blueprint)
     return app
 
@@ -60,7 +61,8 @@ def _begin() -> None:
     g.request_id = asked if _REQUEST_ID.fullmatch(asked) else str(uuid4())
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
-    body.receive()
+    operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
+    body.receive(operation.most_body_bytes if operation else body.MOST_BYTES)
 
 
 def _finish(answer: Response, version: str) -> Response:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
 from api import conditional, deprecation, fieldsets
-from api.body import read_json
+from api.body import MOST_BYTES, read_json
 from api.deprecation import Deprecated
 from api.fieldsets import Fieldset
 from api.problems import Flaw, Problem
@@ -133,6 +133,7 @@ class Operation:
     path: Mapping[str, Schema] = field(default_factory=dict)
     query: type[BaseModel] = NoParameters
     body: type[BaseModel] | None = None
+    most_body_bytes: int = MOST_BYTES
     examine: Examine | None = None
     takes: tuple[TakenHeader, ...] = ()
     reply: Any = None
@@ -282,18 +283,18 @@ def _unauthenticated(detail: str, challenge: str = "") -> Problem:
 def _parse(operation: Operation, services: Services) -> tuple[Any, Any, Json]:
     """The checked query and body, and the body as it came. Raises Problem with everything that is wrong at once."""
     flaws: list[Flaw] = []
-    query = _checked(operation.query, _query_values(operation.query, flaws), "query", flaws)
+    query = checked(operation.query, _query_values(operation.query, flaws), "query", flaws)
     flaws.extend(flaw for header in operation.takes for flaw in header.flaws())
     document = read_json() if operation.body else None
-    body = _checked(operation.body, document, "body", flaws) if operation.body else None
+    body = checked(operation.body, document, "body", flaws) if operation.body else None
     if flaws and operation.examine:
-        flaws += _untold(operation.examine(services, document), flaws)
+        flaws += untold(operation.examine(services, document), flaws)
     if flaws:
         raise Problem("invalid-request", f"{len(flaws)} part(s) of the request are wrong; see errors.", flaws)
     return query, body, document
 
 
-def _untold(found: Sequence[Flaw], told: Sequence[Flaw]) -> list[Flaw]:
+def untold(found: Sequence[Flaw], told: Sequence[Flaw]) -> list[Flaw]:
     """The flaws of the body that are not within a part which is known to be wrong already."""
     wrong = {flaw.pointer for flaw in told if flaw.place == "body"}
     within = tuple(f"{pointer}/" for pointer in wrong if pointer)
@@ -316,7 +317,8 @@ def _query_values(model: type[BaseModel], flaws: list[Flaw]) -> dict[str, Any]:
     return values
 
 
-def _checked(model: type[BaseModel], values: Any, place: str, flaws: list[Flaw]) -> Any:
+def checked(model: type[BaseModel], values: Any, place: str, flaws: list[Flaw]) -> Any:
+    """The values as the model reads them, or None, and what is wrong with them added to `flaws`."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

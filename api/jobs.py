@@ -110,7 +110,8 @@ class SubmitBody(BaseModel, extra="forbid", strict=True, json_schema_extra=_ABOU
 
     def submission(self) -> Submission:
         """The body as the domain takes it."""
-        return Submission(**{**dict(self), "delay_seconds": self.delay_seconds or 0})
+        asked = {name: getattr(self, name) for name in SubmitBody.model_fields}
+        return Submission(**{**asked, "delay_seconds": self.delay_seconds or 0})
 
 
 class JobsQuery(ListQuery):
@@ -121,7 +122,7 @@ class JobsQuery(ListQuery):
     queue: Word | None = None
 
 
-def _examine(services: Services, document: Json) -> list[Flaw]:
+def examine(services: Services, document: Json) -> list[Flaw]:
     """What is wrong besides the form of a body whose form is wrong."""
     members = document if isinstance(document, dict) else {}
     twice = None not in (members.get("due_at"), members.get("delay_seconds"))
@@ -135,7 +136,7 @@ def _examine(services: Services, document: Json) -> list[Flaw]:
     "",
     scope=Scope.JOBS_WRITE,
     body=SubmitBody,
-    examine=_examine,
+    examine=examine,
     takes=(IDEMPOTENCY_KEY,),
     writes=Writes.ONE_STATEMENT,
     reply=JobDocument,
@@ -153,14 +154,9 @@ def submit_job(call: Call) -> Reply:
     crashpoint("submit.before_commit")
     try:
         recorded = submit.record(call.session, new)
-    except submit.KeyReused as error:
-        raise Problem("idempotency-key-reused", str(error)) from None
-    except submit.NotUnique as error:
-        raise Problem("not-unique", str(error), extra={"holder": str(error.holder)}) from None
-    except submit.TooBusy as error:
-        raise Problem("too-busy", str(error), headers={"Retry-After": "1"}) from None
-    if recorded.looked_up and not recorded.replayed:
-        lost_answers.labels("record").inc()
+    except submit.Refused as refused:
+        raise refusal(refused) from None
+    count_lost_answer(recorded)
     headers = {"Location": f"/v1/jobs/{recorded.job.id}"} | _polling(recorded.job)
     if recorded.replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -240,35 +236,50 @@ def job_uuid(text: str) -> UUID:
     return job_id
 
 
-def _prepared(call: Call) -> NewJob:
-    try:
-        return submit.prepare(call.body.submission(), _origin(call), call.services.registry)
-    except submit.Invalid as error:
-        flaws = [Flaw.in_body(fault) for fault in error.faults]
-        raise Problem("invalid-request", "The job cannot be accepted as it is; see errors.", flaws) from None
-    except submit.ArgsTooLarge as error:
-        raise Problem("args-too-large", str(error)) from None
+def refusal(refused: submit.Refused, within: str = "") -> Problem:
+    """The problem that tells why a submission was refused; it stands at the pointer `within` of the body."""
+    match refused:
+        case submit.Invalid():
+            flaws = [Flaw.in_body(fault, within) for fault in refused.faults]
+            return Problem("invalid-request", "The job cannot be accepted as it is; see errors.", flaws)
+        case submit.ArgsTooLarge():
+            return Problem("args-too-large", str(refused))
+        case submit.KeyReused():
+            return Problem("idempotency-key-reused", str(refused))
+        case submit.NotUnique():
+            return Problem("not-unique", str(refused), extra={"holder": str(refused.holder)})
+        case _:
+            return Problem("too-busy", str(refused), headers={"Retry-After": "1"})
 
 
-def _origin(call: Call) -> Origin:
+def count_lost_answer(recorded: submit.Recorded) -> None:
+    """Count a job that an earlier try of this request recorded."""
+    if recorded.looked_up and not recorded.replayed:
+        lost_answers.labels("record").inc()
+
+
+def origin(call: Call, key: str | None, document: Json) -> Origin:
+    """Whom a submission comes from; `document` is its own, without the key. Raises Problem if it may not come."""
     if call.principal.tenant_id is None:
         raise Problem("forbidden", "A platform key has no tenant to submit for; use a tenant's key.")
-    key = _idempotency_key(required=call.services.settings.require_idempotency_key)
+    if key is None and call.services.settings.require_idempotency_key:
+        raise Problem("idempotency-key-required", "This installation accepts no job without an Idempotency-Key.")
     traceparent = request.headers.get("traceparent", "")
     return Origin(
         tenant_id=call.principal.tenant_id,
         idempotency_key=key,
-        request_hash=submit.request_hash(call.document) if key else None,
+        request_hash=submit.request_hash(document) if key else None,
         request_id=g.request_id,
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )
 
 
-def _idempotency_key(*, required: bool) -> str | None:
-    key = request.headers.get(IDEMPOTENCY_KEY.name)
-    if key is None and required:
-        raise Problem("idempotency-key-required", "This installation accepts no job without an Idempotency-Key.")
-    return key
+def _prepared(call: Call) -> NewJob:
+    asked = origin(call, request.headers.get(IDEMPOTENCY_KEY.name), call.document)
+    try:
+        return submit.prepare(call.body.submission(), asked, call.services.registry)
+    except submit.Refused as refused:
+        raise refusal(refused) from None
 
 
 def _polling(job: Job) -> dict[str, str]:

@@ -57,23 +57,28 @@ def find_job(
     return _first_job(session, query if tenant_id is None else query.where(_c.tenant_id == tenant_id))
 
 
-def find_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> tuple[Job, bytes | None] | None:
-    """The job that was recorded under that key, with the hash of the request that made it."""
-    query = select(*JOB_COLUMNS, _c.request_hash).where(_c.tenant_id == tenant_id, _c.idempotency_key == key)
-    row = session.execute(query).mappings().one_or_none()
-    if row is None:
-        return None
-    values = dict(row)
-    request_hash = values.pop("request_hash")
-    return as_job(values), request_hash
+def find_by_ids(session: Session, tenant_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Job]:
+    """Those of the jobs that are there and of that tenant."""
+    query = select(*JOB_COLUMNS).where(_c.id.in_(ids), _c.tenant_id == tenant_id)
+    return {job.id: job for job in map(as_job, session.execute(query).mappings())}
 
 
-def find_unique_holder(session: Session, tenant_id: UUID, job_type: str, unique_key: str) -> Job | None:
-    """The unfinished job that holds a unique key."""
-    query = select(*JOB_COLUMNS).where(
-        _c.tenant_id == tenant_id, _c.type == job_type, _c.unique_key == unique_key, in_state(*LIVE)
+def find_by_idempotency_keys(
+    session: Session, tenant_id: UUID, keys: Sequence[str]
+) -> dict[str, tuple[Job, bytes | None]]:
+    """The jobs that were recorded under those keys, each with the hash of the request that made it."""
+    query = select(*JOB_COLUMNS, _c.request_hash).where(_c.tenant_id == tenant_id, _c.idempotency_key.in_(keys))
+    rows = [dict(row) for row in session.execute(query).mappings()]
+    hashes = [row.pop("request_hash") for row in rows]
+    return {row["idempotency_key"]: (as_job(row), told) for row, told in zip(rows, hashes, strict=True)}
+
+
+def find_unique_holders(session: Session, tenant_id: UUID, job_type: str, keys: Sequence[str]) -> dict[str, UUID]:
+    """Those of a type's unique keys that are held, each with the unfinished job that holds it."""
+    query = select(_c.unique_key, _c.id).where(
+        _c.tenant_id == tenant_id, _c.type == job_type, _c.unique_key.in_(keys), in_state(*LIVE)
     )
-    return _first_job(session, query)
+    return {row.unique_key: row.id for row in session.execute(query)}
 
 
 def list_jobs(

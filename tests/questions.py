@@ -142,8 +142,9 @@ LISTS: dict[str, Question] = {
 
 READS: dict[str, Question] = {
     "job": lambda s, c: queries.find_job(s, c.some_id, c.tenant_id),
-    "idempotency key": lambda s, c: queries.find_by_idempotency_key(s, c.tenant_id, "key-400"),
-    "unique holder": lambda s, c: queries.find_unique_holder(s, c.tenant_id, TYPES[0], "unique-8"),
+    "idempotency key": lambda s, c: queries.find_by_idempotency_keys(s, c.tenant_id, ["key-400", "key-404"]),
+    "jobs by id": lambda s, c: queries.find_by_ids(s, c.tenant_id, [ref.id for ref in c.of(State.SUCCEEDED)]),
+    "unique holders": lambda s, c: queries.find_unique_holders(s, c.tenant_id, TYPES[0], ["unique-8", "unique-9"]),
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "lanes": lambda s, c: queries.lanes(s, QUEUES[0]),
     "dispatched counts": lambda s, c: queries.dispatched_counts(s),
