@@ -50,7 +50,14 @@ def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
-    for blueprint in (jobs.blueprint, batch.blueprint, catalogue.blueprint, health.blueprint, pages.blueprint, docs_page.blueprint):
+    for blueprint in (
+        jobs.blueprint,
+        batch.blueprint,
+        catalogue.blueprint,
+        health.blueprint,
+        pages.blueprint,
+        docs_page.blueprint,
+    ):
         app.register_blueprint(blueprint)
     return app
 

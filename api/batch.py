@@ -10,12 +10,12 @@ from typing_extensions import TypedDict
 from api import examples
 from api.documents import JobDocument, job_document, shown
 from api.endpoint import Call, Reply, checked, endpoint, untold
-from api.jobs import IDEMPOTENCY_KEY, SubmitBody, count_lost_answer, examine, origin, refusal
+from api.jobs import IDEMPOTENCY_KEY, SubmitBody, count_lost_answer, examine, origin, prepared, refusal
 from api.problems import Flaw, Problem, ProblemDocument, problem_document
 from jobs import submit
 from jobs.outcomes import Json
 from jobs.scopes import Scope
-from jobs.submit import Recorded
+from jobs.submit import Origin, Recorded
 from models.job import NewJob
 
 blueprint = Blueprint("batch", __name__, url_prefix="/v1/jobs")
@@ -79,7 +79,7 @@ def submit_batch(call: Call) -> Reply:
     Each has its `idempotency_key` beside its other members. Of jobs that share a key the first counts, and the others
     are answered as if they came later.
     """
-    outcomes = _recorded(call, call.once(lambda: _prepared(call)))
+    outcomes = _recorded(call, call.once(lambda: _all_prepared(call)))
     documents = [_document(outcome) for outcome in outcomes]
     if call.query.atomic and any("problem" in document for document in documents):
         raise _all_refused(documents)
@@ -100,17 +100,16 @@ def _outcome(answer: Recorded | submit.Refused) -> Outcome:
     return answer
 
 
-def _prepared(call: Call) -> list[NewJob | Problem]:
-    return [_one(call, job, f"/jobs/{index}") for index, job in enumerate(call.document["jobs"])]
+def _all_prepared(call: Call) -> list[NewJob | Problem]:
+    sender = origin(call)
+    return [_one(call, sender, job, f"/jobs/{index}") for index, job in enumerate(call.document["jobs"])]
 
 
-def _one(call: Call, document: Json, within: str) -> NewJob | Problem:
+def _one(call: Call, sender: Origin, document: Json, within: str) -> NewJob | Problem:
     try:
         body = _body(call, document, within)
         members = {name: value for name, value in document.items() if name != "idempotency_key"}
-        return submit.prepare(
-            body.submission(), origin(call, body.idempotency_key, members), call.services.registry
-        )
+        return prepared(call, body, members, sender, body.idempotency_key)
     except submit.Refused as refused:
         return refusal(refused, within)
     except Problem as problem:

@@ -1,6 +1,7 @@
 """The doors to jobs: submit, read, list, follow, cancel."""
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -258,26 +259,30 @@ def count_lost_answer(recorded: submit.Recorded) -> None:
         lost_answers.labels("record").inc()
 
 
-def origin(call: Call, key: str | None, document: Json) -> Origin:
-    """Whom a submission comes from; `document` is its own, without the key. Raises Problem if it may not come."""
+def origin(call: Call) -> Origin:
+    """Whom the request's submissions come from. Raises Problem if they may not come."""
     if call.principal.tenant_id is None:
         raise Problem("forbidden", "A platform key has no tenant to submit for; use a tenant's key.")
-    if key is None and call.services.settings.require_idempotency_key:
-        raise Problem("idempotency-key-required", "This installation accepts no job without an Idempotency-Key.")
     traceparent = request.headers.get("traceparent", "")
     return Origin(
         tenant_id=call.principal.tenant_id,
-        idempotency_key=key,
-        request_hash=submit.request_hash(document) if key else None,
         request_id=g.request_id,
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )
 
 
+def prepared(call: Call, asked: SubmitBody, document: Json, origin: Origin, key: str | None) -> NewJob:
+    """The job to record; `document` is what was sent of it, less its key. Raises Problem."""
+    if key is None and call.services.settings.require_idempotency_key:
+        raise Problem("idempotency-key-required", "This installation accepts no job without an Idempotency-Key.")
+    if key is not None:
+        origin = replace(origin, idempotency_key=key, request_hash=submit.request_hash(document))
+    return submit.prepare(asked.submission(), origin, call.services.registry)
+
+
 def _prepared(call: Call) -> NewJob:
-    asked = origin(call, request.headers.get(IDEMPOTENCY_KEY.name), call.document)
     try:
-        return submit.prepare(call.body.submission(), asked, call.services.registry)
+        return prepared(call, call.body, call.document, origin(call), request.headers.get(IDEMPOTENCY_KEY.name))
     except submit.Refused as refused:
         raise refusal(refused) from None
 

@@ -129,7 +129,7 @@ KINDS: dict[str, Kind] = {
         413,
         "The body is too large",
         "Put large data elsewhere and pass its URL.",
-        "A request may have 1 MiB, a batch 16 MiB. Jobs are rows of a database, and each is read whenever it is claimed.",
+        "A request may have 1 MiB, a batch 16 MiB. Jobs are rows of a database, each read whenever it is claimed.",
     ),
     "args-too-large": Kind(
         413,
