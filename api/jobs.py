@@ -1,4 +1,4 @@
-"""The doors to jobs: submit, read, list, follow, cancel."""
+"""The doors to jobs: submit, read, list, follow, run now, cancel."""
 
 import re
 from dataclasses import replace
@@ -224,6 +224,25 @@ def cancel_job(call: Call, job_id: str) -> Reply:
     except operate.JobIsFinal as error:
         raise Problem("job-is-final", str(error)) from None
     return Reply(job_document(job), 202, {"Location": f"/v1/jobs/{job.id}"} | _polling(job))
+
+
+@endpoint(
+    blueprint,
+    "POST",
+    "/<job_id>/run-now",
+    scope=Scope.JOBS_WRITE,
+    reply=JobDocument,
+    status=202,
+    problems=("job-not-waiting",),
+    gives={"Location": "The job's address.", "Retry-After": RETRY_AFTER},
+)
+def run_job_now(call: Call, job_id: str) -> Reply:
+    """Make a job due that waits for a later time, or for its next attempt."""
+    try:
+        job, moved = operate.run_now(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
+    except operate.JobIsNotWaiting as error:
+        raise Problem("job-not-waiting", str(error)) from None
+    return Reply(job_document(job), 202, {"Location": f"/v1/jobs/{job.id}"} | _polling(job), rings=moved)
 
 
 def job_uuid(text: str) -> UUID:

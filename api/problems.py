@@ -104,6 +104,12 @@ KINDS: dict[str, Kind] = {
         "The job has succeeded, died, been cancelled or been discarded already, perhaps while the request was on its "
         "way. A final job changes no more, but for a dead one that an operator redrives.",
     ),
+    "job-not-waiting": Kind(
+        409,
+        "The job does not wait",
+        "Read its `state`: it runs, is about to, or is final.",
+        "Only a job that is `queued` waits for its `due_at`, and can be made due before it.",
+    ),
     "not-unique": Kind(
         409,
         "The unique_key is held",

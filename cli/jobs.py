@@ -22,7 +22,7 @@ job_id_argument = click.argument("job_id", metavar="ID", type=click.UUID)
 
 @click.group(epilog=EXIT_CODES)
 def jobs() -> None:
-    """Submit, watch and cancel jobs."""
+    """Submit, watch, hasten and cancel jobs."""
 
 
 jobs.add_command(submit)
@@ -80,6 +80,14 @@ def wait(server: Server, job_id: UUID, *, seconds: float, as_json: bool) -> None
 def cancel(server: Server, job_id: UUID, *, as_json: bool) -> None:
     """Cancel a job: at once if it waits, else as soon as its handler lets go."""
     show(_cancel(server, job_id), as_json=as_json)
+
+
+@jobs.command("run-now")
+@job_id_argument
+@over_http
+def run_now(server: Server, job_id: UUID, *, as_json: bool) -> None:
+    """Have a job run now that waits for its time or its next attempt."""
+    show(server.post(f"/v1/jobs/{job_id}/run-now"), as_json=as_json)
 
 
 @jobs.command()

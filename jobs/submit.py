@@ -186,7 +186,7 @@ def request_hash(body: Json) -> bytes:
 
 def _firsts(new: Iterable[NewJob]) -> list[NewJob]:
     """Of jobs that share an idempotency key or a unique key, the first."""
-    taken: set[tuple[str, ...]] = set()
+    taken: set[tuple[str, str | None, str]] = set()
     firsts = []
     for job in new:
         keys = set(_keys(job))
@@ -196,9 +196,9 @@ def _firsts(new: Iterable[NewJob]) -> list[NewJob]:
     return firsts
 
 
-def _keys(job: NewJob) -> list[tuple[str, ...]]:
-    idempotency = [] if job.idempotency_key is None else [(job.idempotency_key,)]
-    return idempotency if job.unique_key is None else [*idempotency, (job.type, job.unique_key)]
+def _keys(job: NewJob) -> list[tuple[str, str | None, str]]:
+    keys = [("idempotency", None, job.idempotency_key), ("unique", job.type, job.unique_key)]
+    return [(kind, job_type, key) for kind, job_type, key in keys if key is not None]
 
 
 def _by_keys(job: NewJob) -> tuple[str, str, str]:

@@ -168,6 +168,7 @@ WRITES: dict[str, Question] = {
     "snooze": lambda s, c: moves.snooze(s, c.endings(State.RUNNING), "w"),
     "bury": lambda s, c: moves.bury(s, c.endings(State.RUNNING), "w"),
     "rescue": lambda s, c: moves.rescue(s, c.endings(State.RUNNING), "w"),
+    "run now": lambda s, c: moves.run_now(s, [ref.id for ref in c.of(State.QUEUED)], "a"),
     "cancel": lambda s, c: moves.cancel(s, [ref.id for ref in c.of(State.QUEUED)], "a"),
     "stop": lambda s, c: moves.stop(s, c.endings(State.RUNNING), "w"),
     "redrive": lambda s, c: moves.redrive(s, c.of(State.DEAD), "o"),

@@ -1,7 +1,7 @@
 """What a client reads: a job, lists page by page, history, job types, workers."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -108,6 +108,44 @@ def test_a_final_job_cannot_be_cancelled(doors: Doors, caller: Caller, state: St
     before = caller.get(f"{JOBS}/{job_id}").json
     assert state in assert_problem(caller.post(f"{JOBS}/{job_id}/cancel"), 409, "job-is-final")["detail"]
     assert caller.get(f"{JOBS}/{job_id}").json == before
+    assert caller.get(f"{JOBS}/{job_id}/events").json["data"] == []
+
+
+def test_a_waiting_job_is_made_due(doors: Doors, caller: Caller):
+    later = datetime.now(UTC) + timedelta(hours=1)
+    job_id = plant(doors, caller, State.QUEUED, due_at=later)
+
+    answer = caller.post(f"{JOBS}/{job_id}/run-now")
+
+    assert (answer.status_code, answer.json["state"]) == (202, State.QUEUED)
+    assert datetime.fromisoformat(answer.json["due_at"]) <= datetime.now(UTC) + timedelta(seconds=1)
+    assert answer.headers["Location"] == f"/v1/jobs/{job_id}"
+    assert doors.rung.is_set()
+    (told,) = caller.get(f"{JOBS}/{job_id}/events").json["data"]
+    assert (told["move"], told["actor"][:4]) == ("run_now", "key:")
+
+
+def test_a_job_that_is_due_already_keeps_its_place(doors: Doors, caller: Caller):
+    job_id = plant(doors, caller, State.QUEUED)
+    before = caller.get(f"{JOBS}/{job_id}").json
+
+    answer = caller.post(f"{JOBS}/{job_id}/run-now")
+
+    assert (answer.status_code, answer.json) == (202, before)
+    assert caller.get(f"{JOBS}/{job_id}/events").json["data"] == []
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.QUEUED])
+def test_a_job_that_does_not_wait_cannot_be_made_due(doors: Doors, caller: Caller, state: State):
+    job_id = plant(doors, caller, state)
+    before = caller.get(f"{JOBS}/{job_id}").json
+    assert state in assert_problem(caller.post(f"{JOBS}/{job_id}/run-now"), 409, "job-not-waiting")["detail"]
+    assert caller.get(f"{JOBS}/{job_id}").json == before
+
+
+def test_another_tenants_job_cannot_be_made_due(doors: Doors, caller: Caller):
+    job_id = plant(doors, caller, State.QUEUED, due_at=datetime.now(UTC) + timedelta(hours=1))
+    assert_problem(doors.caller().post(f"{JOBS}/{job_id}/run-now"), 404, "not-found")
     assert caller.get(f"{JOBS}/{job_id}/events").json["data"] == []
 
 
