@@ -302,19 +302,28 @@ def untold(found: Sequence[Flaw], told: Sequence[Flaw]) -> list[Flaw]:
 
 
 def _query_values(model: type[BaseModel], flaws: list[Flaw]) -> dict[str, Any]:
-    """Query parameters by name; those of a list's type may repeat."""
+    """Query parameters by name; those of a list's type may repeat, those of a mapping's are named by member."""
     values: dict[str, Any] = {}
     for name, given in request.args.lists():
-        known = model.model_fields.get(name)
-        if any("\0" in value for value in given):  # which PostgreSQL takes in no text, not even to compare with
+        of, _, member = name.partition(".")
+        if any(
+            "\0" in value for value in (name, *given)
+        ):  # which PostgreSQL takes in no text, not even to compare with
             flaws.append(Flaw("query", name, "nul-character", "NUL characters are not accepted."))
-        elif known is not None and known.annotation in _REPEATABLE:
+        elif _annotation(model, name) in _REPEATABLE:
             values[name] = tuple(given)
         elif len(given) > 1:
             flaws.append(Flaw("query", name, "repeated", f"{name} may be given once."))
+        elif member and _annotation(model, of) in _NAMED:
+            values.setdefault(of, {})[member] = given[0]
         else:
             values[name] = given[0]
     return values
+
+
+def _annotation(model: type[BaseModel], name: str) -> Any:
+    known = model.model_fields.get(name)
+    return known.annotation if known else None
 
 
 def checked(model: type[BaseModel], values: Any, place: str, flaws: list[Flaw]) -> Any:
@@ -329,9 +338,16 @@ def checked(model: type[BaseModel], values: Any, place: str, flaws: list[Flaw]) 
 
 
 _REPEATABLE: set[Any] = set()
+_NAMED: list[Any] = []
 
 
 def repeatable(annotation: Any) -> Any:
     """Mark a tuple type whose query parameter may be given several times."""
     _REPEATABLE.add(annotation)
+    return annotation
+
+
+def named(annotation: Any) -> Any:
+    """Mark a mapping whose members are query parameters of their own: `tag.customer=42`."""
+    _NAMED.append(annotation)
     return annotation

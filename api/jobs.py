@@ -19,7 +19,7 @@ from pydantic import (
 
 from api import examples
 from api.documents import EventDocument, JobDocument, event_document, job_document
-from api.endpoint import Call, Reply, TakenHeader, Writes, endpoint, repeatable
+from api.endpoint import Call, Reply, TakenHeader, Writes, endpoint, named, repeatable
 from api.lists import ListQuery, page
 from api.problems import Flaw, Problem
 from api.schemas import BY_JOB_TYPE
@@ -65,6 +65,9 @@ def _only_text(value: object) -> object:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_only_text)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+TagName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+TagValue = Annotated[str, StringConstraints(max_length=255)]
+MOST_TAGS = 16
 
 
 _STORABLE_YEAR = "^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-"
@@ -88,13 +91,7 @@ class SubmitBody(BaseModel, extra="forbid", strict=True, json_schema_extra=_ABOU
     max_attempts: Annotated[int, Field(ge=1), WHOLE] | None = None
     timeout_seconds: Annotated[int, Field(ge=1), WHOLE] | None = None
     unique_key: Word | None = None
-    tags: Annotated[
-        dict[
-            Annotated[str, StringConstraints(min_length=1, max_length=64)],
-            Annotated[str, StringConstraints(max_length=255)],
-        ],
-        Field(max_length=16),
-    ] = Field(default_factory=dict)
+    tags: Annotated[dict[TagName, TagValue], Field(max_length=MOST_TAGS)] = Field(default_factory=dict)
 
     @field_validator("due_at")
     @classmethod
@@ -121,6 +118,11 @@ class JobsQuery(ListQuery):
     state: Annotated[repeatable(tuple[State, ...]), Field(max_length=MOST_CHOICES)] = ()  # type: ignore[valid-type]
     type: Annotated[repeatable(tuple[str, ...]), Field(max_length=MOST_CHOICES)] = ()  # type: ignore[valid-type]
     queue: Word | None = None
+    unique_key: Word | None = None
+    tag: Annotated[
+        named(dict[TagName, TagValue]),  # type: ignore[valid-type]
+        Field(max_length=1, description="Jobs with this tag, as `tag.customer=42`; one at a time."),
+    ] = Field(default_factory=dict)
 
 
 def examine(services: Services, document: Json) -> list[Flaw]:
@@ -168,7 +170,8 @@ def submit_job(call: Call) -> Reply:
 def list_jobs(call: Call) -> Reply:
     """Jobs, newest first."""
     asked = call.query
-    wanted = JobFilter(call.principal.tenant_id, asked.state, asked.type, asked.queue)
+    tag = next(iter(asked.tag.items()), None)
+    wanted = JobFilter(call.principal.tenant_id, asked.state, asked.type, asked.queue, asked.unique_key, tag)
     without = call.unneeded(*queries.DOCUMENTS)
     return page(
         call,

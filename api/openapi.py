@@ -147,11 +147,19 @@ def _query_parameters(operation: Operation, schemas: Schemas) -> Iterator[Schema
         schema = _without_null(described)
         parameter = {"name": name, "in": "query", "schema": schema}
         parameter |= {word: schema.pop(word) for word in ("description", "deprecated") if word in schema}
+        if schema.get("type") == "object":
+            parameter |= {"style": "form", "explode": True, "schema": _members(name, schema)}
         if name in told.get("required", ()):
             parameter["required"] = True
         if name == fieldsets.NAME:
             parameter |= {"style": "form", "explode": False}
         yield parameter
+
+
+def _members(name: str, schema: Schema) -> Schema:
+    """A mapping whose members are parameters of their own, as `tag.customer`."""
+    told = {inner: value for inner, value in schema.items() if inner not in ("additionalProperties", "propertyNames")}
+    return told | {"patternProperties": {rf"^{name}\.": schema["additionalProperties"]}, "additionalProperties": False}
 
 
 def _without_null(schema: Schema) -> Schema:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, func, null, select, type_coerce, u
 from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
-from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, in_state, job_events, jobs
+from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, in_state, job_events, job_tags, jobs
 from models.moves import Started
 from models.states import LIVE, Move, State
 
@@ -29,6 +29,8 @@ class JobFilter:
     states: tuple[State, ...] = ()
     types: tuple[str, ...] = ()
     queue: str | None = None
+    unique_key: str | None = None
+    tag: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,12 @@ def _one_by_one(wanted: JobFilter) -> list[JobFilter]:
 
 
 def _page(wanted: JobFilter, before: UUID | None, limit: int, without: frozenset[str]) -> Select[Any]:
-    return _newest(select(*_columns(without)).where(*_conditions(wanted, before)), _c.id, limit)
+    query = select(*_columns(without)).where(*_conditions(wanted, before))
+    if wanted.tag is None:
+        return _newest(query, _c.id, limit)
+    query = query.where(job_tags.c.job_id == _c.id, *_tag_conditions(wanted, before))
+    # The order of the tags' index; SQLite does not see that it is the jobs' too.
+    return _newest(query, job_tags.c.job_id, limit)
 
 
 def _columns(without: frozenset[str]) -> list[ColumnElement[Any]]:
@@ -223,8 +230,21 @@ def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bo
         conditions.append(_c.type.in_(wanted.types))
     if wanted.queue is not None:
         conditions.append(_c.queue == wanted.queue)
+    if wanted.unique_key is not None:
+        conditions.append(_c.unique_key == wanted.unique_key)
     if before is not None:
         conditions.append(_c.id < before)
+    return conditions
+
+
+def _tag_conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bool]]:
+    tag = job_tags.c
+    name, value = wanted.tag or ("", "")
+    conditions: list[ColumnElement[bool]] = [tag.name == name, tag.value == value]
+    if wanted.tenant_id is not None:
+        conditions.append(tag.tenant_id == wanted.tenant_id)
+    if before is not None:
+        conditions.append(tag.job_id < before)
     return conditions
 
 

@@ -56,6 +56,7 @@ def add_finished(session: Session, how_many: int, first: int = 0) -> None:
             unique_key=f"unique-{number % 400}",
             finished_at=ago(days=30, seconds=-number),
             worker_id=WORKERS[number % 3],
+            tags={"colour": "blue", "size": f"s{number % 7}"},
         )
         for number in range(first, first + how_many)
     ]
@@ -86,7 +87,13 @@ def add_live(session: Session) -> None:
     for state, how_many in ((State.QUEUED, 240), (State.DISPATCHED, 90), (State.RUNNING, 60)):
         rows = [_live(state, tenant_id, number) for number in range(how_many)]
         insert_jobs(session, rows)
-    insert_jobs(session, [columns_in(State.SUCCEEDED, tenant_id, type=RARE, queue=RARE) for _ in range(PAGE)])
+    insert_jobs(
+        session,
+        [
+            columns_in(State.SUCCEEDED, tenant_id, type=RARE, queue=RARE, tags={"colour": "blue", "rare": "yes"})
+            for _ in range(PAGE)
+        ],
+    )
 
 
 def _live(state: State, tenant_id: UUID, number: int) -> dict[str, Any]:
@@ -135,6 +142,15 @@ LISTS: dict[str, Question] = {
         "by state and rare type": {"states": (State.SUCCEEDED,), "types": (RARE,)},
         "by live states": {"states": LIVE},
         "by final states": {"states": FINAL},
+        "by a tag": {"tag": ("colour", "blue")},
+        "by a rare tag": {"tag": ("rare", "yes")},
+        "by nobody's tag": {"tag": ("colour", "nobody's")},
+        "by state and tag": {"states": (State.SUCCEEDED,), "tag": ("colour", "blue")},
+        "by state and rare tag": {"states": (State.SUCCEEDED,), "tag": ("rare", "yes")},
+        "by type and rare tag": {"types": (RARE,), "tag": ("rare", "yes")},
+        "by unique key": {"unique_key": "unique-8"},
+        "by nobody's unique key": {"unique_key": "nobody's"},
+        "by state and unique key": {"states": (State.SUCCEEDED,), "unique_key": "unique-8"},
         "of every tenant": {"tenant_id": None},
         **{f"by state {state}": {"states": (state,)} for state in State},
     }.items()
