@@ -126,6 +126,14 @@ class Settings(BaseSettings):
     api_threads: int = _setting(
         8, "JOBMILL_API_THREADS", "Requests one API process serves at once.", "16", ge=1, le=256
     )
+    api_waiting: int = _setting(
+        300,
+        "JOBMILL_API_WAITING",
+        "Clients that one API process lets wait at once, by `Prefer: wait` or a stream; 0: none.",
+        "1000",
+        ge=0,
+        le=5000,
+    )
     webhook_allowed_networks: Networks = _setting(
         (),
         "JOBMILL_WEBHOOK_ALLOWED_NETWORKS",

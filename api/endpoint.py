@@ -6,7 +6,7 @@ in a view. A view is a function from a `Call` to a `Reply`. The OpenAPI document
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
@@ -74,12 +74,18 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a view answers; `rings` wakes the dispatcher once the transaction is committed."""
+    """What a view answers; `rings` wakes the dispatcher once the transaction is committed.
+
+    `later` gives what to answer instead, and may wait for that: it is called when the transaction is over. `stream` is
+    what to answer instead of the document, piece by piece.
+    """
 
     document: Any
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     rings: bool = False
+    later: "Callable[[], Reply] | None" = None
+    stream: Iterable[bytes] | None = None
 
 
 class Writes(Enum):
@@ -155,14 +161,16 @@ def endpoint(
     scope: Scope,
     query: type[BaseModel] = NoParameters,
     writes: Writes | None = None,
+    sparse: bool = True,
     **declared: Any,
 ) -> Callable[[Callable[..., Reply]], Callable[..., Reply]]:
     """Serve `method rule` with a view that takes the Call and the path's parameters.
 
-    The view's docstring is the operation's summary; `declared` are the other attributes of Operation.
+    The view's docstring is the operation's summary; without `sparse`, a GET has no `fields`.
+    `declared` are the other attributes of Operation.
     """
     document = declared.get("reply") or declared.get("lists")
-    sparse = method == "GET" and document is not None
+    sparse = sparse and method == "GET" and document is not None
     details = {
         "scope": scope,
         "writes": writes or (Writes.NOTHING if method == "GET" else Writes.SEVERAL),
@@ -232,7 +240,10 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
         Writes.ONE_STATEMENT: database.run_single,
         Writes.SEVERAL: database.run,
     }[operation.writes]
-    reply = run(step, PATIENCE)
+    with services.places:
+        reply = run(step, PATIENCE)
+    if reply.later:
+        reply = reply.later()
     if reply.rings:
         crashpoint("submit.after_commit")
         services.doorbell.ring()
@@ -240,6 +251,8 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
 
 
 def _answer(operation: Operation, reply: Reply, call: Call) -> Response:
+    if reply.stream is not None:
+        return Response(reply.stream, reply.status, reply.headers, content_type=operation.media_type)
     document, fields = reply.document, call.fields
     if fields and operation.lists:
         document = {**document, "data": [fields.of(item) for item in document["data"]]}

@@ -65,6 +65,8 @@ BATCH_ANSWER: dict[str, Any] = {
     ]
 }
 
+EVENT_STREAM = 'event: job\nid: kq3x0yT9zXQ2oYb1\ndata: {"id": "01936f6e-2f5c-7a2b-9c3d-5e8f1a2b3c4d", ...}\n\n'
+
 EVENT: dict[str, Any] = {
     "id": "01936f6e-4b1d-7e55-a1b2-c3d4e5f60718",
     "at": "2027-01-01T00:00:07.250000Z",

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from pydantic import (
 from api import examples
 from api.documents import EventDocument, JobDocument, event_document, job_document
 from api.endpoint import Call, Reply, TakenHeader, Writes, endpoint, named, repeatable
+from api.examples import EVENT_STREAM
+from api.following import LAST_EVENT_ID, PREFER, stream, wait_seconds, when_final
 from api.lists import ListQuery, page
 from api.problems import Flaw, Problem
 from api.schemas import BY_JOB_TYPE
@@ -187,14 +190,45 @@ def list_jobs(call: Call) -> Reply:
     "GET",
     "/<job_id>",
     scope=Scope.JOBS_READ,
+    takes=(PREFER,),
     reply=JobDocument,
-    gives={"Retry-After": RETRY_AFTER},
+    gives={
+        "Retry-After": RETRY_AFTER,
+        "Preference-Applied": "`wait=...` if the answer waited, or would have, for the job to be final.",
+    },
 )
 def get_job(call: Call, job_id: str) -> Reply:
-    """One job as it is now."""
+    """One job as it is now, or with `Prefer: wait=30` as soon as it is final."""
     without = call.unneeded(*queries.DOCUMENTS)
     job = operate.find(call.session, call.principal, job_uuid(job_id), without=without)
-    return Reply(job_document(job), headers=_polling(job))
+    reply, seconds = _read(job), wait_seconds()
+    if seconds and not job.final:
+        return replace(reply, later=partial(when_final, call.services.watcher, job, seconds, _read))
+    return reply
+
+
+@endpoint(
+    blueprint,
+    "GET",
+    "/<job_id>/stream",
+    scope=Scope.JOBS_READ,
+    takes=(LAST_EVENT_ID,),
+    media_type="text/event-stream",
+    reply=str,
+    example=EVENT_STREAM,
+    sparse=False,
+    also=(204,),
+    problems=("too-many-streams",),
+)
+def stream_job(call: Call, job_id: str) -> Reply:
+    """A job's states and progress as Server-Sent Events, until it is final.
+
+    Each event is named `job` and carries the whole job as it is then. What came between two events that a slow reader
+    takes is left out. A reader that comes again tells by `Last-Event-ID` what it has seen; if that was the end, the
+    answer is 204.
+    """
+    job = operate.find(call.session, call.principal, job_uuid(job_id))
+    return Reply(None, later=partial(stream, call.services.watcher, job))
 
 
 @endpoint(blueprint, "GET", "/<job_id>/events", scope=Scope.JOBS_READ, query=ListQuery, lists=EventDocument)
@@ -307,6 +341,10 @@ def _prepared(call: Call) -> NewJob:
         return prepared(call, call.body, call.document, origin(call), request.headers.get(IDEMPOTENCY_KEY.name))
     except submit.Refused as refused:
         raise refusal(refused) from None
+
+
+def _read(job: Job) -> Reply:
+    return Reply(job_document(job), headers=_polling(job))
 
 
 def _polling(job: Job) -> dict[str, str]:

@@ -199,7 +199,7 @@ def _success(status: int, operation: Operation, schemas: Schemas) -> Schema:
     if operation.lists:
         gives["Link"] = 'The next page, as `<...>; rel="next"`; missing on the last.'
     told = {"description": HTTPStatus(status).phrase, "headers": _headers(gives)}
-    if (schema := _answer(operation, schemas)) is not None:
+    if status != HTTPStatus.NO_CONTENT and (schema := _answer(operation, schemas)) is not None:
         example = {} if operation.example is None else {"example": operation.example}
         told["content"] = {operation.media_type: _content(schema, schemas) | example}
     return told

@@ -170,6 +170,12 @@ KINDS: dict[str, Kind] = {
         "See `detail`.",
         "Something about the request itself cannot be served, which has no code of its own; the status says what kind.",
     ),
+    "too-many-streams": Kind(
+        503,
+        "No more streams here",
+        "Try again after `Retry-After` seconds, or poll the job.",
+        "As many clients follow jobs or wait for them in this process as may (JOBMILL_API_WAITING).",
+    ),
     "internal-error": Kind(
         500,
         "Something broke on our side",

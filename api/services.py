@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from sqlalchemy.orm import Session
 
+from api.watcher import Watcher
 from jobs import api_keys
 from jobs.registry import Registry
 from models.database import Database
@@ -22,6 +23,7 @@ class Services:
 
     `last_checks` is what was last found out about the dependencies, and when by `time.monotonic`; `asked` are the
     questions put to them, one to each at a time. `openapi` is the document once somebody has asked for it.
+    `places` are those for requests at work, which are fewer than the threads: most of these are for clients that wait.
     """
 
     settings: Settings
@@ -33,7 +35,14 @@ class Services:
     checking: threading.Lock = field(default_factory=threading.Lock)
     asked: "dict[str, Future[Mapping[str, str]]]" = field(default_factory=dict)
     openapi: bytes | None = None
+    places: threading.Semaphore = field(init=False)
+    watcher: Watcher = field(init=False)
     _pepper: bytes | None = None
+
+    def __post_init__(self) -> None:
+        """Make what follows from the rest."""
+        self.places = threading.BoundedSemaphore(self.settings.api_threads)
+        self.watcher = Watcher(self.database, self.settings.api_waiting)
 
     def pepper(self, session: Session) -> bytes:
         """What API keys are hashed with and cursors signed; read once."""

@@ -17,6 +17,8 @@ from models.states import LIVE, Move, State
 
 _c = jobs.c
 _EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
+_SIGN = ("state", "lease", "attempt", "due_at", "cancel_requested_at", "progress_percent", "progress_message")
+Sign = tuple[Any, ...]
 DOCUMENTS = ("args", "result", "error")
 """What of a job can be large. A read may leave it out, and gets None for it."""
 
@@ -59,10 +61,22 @@ def find_job(
     return _first_job(session, query if tenant_id is None else query.where(_c.tenant_id == tenant_id))
 
 
-def find_by_ids(session: Session, tenant_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Job]:
-    """Those of the jobs that are there and of that tenant."""
-    query = select(*JOB_COLUMNS).where(_c.id.in_(ids), _c.tenant_id == tenant_id)
+def find_by_ids(session: Session, tenant_id: UUID | None, ids: Sequence[UUID]) -> dict[UUID, Job]:
+    """Those of the jobs that are there and of that tenant (None: any)."""
+    query = select(*JOB_COLUMNS).where(_c.id.in_(ids))
+    query = query if tenant_id is None else query.where(_c.tenant_id == tenant_id)
     return {job.id: job for job in map(as_job, session.execute(query).mappings())}
+
+
+def signs(session: Session, ids: Sequence[UUID]) -> dict[UUID, Sign]:
+    """What tells of each of those jobs that are there whether it has changed since it was read."""
+    query = select(_c.id, *(_c[name] for name in _SIGN)).where(_c.id.in_(ids))
+    return {job_id: tuple(sign) for job_id, *sign in session.execute(query)}
+
+
+def sign_of(job: Job) -> Sign:
+    """The sign of a job as it was read."""
+    return tuple(getattr(job, name) for name in _SIGN)
 
 
 def find_by_idempotency_keys(
