@@ -204,6 +204,14 @@ class Settings(BaseSettings):
         "Networks of the proxies in front of the API, comma-separated; only they are believed in X-Forwarded-For.",
         "10.0.0.0/24,fd00::/64",
     )
+    api_waiting: int = _setting(
+        300,
+        "JOBMILL_API_WAITING",
+        "Clients that one API process lets wait at once, by `Prefer: wait` or a stream; 0: none.",
+        "1000",
+        ge=0,
+        le=5000,
+    )
     webhook_allowed_networks: Networks = _setting(
         (),
         "JOBMILL_WEBHOOK_ALLOWED_NETWORKS",

@@ -6,12 +6,14 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import UnicodeConverter
 
 from api import (
     audit_log,
     auth,
+    batch,
     body,
     catalogue,
     docs_page,
@@ -25,6 +27,7 @@ from api import (
     rate_limits,
     tokens,
 )
+from api.endpoint import operation_of
 from api.origin import client_address
 from api.problems import CODES_BY_STATUS, KINDS, Problem, response
 from api.services import Services
@@ -39,6 +42,12 @@ log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _QUIET = {"/healthz", "/readyz"}
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+
+
+class ButBatch(UnicodeConverter):
+    """Whatever is not `batch`: else GET of that address would look for a job of this name, and not say 405."""
+
+    regex = r"(?!batch$)[^/]+"
 
 
 def create_app(services: Services) -> Flask:
@@ -68,8 +77,9 @@ def describe(registry: Registry) -> dict[str, Any]:
 def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
+    app.url_map.converters["but_batch"] = ButBatch
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
-    for resource in (jobs, catalogue, keys, audit_log, tokens, health, pages, docs_page):
+    for resource in (jobs, batch, catalogue, keys, audit_log, tokens, health, pages, docs_page):
         app.register_blueprint(resource.blueprint)
     return app
 
@@ -80,7 +90,8 @@ def _begin() -> None:
     g.request_id = asked if _REQUEST_ID.fullmatch(asked) else str(uuid4())
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
-    body.receive()
+    operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
+    body.receive(operation.most_body_bytes if operation else body.MOST_BYTES)
 
 
 def _finish(answer: Response, version: str) -> Response:

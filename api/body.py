@@ -19,7 +19,8 @@ from jobs import strict_json
 from jobs.outcomes import Json
 
 MOST_BYTES = 1024 * 1024
-MOST_DROPPED = 16 * MOST_BYTES
+"""What a body may have, unless its operation takes more."""
+DROPPED_TOO = 16 * MOST_BYTES
 """So much of a body that is too large is read and dropped, for a client that listens only when it has sent all."""
 STALL_SECONDS = 15.0
 _CHUNK = 64 * 1024
@@ -33,10 +34,10 @@ class Received:
     problem: Problem | None = None
 
 
-def receive() -> None:
-    """Take the request's body from its connection. Raises Problem if it is too large for any operation."""
+def receive(most_bytes: int) -> None:
+    """Take the request's body from its connection. Raises Problem if it has more bytes."""
     with _bounded_stalls():
-        g.received = _receive()
+        g.received = _receive(most_bytes)
 
 
 def read_json() -> Json:
@@ -53,15 +54,15 @@ def read_json() -> Json:
         raise Problem("malformed-json", f"{error.detail}{place}", extra={"json_error": error.code}) from None
 
 
-def _receive() -> Received:
+def _receive(most_bytes: int) -> Received:
     if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
-        return _without_length()
+        return _without_length(most_bytes)
     length = request.content_length if request.environ.get("CONTENT_LENGTH") else None
     if length is None:
         return Received(problem=Problem("length-required", "The request has no Content-Length."))
-    if length > MOST_BYTES:
-        _drop(MOST_DROPPED)
-        raise Problem("body-too-large", f"The body has {length} bytes; at most {MOST_BYTES} are accepted.")
+    if length > most_bytes:
+        _drop(most_bytes + DROPPED_TOO)
+        raise Problem("body-too-large", f"The body has {length} bytes; at most {most_bytes} are accepted.")
     content = b"".join(_pieces(length))
     if len(content) < length:
         detail = f"{length} bytes were announced, {len(content)} came."
@@ -69,9 +70,9 @@ def _receive() -> Received:
     return Received(content)
 
 
-def _without_length() -> Received:
-    if _drop(MOST_DROPPED) > MOST_BYTES:
-        raise Problem("body-too-large", f"The body has more than {MOST_BYTES} bytes, which are accepted at most.")
+def _without_length(most_bytes: int) -> Received:
+    if _drop(most_bytes + DROPPED_TOO) > most_bytes:
+        raise Problem("body-too-large", f"The body has more than {most_bytes} bytes, which are accepted at most.")
     return Received(problem=Problem("length-required", "The body came in chunks, without a Content-Length."))
 
 

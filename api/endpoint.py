@@ -6,7 +6,7 @@ in a view. A view is a function from a `Call` to a `Reply`. The OpenAPI document
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from api import audited, conditional, deprecation, fieldsets
 from api.auth import authorised
-from api.body import read_json
+from api.body import MOST_BYTES, read_json
 from api.deprecation import Deprecated
 from api.fieldsets import Fieldset
 from api.patience import PATIENCE
@@ -78,6 +78,8 @@ class Reply:
     """What a view answers; `rings` wakes the dispatcher once the transaction is committed.
 
     The audit log is told `detail`, and that the change is to something of `tenant_id`, if that is not its maker's.
+    `later` gives what to answer instead, and may wait for that: it is called when the transaction is over. `stream` is
+    what to answer instead of the document, piece by piece.
     """
 
     document: Any
@@ -86,6 +88,8 @@ class Reply:
     rings: bool = False
     tenant_id: UUID | None = None
     detail: Mapping[str, Any] | None = None
+    later: "Callable[[], Reply] | None" = None
+    stream: Iterable[bytes] | None = None
 
 
 class Writes(Enum):
@@ -141,6 +145,7 @@ class Operation:
     query: type[BaseModel] = NoParameters
     body: type[BaseModel] | None = None
     form: type[BaseModel] | None = None
+    most_body_bytes: int = MOST_BYTES
     examine: Examine | None = None
     takes: tuple[TakenHeader, ...] = ()
     reply: Any = None
@@ -164,15 +169,17 @@ def endpoint(
     scope: Scope,
     query: type[BaseModel] = NoParameters,
     writes: Writes | None = None,
+    sparse: bool = True,
     **declared: Any,
 ) -> Callable[[Callable[..., Reply]], Callable[..., Reply]]:
     """Serve `method rule` with a view that takes the Call and the path's parameters.
 
-    The view's docstring is the operation's summary; `declared` are the other attributes of Operation.
+    The view's docstring is the operation's summary; without `sparse`, a GET has no `fields`.
+    `declared` are the other attributes of Operation.
     """
     document = declared.get("reply") or declared.get("lists")
     counted = declared.get("counts_as") or (RouteClass.READ if method == "GET" else RouteClass.OPERATE)
-    sparse = method == "GET" and document is not None
+    sparse = sparse and method == "GET" and document is not None
     details = {
         "scope": scope,
         "writes": writes or (Writes.NOTHING if method == "GET" else Writes.SEVERAL),
@@ -251,7 +258,10 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
         Writes.ONE_STATEMENT: database.run_single,
         Writes.SEVERAL: database.run,
     }[operation.writes]
-    reply = run(step, PATIENCE)
+    with services.places:
+        reply = run(step, PATIENCE)
+    if reply.later:
+        reply = reply.later()
     if reply.rings:
         crashpoint("submit.after_commit")
         services.doorbell.ring()
@@ -271,6 +281,8 @@ def _answer(operation: Operation, reply: Reply, call: Call) -> Response:
         nothing = Response(status=NO_CONTENT, headers=dict(reply.headers))
         del nothing.headers["Content-Type"]
         return nothing
+    if reply.stream is not None:
+        return Response(reply.stream, reply.status, reply.headers, content_type=operation.media_type)
     document, fields = reply.document, call.fields
     if fields and operation.lists:
         document = {**document, "data": [fields.of(item) for item in document["data"]]}
@@ -295,18 +307,18 @@ def _deprecated(operation: Operation, call: Call) -> list[Deprecated]:
 def _parse(operation: Operation, services: Services) -> tuple[Any, Any, Json]:
     """The checked query and body, and the body as it came. Raises Problem with everything that is wrong at once."""
     flaws: list[Flaw] = []
-    query = _checked(operation.query, _query_values(operation.query, flaws), "query", flaws)
+    query = checked(operation.query, _query_values(operation.query, flaws), "query", flaws)
     flaws.extend(flaw for header in operation.takes for flaw in header.flaws())
     document = read_json() if operation.body else None
-    body = _checked(operation.body, document, "body", flaws) if operation.body else None
+    body = checked(operation.body, document, "body", flaws) if operation.body else None
     if flaws and operation.examine:
-        flaws += _untold(operation.examine(services, document), flaws)
+        flaws += untold(operation.examine(services, document), flaws)
     if flaws:
         raise Problem("invalid-request", f"{len(flaws)} part(s) of the request are wrong; see errors.", flaws)
     return query, body, document
 
 
-def _untold(found: Sequence[Flaw], told: Sequence[Flaw]) -> list[Flaw]:
+def untold(found: Sequence[Flaw], told: Sequence[Flaw]) -> list[Flaw]:
     """The flaws of the body that are not within a part which is known to be wrong already."""
     wrong = {flaw.pointer for flaw in told if flaw.place == "body"}
     within = tuple(f"{pointer}/" for pointer in wrong if pointer)
@@ -314,22 +326,32 @@ def _untold(found: Sequence[Flaw], told: Sequence[Flaw]) -> list[Flaw]:
 
 
 def _query_values(model: type[BaseModel], flaws: list[Flaw]) -> dict[str, Any]:
-    """Query parameters by name; those of a list's type may repeat."""
+    """Query parameters by name; those of a list's type may repeat, those of a mapping's are named by member."""
     values: dict[str, Any] = {}
     for name, given in request.args.lists():
-        known = model.model_fields.get(name)
-        if any("\0" in value for value in given):  # which PostgreSQL takes in no text, not even to compare with
+        of, _, member = name.partition(".")
+        if any(
+            "\0" in value for value in (name, *given)
+        ):  # which PostgreSQL takes in no text, not even to compare with
             flaws.append(Flaw("query", name, "nul-character", "NUL characters are not accepted."))
-        elif known is not None and known.annotation in _REPEATABLE:
+        elif _annotation(model, name) in _REPEATABLE:
             values[name] = tuple(given)
         elif len(given) > 1:
             flaws.append(Flaw("query", name, "repeated", f"{name} may be given once."))
+        elif member and _annotation(model, of) in _NAMED:
+            values.setdefault(of, {})[member] = given[0]
         else:
             values[name] = given[0]
     return values
 
 
-def _checked(model: type[BaseModel], values: Any, place: str, flaws: list[Flaw]) -> Any:
+def _annotation(model: type[BaseModel], name: str) -> Any:
+    known = model.model_fields.get(name)
+    return known.annotation if known else None
+
+
+def checked(model: type[BaseModel], values: Any, place: str, flaws: list[Flaw]) -> Any:
+    """The values as the model reads them, or None, and what is wrong with them added to `flaws`."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -340,9 +362,16 @@ def _checked(model: type[BaseModel], values: Any, place: str, flaws: list[Flaw])
 
 
 _REPEATABLE: set[Any] = set()
+_NAMED: list[Any] = []
 
 
 def repeatable(annotation: Any) -> Any:
     """Mark a tuple type whose query parameter may be given several times."""
     _REPEATABLE.add(annotation)
+    return annotation
+
+
+def named(annotation: Any) -> Any:
+    """Mark a mapping whose members are query parameters of their own: `tag.customer=42`."""
+    _NAMED.append(annotation)
     return annotation

@@ -35,6 +35,38 @@ JOB: dict[str, Any] = {
     "schedule_id": None,
 }
 
+BATCH: dict[str, Any] = {
+    "jobs": [SUBMISSION, {"type": "no.such", "idempotency_key": "0b6f8a52-6a0e-4f0b-9a55-0d8c2a1f7e33"}]
+}
+
+BATCH_ANSWER: dict[str, Any] = {
+    "data": [
+        {"status": 202, "job": JOB, "replayed": False},
+        {
+            "status": 400,
+            "problem": {
+                "type": "/problems/invalid-request",
+                "title": "The request is not valid",
+                "status": 400,
+                "detail": "The job cannot be accepted as it is; see errors.",
+                "instance": "/v1/jobs/batch",
+                "code": "invalid-request",
+                "request_id": "checkout-7f3a",
+                "errors": [
+                    {
+                        "in": "body",
+                        "pointer": "/jobs/1/type",
+                        "code": "unknown-job-type",
+                        "detail": "There is no job type 'no.such'; GET /v1/job-types lists those there are.",
+                    }
+                ],
+            },
+        },
+    ]
+}
+
+EVENT_STREAM = 'event: job\nid: kq3x0yT9zXQ2oYb1\ndata: {"id": "01936f6e-2f5c-7a2b-9c3d-5e8f1a2b3c4d", ...}\n\n'
+
 EVENT: dict[str, Any] = {
     "id": "01936f6e-4b1d-7e55-a1b2-c3d4e5f60718",
     "at": "2027-01-01T00:00:07.250000Z",

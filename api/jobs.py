@@ -1,7 +1,9 @@
-"""The doors to jobs: submit, read, list, follow, cancel."""
+"""The doors to jobs: submit, read, list, follow, run now, cancel."""
 
 import re
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -18,7 +20,9 @@ from pydantic import (
 
 from api import admission, examples
 from api.documents import EventDocument, JobDocument, event_document, job_document
-from api.endpoint import Call, Reply, TakenHeader, Writes, endpoint, repeatable
+from api.endpoint import Call, Reply, TakenHeader, Writes, endpoint, named, repeatable
+from api.examples import EVENT_STREAM
+from api.following import LAST_EVENT_ID, PREFER, stream, wait_seconds, when_final
 from api.lists import ListQuery, page
 from api.problems import Flaw, Problem
 from api.schemas import BY_JOB_TYPE
@@ -65,6 +69,9 @@ def _only_text(value: object) -> object:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_only_text)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+TagName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+TagValue = Annotated[str, StringConstraints(max_length=255)]
+MOST_TAGS = 16
 
 
 _STORABLE_YEAR = "^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-"
@@ -88,13 +95,7 @@ class SubmitBody(BaseModel, extra="forbid", strict=True, json_schema_extra=_ABOU
     max_attempts: Annotated[int, Field(ge=1), WHOLE] | None = None
     timeout_seconds: Annotated[int, Field(ge=1), WHOLE] | None = None
     unique_key: Word | None = None
-    tags: Annotated[
-        dict[
-            Annotated[str, StringConstraints(min_length=1, max_length=64)],
-            Annotated[str, StringConstraints(max_length=255)],
-        ],
-        Field(max_length=16),
-    ] = Field(default_factory=dict)
+    tags: Annotated[dict[TagName, TagValue], Field(max_length=MOST_TAGS)] = Field(default_factory=dict)
 
     @field_validator("due_at")
     @classmethod
@@ -111,7 +112,8 @@ class SubmitBody(BaseModel, extra="forbid", strict=True, json_schema_extra=_ABOU
 
     def submission(self) -> Submission:
         """The body as the domain takes it."""
-        return Submission(**{**dict(self), "delay_seconds": self.delay_seconds or 0})
+        asked = {name: getattr(self, name) for name in SubmitBody.model_fields}
+        return Submission(**{**asked, "delay_seconds": self.delay_seconds or 0})
 
 
 class JobsQuery(ListQuery):
@@ -120,9 +122,14 @@ class JobsQuery(ListQuery):
     state: Annotated[repeatable(tuple[State, ...]), Field(max_length=MOST_CHOICES)] = ()  # type: ignore[valid-type]
     type: Annotated[repeatable(tuple[str, ...]), Field(max_length=MOST_CHOICES)] = ()  # type: ignore[valid-type]
     queue: Word | None = None
+    unique_key: Word | None = None
+    tag: Annotated[
+        named(dict[TagName, TagValue]),  # type: ignore[valid-type]
+        Field(max_length=1, description="Jobs with this tag, as `tag.customer=42`; one at a time."),
+    ] = Field(default_factory=dict)
 
 
-def _examine(services: Services, document: Json) -> list[Flaw]:
+def examine(services: Services, document: Json) -> list[Flaw]:
     """What is wrong besides the form of a body whose form is wrong."""
     members = document if isinstance(document, dict) else {}
     twice = None not in (members.get("due_at"), members.get("delay_seconds"))
@@ -136,7 +143,7 @@ def _examine(services: Services, document: Json) -> list[Flaw]:
     "",
     scope=Scope.JOBS_WRITE,
     body=SubmitBody,
-    examine=_examine,
+    examine=examine,
     takes=(IDEMPOTENCY_KEY,),
     writes=Writes.ONE_STATEMENT,
     counts_as=RouteClass.SUBMIT,
@@ -163,14 +170,9 @@ def submit_job(call: Call) -> Reply:
     crashpoint("submit.before_commit")
     try:
         recorded = submit.record(call.session, new)
-    except submit.KeyReused as error:
-        raise Problem("idempotency-key-reused", str(error)) from None
-    except submit.NotUnique as error:
-        raise Problem("not-unique", str(error), extra={"holder": str(error.holder)}) from None
-    except submit.TooBusy as error:
-        raise Problem("too-busy", str(error), headers={"Retry-After": "1"}) from None
-    if recorded.looked_up and not recorded.replayed:
-        lost_answers.labels("record").inc()
+    except submit.Refused as refused:
+        raise refusal(refused) from None
+    count_lost_answer(recorded)
     headers = {"Location": f"/v1/jobs/{recorded.job.id}"} | _polling(recorded.job)
     if recorded.replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -181,7 +183,8 @@ def submit_job(call: Call) -> Reply:
 def list_jobs(call: Call) -> Reply:
     """Jobs, newest first."""
     asked = call.query
-    wanted = JobFilter(call.principal.tenant_id, asked.state, asked.type, asked.queue)
+    tag = next(iter(asked.tag.items()), None)
+    wanted = JobFilter(call.principal.tenant_id, asked.state, asked.type, asked.queue, asked.unique_key, tag)
     without = call.unneeded(*queries.DOCUMENTS)
     return page(
         call,
@@ -195,16 +198,47 @@ def list_jobs(call: Call) -> Reply:
 @endpoint(
     blueprint,
     "GET",
-    "/<job_id>",
+    "/<but_batch:job_id>",
     scope=Scope.JOBS_READ,
+    takes=(PREFER,),
     reply=JobDocument,
-    gives={"Retry-After": RETRY_AFTER},
+    gives={
+        "Retry-After": RETRY_AFTER,
+        "Preference-Applied": "`wait=...` if the answer waited, or would have, for the job to be final.",
+    },
 )
 def get_job(call: Call, job_id: str) -> Reply:
-    """One job as it is now."""
+    """One job as it is now, or with `Prefer: wait=30` as soon as it is final."""
     without = call.unneeded(*queries.DOCUMENTS)
     job = operate.find(call.session, call.principal, job_uuid(job_id), without=without)
-    return Reply(job_document(job), headers=_polling(job))
+    reply, seconds = _read(job), wait_seconds()
+    if seconds and not job.final:
+        return replace(reply, later=partial(when_final, call.services.watcher, job, seconds, _read))
+    return reply
+
+
+@endpoint(
+    blueprint,
+    "GET",
+    "/<job_id>/stream",
+    scope=Scope.JOBS_READ,
+    takes=(LAST_EVENT_ID,),
+    media_type="text/event-stream",
+    reply=str,
+    example=EVENT_STREAM,
+    sparse=False,
+    also=(204,),
+    problems=("too-many-streams",),
+)
+def stream_job(call: Call, job_id: str) -> Reply:
+    """A job's states and progress as Server-Sent Events, until it is final.
+
+    Each event is named `job` and carries the whole job as it is then. What came between two events that a slow reader
+    takes is left out. A reader that comes again tells by `Last-Event-ID` what it has seen; if that was the end, the
+    answer is 204.
+    """
+    job = operate.find(call.session, call.principal, job_uuid(job_id))
+    return Reply(None, later=partial(stream, call.services.watcher, job))
 
 
 @endpoint(blueprint, "GET", "/<job_id>/events", scope=Scope.JOBS_READ, query=ListQuery, lists=EventDocument)
@@ -240,6 +274,25 @@ def cancel_job(call: Call, job_id: str) -> Reply:
     return Reply(job_document(job), 202, headers, tenant_id=job.tenant_id)
 
 
+@endpoint(
+    blueprint,
+    "POST",
+    "/<job_id>/run-now",
+    scope=Scope.JOBS_WRITE,
+    reply=JobDocument,
+    status=202,
+    problems=("job-not-waiting",),
+    gives={"Location": "The job's address.", "Retry-After": RETRY_AFTER},
+)
+def run_job_now(call: Call, job_id: str) -> Reply:
+    """Make a job due that waits for a later time, or for its next attempt."""
+    try:
+        job, moved = operate.run_now(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
+    except operate.JobIsNotWaiting as error:
+        raise Problem("job-not-waiting", str(error)) from None
+    return Reply(job_document(job), 202, {"Location": f"/v1/jobs/{job.id}"} | _polling(job), rings=moved)
+
+
 def job_uuid(text: str) -> UUID:
     """A job's id from a path; what is no id names no job."""
     try:
@@ -251,35 +304,58 @@ def job_uuid(text: str) -> UUID:
     return job_id
 
 
-def _prepared(call: Call) -> NewJob:
-    try:
-        return submit.prepare(call.body.submission(), _origin(call), call.services.registry)
-    except submit.Invalid as error:
-        flaws = [Flaw.in_body(fault) for fault in error.faults]
-        raise Problem("invalid-request", "The job cannot be accepted as it is; see errors.", flaws) from None
-    except submit.ArgsTooLarge as error:
-        raise Problem("args-too-large", str(error)) from None
+def refusal(refused: submit.Refused, within: str = "") -> Problem:
+    """The problem that tells why a submission was refused; it stands at the pointer `within` of the body."""
+    match refused:
+        case submit.Invalid():
+            flaws = [Flaw.in_body(fault, within) for fault in refused.faults]
+            return Problem("invalid-request", "The job cannot be accepted as it is; see errors.", flaws)
+        case submit.ArgsTooLarge():
+            return Problem("args-too-large", str(refused))
+        case submit.KeyReused():
+            return Problem("idempotency-key-reused", str(refused))
+        case submit.NotUnique():
+            return Problem("not-unique", str(refused), extra={"holder": str(refused.holder)})
+        case _:
+            return Problem("too-busy", str(refused), headers={"Retry-After": "1"})
 
 
-def _origin(call: Call) -> Origin:
+def count_lost_answer(recorded: submit.Recorded) -> None:
+    """Count a job that an earlier try of this request recorded."""
+    if recorded.looked_up and not recorded.replayed:
+        lost_answers.labels("record").inc()
+
+
+def origin(call: Call) -> Origin:
+    """Whom the request's submissions come from. Raises Problem if they may not come."""
     if call.principal.tenant_id is None:
         raise Problem("forbidden", "A platform key has no tenant to submit for; use a tenant's key.")
-    key = _idempotency_key(required=call.services.settings.require_idempotency_key)
     traceparent = request.headers.get("traceparent", "")
     return Origin(
         tenant_id=call.principal.tenant_id,
-        idempotency_key=key,
-        request_hash=submit.request_hash(call.document) if key else None,
         request_id=g.request_id,
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
     )
 
 
-def _idempotency_key(*, required: bool) -> str | None:
-    key = request.headers.get(IDEMPOTENCY_KEY.name)
-    if key is None and required:
+def prepared(call: Call, asked: SubmitBody, document: Json, origin: Origin, key: str | None) -> NewJob:
+    """The job to record; `document` is what was sent of it, less its key. Raises Problem."""
+    if key is None and call.services.settings.require_idempotency_key:
         raise Problem("idempotency-key-required", "This installation accepts no job without an Idempotency-Key.")
-    return key
+    if key is not None:
+        origin = replace(origin, idempotency_key=key, request_hash=submit.request_hash(document))
+    return submit.prepare(asked.submission(), origin, call.services.registry)
+
+
+def _prepared(call: Call) -> NewJob:
+    try:
+        return prepared(call, call.body, call.document, origin(call), request.headers.get(IDEMPOTENCY_KEY.name))
+    except submit.Refused as refused:
+        raise refusal(refused) from None
+
+
+def _read(job: Job) -> Reply:
+    return Reply(job_document(job), headers=_polling(job))
 
 
 def _polling(job: Job) -> dict[str, str]:

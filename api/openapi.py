@@ -156,11 +156,19 @@ def _query_parameters(operation: Operation, schemas: Schemas) -> Iterator[Schema
         schema = _without_null(described)
         parameter = {"name": name, "in": "query", "schema": schema}
         parameter |= {word: schema.pop(word) for word in ("description", "deprecated") if word in schema}
+        if schema.get("type") == "object":
+            parameter |= {"style": "form", "explode": True, "schema": _members(name, schema)}
         if name in told.get("required", ()):
             parameter["required"] = True
         if name == fieldsets.NAME:
             parameter |= {"style": "form", "explode": False}
         yield parameter
+
+
+def _members(name: str, schema: Schema) -> Schema:
+    """A mapping whose members are parameters of their own, as `tag.customer`."""
+    told = {inner: value for inner, value in schema.items() if inner not in ("additionalProperties", "propertyNames")}
+    return told | {"patternProperties": {rf"^{name}\.": schema["additionalProperties"]}, "additionalProperties": False}
 
 
 def _without_null(schema: Schema) -> Schema:
@@ -200,7 +208,7 @@ def _success(status: int, operation: Operation, schemas: Schemas) -> Schema:
     if operation.lists:
         gives["Link"] = 'The next page, as `<...>; rel="next"`; missing on the last.'
     told = {"description": HTTPStatus(status).phrase, "headers": _headers(gives)}
-    if (schema := _answer(operation, schemas)) is not None:
+    if status != HTTPStatus.NO_CONTENT and (schema := _answer(operation, schemas)) is not None:
         example = {} if operation.example is None else {"example": operation.example}
         told["content"] = {operation.media_type: _content(schema, schemas) | example}
     return told

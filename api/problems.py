@@ -104,6 +104,12 @@ KINDS: dict[str, Kind] = {
         "The job has succeeded, died, been cancelled or been discarded already, perhaps while the request was on its "
         "way. A final job changes no more, but for a dead one that an operator redrives.",
     ),
+    "job-not-waiting": Kind(
+        409,
+        "The job does not wait",
+        "Read its `state`: it runs, is about to, or is final.",
+        "Only a job that is `queued` waits for its `due_at`, and can be made due before it.",
+    ),
     "not-unique": Kind(
         409,
         "The unique_key is held",
@@ -118,6 +124,13 @@ KINDS: dict[str, Kind] = {
         "While the request was served, others kept taking and leaving the same `unique_key`, and the attempt was given "
         "up after a few rounds. Nothing was recorded.",
     ),
+    "batch-refused": Kind(
+        409,
+        "The batch was not recorded",
+        "Mend or leave out the jobs that `refused` names, and send the batch again; or send it without `atomic`.",
+        "With `atomic=true` either all jobs of a batch are recorded or none. At least one cannot be: `refused` tells "
+        "for each its `index` in `jobs`, and the `problem` that it would have had alone.",
+    ),
     "length-required": Kind(
         411,
         "Content-Length is required",
@@ -129,7 +142,7 @@ KINDS: dict[str, Kind] = {
         413,
         "The body is too large",
         "Put large data elsewhere and pass its URL.",
-        "A request may have 1 MiB. Jobs are rows of a database, and each is read whenever it is claimed.",
+        "A request may have 1 MiB, a batch 16 MiB. Jobs are rows of a database, each read whenever it is claimed.",
     ),
     "args-too-large": Kind(
         413,
@@ -169,6 +182,12 @@ KINDS: dict[str, Kind] = {
         "The request cannot be served",
         "See `detail`.",
         "Something about the request itself cannot be served, which has no code of its own; the status says what kind.",
+    ),
+    "too-many-streams": Kind(
+        503,
+        "No more streams here",
+        "Try again after `Retry-After` seconds, or poll the job.",
+        "As many clients follow jobs or wait for them in this process as may (JOBMILL_API_WAITING).",
     ),
     "internal-error": Kind(
         500,
@@ -239,9 +258,9 @@ class Flaw:
         return {"in": self.place, "pointer": self.pointer, "code": self.code, "detail": self.detail}
 
     @classmethod
-    def in_body(cls, fault: Fault) -> "Flaw":
-        """A fault that the domain found in the body."""
-        return cls("body", fault.pointer, fault.code, fault.detail)
+    def in_body(cls, fault: Fault, within: str = "") -> "Flaw":
+        """A fault that the domain found in the body, or in the part of it at that pointer."""
+        return cls("body", within + fault.pointer, fault.code, fault.detail)
 
 
 @dataclass(eq=False)
@@ -258,21 +277,25 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 
 def response(problem: Problem) -> Response:
     """The problem as an answer."""
+    document = problem_document(problem)
+    answer = Response(orjson.dumps(document), document["status"], content_type="application/problem+json")
+    answer.headers.extend(problem.headers)
+    return answer
+
+
+def problem_document(problem: Problem) -> dict[str, Any]:
+    """The problem as JSON, alone or as a part of an answer; it is counted here."""
     kind = KINDS[problem.code]
     metrics.problems.labels(problem.code).inc()
-    status = problem.status or kind.status
-    document: dict[str, Any] = {
+    errors = {"errors": [flaw.document() for flaw in problem.flaws]} if problem.flaws else {}
+    return {
         "type": f"/problems/{problem.code}",
         "title": kind.title,
-        "status": status,
+        "status": problem.status or kind.status,
         "detail": problem.detail,
         "instance": request.path,
         "code": problem.code,
         "request_id": g.get("request_id"),
         **problem.extra,
+        **errors,
     }
-    if problem.flaws:
-        document["errors"] = [flaw.document() for flaw in problem.flaws]
-    answer = Response(orjson.dumps(document), status, content_type="application/problem+json")
-    answer.headers.extend(problem.headers)
-    return answer

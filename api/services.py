@@ -14,6 +14,7 @@ from api.backlog import Backlog
 from api.key_ring import KeyRing
 from api.last_uses import LastUses
 from api.limiter import Blocked, Limiter, LocalLimiter, RedisLimiter
+from api.watcher import Watcher
 from jobs import api_keys, issuers, rates, tokens
 from jobs.rates import Policies, RouteClass
 from jobs.registry import Registry
@@ -30,6 +31,7 @@ class Services:
     `last_checks` is what was last found out about the dependencies, and when by `time.monotonic`; `asked` are the
     questions put to them, one to each at a time. `blocked` are pairs of an address and a key id,
     whose secret is not tried from there. `openapi` is the document once somebody has asked for it.
+    `places` are those for requests at work, which are fewer than the threads: most of these are for clients that wait.
     """
 
     settings: Settings
@@ -42,7 +44,14 @@ class Services:
     asked: "dict[str, Future[Mapping[str, str]]]" = field(default_factory=dict)
     openapi: bytes | None = None
     blocked: dict[tuple[str, str], Blocked] = field(default_factory=dict)
+    places: threading.Semaphore = field(init=False)
+    watcher: Watcher = field(init=False)
     _pepper: bytes | None = None
+
+    def __post_init__(self) -> None:
+        """Make what follows from the rest."""
+        self.places = threading.BoundedSemaphore(self.settings.api_threads)
+        self.watcher = Watcher(self.database, self.settings.api_waiting)
 
     @cached_property
     def last_uses(self) -> LastUses:

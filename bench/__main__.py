@@ -16,7 +16,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     figures: dict[str, float] = {}
     with installation(database_url, rabbitmq_url) as running:
-        for scenario in (scenarios.low_load, scenarios.submissions, scenarios.drain):
+        for scenario in (scenarios.low_load, scenarios.submissions, scenarios.batches, scenarios.drain):
             _show(figures, scenario(running))
         _show(figures, {f"peak memory {name} MB": peak for name, peak in running.peak_megabytes().items()})
     enqueued, drained = _plain_dramatiq(rabbitmq_url)

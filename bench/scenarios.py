@@ -4,9 +4,10 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import psycopg
 
@@ -19,10 +20,12 @@ from models.moves import record
 
 CONNECTIONS = 16
 SUBMISSIONS = 3_000
+BATCH, BATCHES, BATCH_CONNECTIONS = 1_000, 30, 2
 LOW_LOAD_JOBS = 300
 LOW_LOAD_PER_SECOND = 20
 DRAINED = 5_000
 DEADLINE = 120.0
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 def submissions(running: Installation) -> dict[str, float]:
@@ -44,6 +47,32 @@ def submissions(running: Installation) -> dict[str, float]:
         "submit p50 ms": percentile(took, 50) * 1000,
         "submit p95 ms": percentile(took, 95) * 1000,
         "submit p99 ms": percentile(took, 99) * 1000,
+    }
+
+
+def batches(running: Installation) -> dict[str, float]:
+    """POST /v1/jobs/batch with 1,000 jobs each, each with its key, at two connections."""
+    local = threading.local()
+
+    def submit(number: int) -> float:
+        if not hasattr(local, "connection"):
+            local.connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+        jobs = [
+            {"type": "bench.noop", "queue": "idle", "idempotency_key": f"batch-{number}-{index}-{time.monotonic_ns()}"}
+            for index in range(BATCH)
+        ]
+        return _post(local.connection, running.token, "/v1/jobs/batch", json.dumps({"jobs": jobs}))
+
+    with ThreadPoolExecutor(BATCH_CONNECTIONS) as pool:
+        list(pool.map(submit, range(BATCH_CONNECTIONS)))  # warm up
+        began = time.monotonic()
+        took = list(pool.map(submit, range(BATCHES)))
+        elapsed = time.monotonic() - began
+    return {
+        "jobs per second in batches of 1,000": BATCHES * BATCH / elapsed,
+        "batch p50 ms": percentile(took, 50) * 1000,
+        "batch p95 ms": percentile(took, 95) * 1000,
+        "batch p99 ms": percentile(took, 99) * 1000,
     }
 
 
@@ -101,13 +130,16 @@ def _noop(tenant_id: object, due_at: datetime) -> NewJob:
 
 def _submit(connection: http.client.HTTPConnection, token: str, number: int, queue: str) -> float:
     body = json.dumps({"type": "bench.noop", "args": {}, "queue": queue})
-    headers = {
-        "Authorization": f"Bearer {token}",
-        "Content-Type": "application/json",
-        "Idempotency-Key": f"{queue}-{number}-{time.monotonic_ns()}",
-    }
+    return _post(connection, token, "/v1/jobs", body, {"Idempotency-Key": f"{queue}-{number}-{time.monotonic_ns()}"})
+
+
+def _post(
+    connection: http.client.HTTPConnection, token: str, path: str, body: str, headers: Mapping[str, str] = NO_HEADERS
+) -> float:
+    """How long the answer took, which is a 202."""
+    sent = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **headers}
     began = time.monotonic()
-    connection.request("POST", "/v1/jobs", body, headers)
+    connection.request("POST", path, body, sent)
     answer = connection.getresponse()
     answer.read()
     took = time.monotonic() - began

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from wsgiref.types import WSGIApplication
 
 from sqlalchemy.orm import Session
@@ -122,6 +122,11 @@ def api_app(settings: Settings, database: Database, known: Registry, bell: Doorb
     from api.services import Services
 
     return create_app(Services(settings, database, known, bell, VERSION))
+
+
+def let_go(app: Any) -> None:
+    """Have the application answer those at once that wait for a job; it takes nobody to wait any more."""
+    app.extensions["jobmill"].watcher.stop()
 
 
 def full_worker(settings: Settings, database: Database, known: Registry, watched: "Watched") -> "WorkerProcess":

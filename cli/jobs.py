@@ -10,7 +10,7 @@ from cli.ending import show, wait_and_end
 from cli.failures import EXIT_CODES, Refused
 from cli.lists import show_list
 from cli.options import listed, over_http
-from cli.parameters import Seconds
+from cli.parameters import Pair, Seconds
 from cli.server import Answer, Server
 from cli.submit import WAIT_SECONDS, submit
 from models.states import State
@@ -22,7 +22,7 @@ job_id_argument = click.argument("job_id", metavar="ID", type=click.UUID)
 
 @click.group(epilog=EXIT_CODES)
 def jobs() -> None:
-    """Submit, watch and cancel jobs."""
+    """Submit, watch, hasten and cancel jobs."""
 
 
 jobs.add_command(submit)
@@ -37,23 +37,26 @@ def get(server: Server, job_id: UUID, *, as_json: bool) -> None:
 
 
 @jobs.command("list")
-@click.option("--state", "states", multiple=True, type=click.Choice([state.value for state in State]))
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="May be repeated, as --state.")
+@click.option("--state", multiple=True, type=click.Choice([state.value for state in State]))
+@click.option("--type", multiple=True, metavar="TYPE", help="May be repeated, as --state.")
 @click.option("--queue", help="Only jobs of this queue.")
+@click.option("--unique-key", help="Only jobs with this unique_key.")
+@click.option("--tag", type=Pair(), help="Only jobs with this tag.")
 @listed
 @over_http
 def list_(
     server: Server,
     *,
-    states: tuple[str, ...],
-    types: tuple[str, ...],
-    queue: str | None,
     limit: int,
     everything: bool,
     as_json: bool,
+    tag: tuple[str, str] | None,
+    **filters: Any,
 ) -> None:
     """List jobs, newest first."""
-    params = {"state": states, "type": types, "queue": queue, "limit": limit}
+    params = {**filters, "limit": limit}
+    if tag is not None:
+        params[f"tag.{tag[0]}"] = tag[1]
     table = output.Table(*job_view.LIST_COLUMNS)
     show_list(server, "/v1/jobs", params, table, job_view.row, everything=everything, as_json=as_json)
 
@@ -80,6 +83,14 @@ def wait(server: Server, job_id: UUID, *, seconds: float, as_json: bool) -> None
 def cancel(server: Server, job_id: UUID, *, as_json: bool) -> None:
     """Cancel a job: at once if it waits, else as soon as its handler lets go."""
     show(_cancel(server, job_id), as_json=as_json)
+
+
+@jobs.command("run-now")
+@job_id_argument
+@over_http
+def run_now(server: Server, job_id: UUID, *, as_json: bool) -> None:
+    """Have a job run now that waits for its time or its next attempt."""
+    show(server.post(f"/v1/jobs/{job_id}/run-now"), as_json=as_json)
 
 
 @jobs.command()

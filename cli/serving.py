@@ -10,8 +10,12 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from cli import metrics_port, ports
+from cli.compose import let_go
 from cli.server_process import ServerProcess
 from settings import BadSetting, Settings
+
+EMBEDDED_WAITING = 50
+"""cheroot starts all its threads at once, so those for clients that wait are fewer; gunicorn's come when needed."""
 
 
 class PlainLogger(Logger):
@@ -36,7 +40,7 @@ class Gunicorn(BaseApplication):
         decided = {
             "bind": f"{self.settings.host}:{self.settings.port}",
             "workers": self.settings.api_processes,
-            "threads": self.settings.api_threads,
+            "threads": self.settings.api_threads + self.settings.api_waiting,
             "worker_class": ServerProcess,
             "graceful_timeout": int(self.settings.grace_seconds),
             "timeout": 60,
@@ -72,11 +76,12 @@ class EmbeddedServer:
     """cheroot on a thread: listen(), serve(), stop()."""
 
     def __init__(self, settings: Settings, app: WSGIApplication) -> None:
+        self.app = app
         self.server = Server(
             (settings.host, settings.port),
             app,
-            numthreads=settings.api_threads,
-            max=settings.api_threads,
+            numthreads=settings.api_threads + min(settings.api_waiting, EMBEDDED_WAITING),
+            max=settings.api_threads + min(settings.api_waiting, EMBEDDED_WAITING),
             request_queue_size=128,
             timeout=15,
             shutdown_timeout=5,
@@ -100,6 +105,7 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Answer what has begun, then close. Does nothing the second time."""
+        let_go(self.app)
         self.server.stop()
         if self.thread.is_alive():
             self.thread.join(10)

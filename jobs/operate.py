@@ -1,4 +1,4 @@
-"""What a client may do with a job that is there: read it, see its history, cancel it. All confined to its tenant."""
+"""What a client may do with a job of its tenant: read it, see its history, have it run now, cancel it."""
 
 from uuid import UUID
 
@@ -24,6 +24,14 @@ class JobIsFinal(Exception):  # noqa: N818
         self.job = job
 
 
+class JobIsNotWaiting(Exception):  # noqa: N818
+    """The job does not wait for its time any more: it runs, is about to, or is final."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"The job is {job.state} and waits for no time; only a queued job can be made to run now.")
+        self.job = job
+
+
 def find(session: Session, principal: Principal, job_id: UUID, *, without: frozenset[str] = frozenset()) -> Job:
     """The job, or NoSuchJob; `without` documents that nobody wants to read."""
     job = queries.find_job(session, job_id, principal.tenant_id, without=without)
@@ -43,3 +51,16 @@ def cancel(session: Session, principal: Principal, job_id: UUID, *, again: bool 
     if job.final and not moved and not (again and job.state is State.CANCELLED):
         raise JobIsFinal(job)
     return job
+
+
+def run_now(session: Session, principal: Principal, job_id: UUID, *, again: bool = False) -> tuple[Job, bool]:
+    """Make a waiting job due; gives it as it is then, and whether that changed it. Raises NoSuchJob, JobIsNotWaiting.
+
+    With `again`, an earlier try may have been committed and only its answer lost: that it goes on is then as asked.
+    """
+    find(session, principal, job_id)
+    moved = moves.run_now(session, [job_id], principal.actor)
+    job = find(session, principal, job_id)
+    if job.state is not State.QUEUED and not moved and not again:
+        raise JobIsNotWaiting(job)
+    return job, bool(moved)

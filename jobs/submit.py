@@ -1,9 +1,11 @@
 """Recording a job: what may be asked for, and what happens when it was asked for before.
 
-Pure checks first, then one INSERT that loses every race gracefully; whoever was first is found and answered.
+Pure checks first, then one INSERT for the whole set that loses every race gracefully; whoever was first is found
+and answered.
 """
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -152,13 +154,29 @@ def record(session: Session, new: NewJob) -> Recorded:
 
     May be called again with the same `new` after an unknown outcome. Raises KeyReused, NotUnique, TooBusy.
     """
-    # A holder of the unique key may finish between our INSERT and our look; then the next round inserts.
+    (answer,) = record_all(session, [new])
+    if isinstance(answer, Refused):
+        raise answer
+    return answer
+
+
+def record_all(session: Session, new: Sequence[NewJob]) -> list[Recorded | Refused]:
+    """Record a tenant's prepared jobs, each for itself; gives what became of each, in their order.
+
+    Of those that share a key the first counts, and the others are answered as if they came after it.
+    """
+    answers: dict[UUID, Recorded | Refused] = {}
+    # A holder of a unique key may finish between our INSERT and our look; then the next round inserts.
     for _ in range(MOST_ROUNDS):
-        if inserted := moves.record(session, [new]):
-            return Recorded(inserted[0], replayed=False)
-        if found := _found(session, new):
-            return Recorded(found, replayed=found.id != new.id, looked_up=True)
-    raise TooBusy("The job's unique_key changed hands while it was recorded. Send the same request again.")
+        open_ = [job for job in new if job.id not in answers]
+        if not open_:
+            break
+        inserted = moves.record(session, sorted(_firsts(open_), key=_by_keys))
+        answers |= {job.id: Recorded(job, replayed=False) for job in inserted}
+        if len(inserted) < len(open_):
+            answers |= _found(session, [job for job in open_ if job.id not in answers])
+    busy = TooBusy("The job's unique_key changed hands while it was recorded. Send the same request again.")
+    return [answers.get(job.id, busy) for job in new]
 
 
 def request_hash(body: Json) -> bytes:
@@ -166,34 +184,63 @@ def request_hash(body: Json) -> bytes:
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-def _found(session: Session, new: NewJob) -> Job | None:
-    job = queries.find_job(session, new.id, new.tenant_id)
-    job = job or _by_idempotency_key(session, new)
-    if job is None:
-        _refuse_if_held(session, new)
-    return job
+def _firsts(new: Iterable[NewJob]) -> list[NewJob]:
+    """Of jobs that share an idempotency key or a unique key, the first."""
+    taken: set[tuple[str, str | None, str]] = set()
+    firsts = []
+    for job in new:
+        keys = set(_keys(job))
+        if not keys & taken:
+            firsts.append(job)
+        taken |= keys
+    return firsts
 
 
-def _by_idempotency_key(session: Session, new: NewJob) -> Job | None:
-    if new.idempotency_key is None:
-        return None
-    known = queries.find_by_idempotency_key(session, new.tenant_id, new.idempotency_key)
-    if known is None:
-        return None
-    job, known_hash = known
+def _keys(job: NewJob) -> list[tuple[str, str | None, str]]:
+    keys = [("idempotency", None, job.idempotency_key), ("unique", job.type, job.unique_key)]
+    return [(kind, job_type, key) for kind, job_type, key in keys if key is not None]
+
+
+def _by_keys(job: NewJob) -> tuple[str, str, str]:
+    """The order of an INSERT: two at once that share several keys would else wait for each other."""
+    return job.idempotency_key or "", job.type, job.unique_key or ""
+
+
+def _found(session: Session, new: Sequence[NewJob]) -> dict[UUID, Recorded | Refused]:
+    """What became of jobs that were not inserted, as far as the reason is still there."""
+    tenant_id = new[0].tenant_id
+    there = queries.find_by_ids(session, tenant_id, [job.id for job in new])
+    keys = [job.idempotency_key for job in new if job.idempotency_key is not None]
+    known = queries.find_by_idempotency_keys(session, tenant_id, keys) if keys else {}
+    answers: dict[UUID, Recorded | Refused] = {
+        job_id: Recorded(job, replayed=False, looked_up=True) for job_id, job in there.items()
+    }
+    for job in new:
+        if job.id not in answers and job.idempotency_key in known:
+            answers[job.id] = _by_idempotency_key(job, *known[job.idempotency_key])
+    return answers | _held(session, [job for job in new if job.id not in answers])
+
+
+def _by_idempotency_key(new: NewJob, job: Job, known_hash: bytes | None) -> Recorded | KeyReused:
     if known_hash != new.request_hash:
-        raise KeyReused(
+        return KeyReused(
             "This Idempotency-Key was used with another body. Use a new key for a new job; "
             "a key lives as long as its job."
         )
-    return job
+    return Recorded(job, replayed=True, looked_up=True)
 
 
-def _refuse_if_held(session: Session, new: NewJob) -> None:
-    if new.unique_key is not None:
-        holder = queries.find_unique_holder(session, new.tenant_id, new.type, new.unique_key)
-        if holder is not None:
-            raise NotUnique(holder.id)
+def _held(session: Session, new: Sequence[NewJob]) -> dict[UUID, Recorded | Refused]:
+    wanted: dict[str, list[NewJob]] = {}
+    for job in new:
+        if job.unique_key is not None:
+            wanted.setdefault(job.type, []).append(job)
+    refused: dict[UUID, Recorded | Refused] = {}
+    for job_type, jobs in wanted.items():
+        keys = [job.unique_key for job in jobs if job.unique_key is not None]
+        holders = queries.find_unique_holders(session, jobs[0].tenant_id, job_type, keys)
+        refused |= {job.id: NotUnique(holders[job.unique_key]) for job in jobs if job.unique_key in holders}
+    return refused
 
 
 def _type(asked: Submission, registry: Registry) -> JobType:

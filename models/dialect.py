@@ -26,6 +26,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal,
     select,
     true,
     type_coerce,
@@ -177,10 +178,48 @@ def _plain(value: object) -> str:
     raise TypeError(f"rows_parameter takes UUID, int, float, str and None, not {type(value).__name__}")
 
 
+def new_rows(
+    dialect: str, table: Table, plain: Sequence[str], **further: TypeEngine[Any]
+) -> tuple[dict[str, ColumnElement[Any]], dict[str, ColumnElement[Any]]]:
+    """Rows to insert, passed by `new_rows_parameters`: their columns as they are, and what others are made of.
+
+    PostgreSQL gets them as one JSON document. A thousand rows of VALUES have twenty thousand parameters, and to write
+    and read that statement took most of half a second. SQLite takes each row's parameters as they are.
+    """
+    if dialect != POSTGRESQL:
+        return {}, {name: bindparam(name, type_=kind) for name, kind in further.items()}
+    kinds = {name: table.c[name].type for name in plain} | further
+    function = func.json_to_recordset(cast(bindparam("rows", type_=Text()), PG_JSON))
+    rows = function.table_valued(*(column(name, kind) for name, kind in kinds.items())).render_derived(
+        name="new", with_types=True
+    )
+    return {name: rows.c[name] for name in plain}, {name: rows.c[name] for name in further}
+
+
+def new_rows_parameters(dialect: str, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """The parameters for a statement over `new_rows`."""
+    return {"rows": orjson.dumps(rows, default=_bytea).decode()} if dialect == POSTGRESQL else rows
+
+
+def _bytea(value: object) -> str:
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    raise TypeError(f"a new row takes no {type(value).__name__}")
+
+
 def insert_or_ignore(dialect: str, table: Table) -> Any:
     """An INSERT that leaves rows alone that some unique rule refuses; the dialects spell it alike, apart."""
     insert = postgresql.insert if dialect == POSTGRESQL else sqlite.insert
     return insert(table).on_conflict_do_nothing()
+
+
+def insert_new_or_ignore(dialect: str, table: Table, values: Mapping[str, Any]) -> Any:
+    """The same of `new_rows`."""
+    insert = insert_or_ignore(dialect, table)
+    if dialect != POSTGRESQL:
+        return insert.values(values)
+    told = (value if isinstance(value, ColumnElement) else literal(value) for value in values.values())
+    return insert.from_select(list(values), select(*told))
 
 
 def dialect_of(session: Session) -> str:

@@ -132,6 +132,18 @@ Index("jobs_list", _c.tenant_id, _c.id)
 Index("jobs_list_by_state", _c.tenant_id, _c.state, _c.id)
 Index("jobs_list_by_type", _c.tenant_id, _c.type, _c.id)
 Index("jobs_list_by_queue", _c.tenant_id, _c.queue, _c.id)
+_partial("jobs_list_by_unique_key", "unique_key IS NOT NULL", _c.tenant_id, _c.unique_key, _c.id)
+
+job_tags = Table(
+    "job_tags",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("tenant_id", Uuid, nullable=False),
+    Index("job_tags_list", "name", "value", "tenant_id", "job_id"),
+)
+"""The tags of jobs once more, to be searched; a trigger writes them. An index within a JSON document knows no order."""
 
 job_events = Table(
     "job_events",

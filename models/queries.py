@@ -11,13 +11,15 @@ from sqlalchemy import ColumnElement, Select, func, null, select, type_coerce, u
 from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
-from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, in_state, job_events, jobs
+from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, in_state, job_events, job_tags, jobs
 from models.moves import Started
 from models.states import LIVE, LOSSES_UNTIL_ALONE, Move, State
 from models.tenancy import of_tenant
 
 _c = jobs.c
 _EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
+_SIGN = ("state", "lease", "attempt", "due_at", "cancel_requested_at", "progress_percent", "progress_message")
+Sign = tuple[Any, ...]
 DOCUMENTS = ("args", "result", "error")
 """What of a job can be large. A read may leave it out, and gets None for it."""
 
@@ -30,6 +32,8 @@ class JobFilter:
     states: tuple[State, ...] = ()
     types: tuple[str, ...] = ()
     queue: str | None = None
+    unique_key: str | None = None
+    tag: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,23 +62,40 @@ def find_job(
     return _first_job(session, query.where(of_tenant(_c.tenant_id, tenant_id)))
 
 
-def find_by_idempotency_key(session: Session, tenant_id: UUID, key: str) -> tuple[Job, bytes | None] | None:
-    """The job that was recorded under that key, with the hash of the request that made it."""
-    query = select(*JOB_COLUMNS, _c.request_hash).where(_c.tenant_id == tenant_id, _c.idempotency_key == key)
-    row = session.execute(query).mappings().one_or_none()
-    if row is None:
-        return None
-    values = dict(row)
-    request_hash = values.pop("request_hash")
-    return as_job(values), request_hash
+def find_by_ids(session: Session, tenant_id: UUID | None, ids: Sequence[UUID]) -> dict[UUID, Job]:
+    """Those of the jobs that are there and of that tenant (None: any)."""
+    query = select(*JOB_COLUMNS).where(_c.id.in_(ids))
+    query = query if tenant_id is None else query.where(_c.tenant_id == tenant_id)
+    return {job.id: job for job in map(as_job, session.execute(query).mappings())}
 
 
-def find_unique_holder(session: Session, tenant_id: UUID, job_type: str, unique_key: str) -> Job | None:
-    """The unfinished job that holds a unique key."""
-    query = select(*JOB_COLUMNS).where(
-        _c.tenant_id == tenant_id, _c.type == job_type, _c.unique_key == unique_key, in_state(*LIVE)
+def signs(session: Session, ids: Sequence[UUID]) -> dict[UUID, Sign]:
+    """What tells of each of those jobs that are there whether it has changed since it was read."""
+    query = select(_c.id, *(_c[name] for name in _SIGN)).where(_c.id.in_(ids))
+    return {job_id: tuple(sign) for job_id, *sign in session.execute(query)}
+
+
+def sign_of(job: Job) -> Sign:
+    """The sign of a job as it was read."""
+    return tuple(getattr(job, name) for name in _SIGN)
+
+
+def find_by_idempotency_keys(
+    session: Session, tenant_id: UUID, keys: Sequence[str]
+) -> dict[str, tuple[Job, bytes | None]]:
+    """The jobs that were recorded under those keys, each with the hash of the request that made it."""
+    query = select(*JOB_COLUMNS, _c.request_hash).where(_c.tenant_id == tenant_id, _c.idempotency_key.in_(keys))
+    rows = [dict(row) for row in session.execute(query).mappings()]
+    hashes = [row.pop("request_hash") for row in rows]
+    return {row["idempotency_key"]: (as_job(row), told) for row, told in zip(rows, hashes, strict=True)}
+
+
+def find_unique_holders(session: Session, tenant_id: UUID, job_type: str, keys: Sequence[str]) -> dict[str, UUID]:
+    """Those of a type's unique keys that are held, each with the unfinished job that holds it."""
+    query = select(_c.unique_key, _c.id).where(
+        _c.tenant_id == tenant_id, _c.type == job_type, _c.unique_key.in_(keys), in_state(*LIVE)
     )
-    return _first_job(session, query)
+    return {row.unique_key: row.id for row in session.execute(query)}
 
 
 def list_jobs(
@@ -104,7 +125,12 @@ def _one_by_one(wanted: JobFilter) -> list[JobFilter]:
 
 
 def _page(wanted: JobFilter, before: UUID | None, limit: int, without: frozenset[str]) -> Select[Any]:
-    return _newest(select(*_columns(without)).where(*_conditions(wanted, before)), _c.id, limit)
+    query = select(*_columns(without)).where(*_conditions(wanted, before))
+    if wanted.tag is None:
+        return _newest(query, _c.id, limit)
+    query = query.where(job_tags.c.job_id == _c.id, *_tag_conditions(wanted, before))
+    # The order of the tags' index; SQLite does not see that it is the jobs' too.
+    return _newest(query, job_tags.c.job_id, limit)
 
 
 def _columns(without: frozenset[str]) -> list[ColumnElement[Any]]:
@@ -233,8 +259,21 @@ def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bo
         conditions.append(_c.type.in_(wanted.types))
     if wanted.queue is not None:
         conditions.append(_c.queue == wanted.queue)
+    if wanted.unique_key is not None:
+        conditions.append(_c.unique_key == wanted.unique_key)
     if before is not None:
         conditions.append(_c.id < before)
+    return conditions
+
+
+def _tag_conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bool]]:
+    tag = job_tags.c
+    name, value = wanted.tag or ("", "")
+    conditions: list[ColumnElement[bool]] = [tag.name == name, tag.value == value]
+    if wanted.tenant_id is not None:
+        conditions.append(tag.tenant_id == wanted.tenant_id)
+    if before is not None:
+        conditions.append(tag.job_id < before)
     return conditions
 
 

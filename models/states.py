@@ -37,6 +37,7 @@ class Move(StrEnum):
     INTERRUPT = "interrupt"
     BURY = "bury"
     RESCUE = "rescue"
+    RUN_NOW = "run_now"
     CANCEL = "cancel"
     STOP = "stop"
     REDRIVE = "redrive"
@@ -81,6 +82,9 @@ MOVES: dict[Move, Transition] = {
         "the worker's parent, dispatcher",
         "its worker died: lost + 1, the attempt is given back, the place kept; dead after 3 losses; "
         "cancelled if that was asked for",
+    ),
+    Move.RUN_NOW: Transition(
+        (State.QUEUED,), (State.QUEUED,), "API", "due now; nothing happens to a job that is due already", fenced=False
     ),
     Move.CANCEL: Transition(
         LIVE, (State.CANCELLED, State.RUNNING), "API", "a running job is only asked to stop", fenced=False

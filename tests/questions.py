@@ -56,6 +56,7 @@ def add_finished(session: Session, how_many: int, first: int = 0) -> None:
             unique_key=f"unique-{number % 400}",
             finished_at=ago(days=30, seconds=-number),
             worker_id=WORKERS[number % 3],
+            tags={"colour": "blue", "size": f"s{number % 7}"},
         )
         for number in range(first, first + how_many)
     ]
@@ -86,7 +87,13 @@ def add_live(session: Session) -> None:
     for state, how_many in ((State.QUEUED, 240), (State.DISPATCHED, 90), (State.RUNNING, 60)):
         rows = [_live(state, tenant_id, number) for number in range(how_many)]
         insert_jobs(session, rows)
-    insert_jobs(session, [columns_in(State.SUCCEEDED, tenant_id, type=RARE, queue=RARE) for _ in range(PAGE)])
+    insert_jobs(
+        session,
+        [
+            columns_in(State.SUCCEEDED, tenant_id, type=RARE, queue=RARE, tags={"colour": "blue", "rare": "yes"})
+            for _ in range(PAGE)
+        ],
+    )
 
 
 def _live(state: State, tenant_id: UUID, number: int) -> dict[str, Any]:
@@ -135,6 +142,15 @@ LISTS: dict[str, Question] = {
         "by state and rare type": {"states": (State.SUCCEEDED,), "types": (RARE,)},
         "by live states": {"states": LIVE},
         "by final states": {"states": FINAL},
+        "by a tag": {"tag": ("colour", "blue")},
+        "by a rare tag": {"tag": ("rare", "yes")},
+        "by nobody's tag": {"tag": ("colour", "nobody's")},
+        "by state and tag": {"states": (State.SUCCEEDED,), "tag": ("colour", "blue")},
+        "by state and rare tag": {"states": (State.SUCCEEDED,), "tag": ("rare", "yes")},
+        "by type and rare tag": {"types": (RARE,), "tag": ("rare", "yes")},
+        "by unique key": {"unique_key": "unique-8"},
+        "by nobody's unique key": {"unique_key": "nobody's"},
+        "by state and unique key": {"states": (State.SUCCEEDED,), "unique_key": "unique-8"},
         "of every tenant": {"tenant_id": None},
         **{f"by state {state}": {"states": (state,)} for state in State},
     }.items()
@@ -142,8 +158,9 @@ LISTS: dict[str, Question] = {
 
 READS: dict[str, Question] = {
     "job": lambda s, c: queries.find_job(s, c.some_id, c.tenant_id),
-    "idempotency key": lambda s, c: queries.find_by_idempotency_key(s, c.tenant_id, "key-400"),
-    "unique holder": lambda s, c: queries.find_unique_holder(s, c.tenant_id, TYPES[0], "unique-8"),
+    "idempotency key": lambda s, c: queries.find_by_idempotency_keys(s, c.tenant_id, ["key-400", "key-404"]),
+    "jobs by id": lambda s, c: queries.find_by_ids(s, c.tenant_id, [ref.id for ref in c.of(State.SUCCEEDED)]),
+    "unique holders": lambda s, c: queries.find_unique_holders(s, c.tenant_id, TYPES[0], ["unique-8", "unique-9"]),
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "lanes": lambda s, c: queries.lanes(s, QUEUES[0]),
     "oldest due": lambda s, c: backlog.oldest_due(s, QUEUES[0]),
@@ -170,6 +187,7 @@ WRITES: dict[str, Question] = {
     "snooze": lambda s, c: moves.snooze(s, c.endings(State.RUNNING), "w"),
     "bury": lambda s, c: moves.bury(s, c.endings(State.RUNNING), "w"),
     "rescue": lambda s, c: moves.rescue(s, c.endings(State.RUNNING), "w"),
+    "run now": lambda s, c: moves.run_now(s, [ref.id for ref in c.of(State.QUEUED)], "a"),
     "cancel": lambda s, c: moves.cancel(s, [ref.id for ref in c.of(State.QUEUED)], "a"),
     "stop": lambda s, c: moves.stop(s, c.endings(State.RUNNING), "w"),
     "redrive": lambda s, c: moves.redrive(s, c.of(State.DEAD), "o"),

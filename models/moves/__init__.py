@@ -8,7 +8,7 @@ commits. The moves themselves are told in `models.states`.
 from models.moves.dispatching import claim, record, release, start
 from models.moves.finishing import bury, interrupt, rescue, retry, snooze, stop, succeed
 from models.moves.frame import Ending, Moved, Started
-from models.moves.operating import cancel, discard, prune, redrive
+from models.moves.operating import cancel, discard, prune, redrive, run_now
 
 __all__ = [
     "Ending",
@@ -25,6 +25,7 @@ __all__ = [
     "release",
     "rescue",
     "retry",
+    "run_now",
     "snooze",
     "start",
     "stop",

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Float,
     Update,
     bindparam,
     func,
@@ -19,9 +20,11 @@ from sqlalchemy.orm import Session
 from models.dialect import (
     UtcTime,
     dialect_of,
-    insert_or_ignore,
+    insert_new_or_ignore,
     locked,
     looked_up,
+    new_rows,
+    new_rows_parameters,
     now,
     seconds_from_now,
 )
@@ -40,18 +43,19 @@ _BEGINNING: dict[str, Any] = {
     "lease": 0,
 }
 """What a job has before its first move, less its times and what it was submitted with."""
+_WRITTEN = [name for name in NewJob.__dataclass_fields__ if name != "due_at"]
+_PLAIN = [name for name in _WRITTEN if name != "delay_seconds"]
 
 
 def record(session: Session, new: Sequence[NewJob]) -> list[Job]:
     """Insert jobs as `queued`; gives those that were, less those whose id or keys were there already."""
     if not new:
         return []  # an INSERT without rows would try one of defaults only
-    rows = [{**vars(job), "asked_due_at": job.due_at} for job in new]
-    for row in rows:
-        del row["due_at"]
+    dialect = dialect_of(session)
+    rows = [{**{name: vars(job)[name] for name in _WRITTEN}, "asked_due_at": job.due_at} for job in new]
     given = {job.id: job for job in reversed(new)}  # of two with one id the first is inserted
     # Past the session, which has nothing to add to a statement over a table and takes its time for that.
-    recorded = session.connection().execute(_record(dialect_of(session)), rows)
+    recorded = session.connection().execute(_record(dialect), new_rows_parameters(dialect, rows))
     return [_queued(given[job_id], created_at, due_at) for job_id, created_at, due_at in recorded]
 
 
@@ -63,14 +67,14 @@ def _queued(new: NewJob, created_at: datetime, due_at: datetime) -> Job:
 
 @cache
 def _record(dialect: str) -> Any:
+    plain, made_of = new_rows(dialect, jobs, _PLAIN, asked_due_at=UtcTime(), delay_seconds=Float(53))
     values = {
+        **plain,
         **{name: value for name, value in _BEGINNING.items() if value is not None},
         "created_at": now(),
-        "due_at": func.coalesce(
-            bindparam("asked_due_at", type_=UtcTime()), seconds_from_now(bindparam("delay_seconds"))
-        ),
+        "due_at": func.coalesce(made_of["asked_due_at"], seconds_from_now(made_of["delay_seconds"])),
     }
-    return insert_or_ignore(dialect, jobs).values(values).returning(_c.id, _c.created_at, _c.due_at)
+    return insert_new_or_ignore(dialect, jobs, values).returning(_c.id, _c.created_at, _c.due_at)
 
 
 def claim(session: Session, queue: str, priority: int, limit: int, expires_after: timedelta) -> list[Moved]:

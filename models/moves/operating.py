@@ -1,4 +1,4 @@
-"""The moves that people make, and the last one of all: cancel, redrive, discard, prune."""
+"""The moves that people make, and the last one of all: run now, cancel, redrive, discard, prune."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -47,6 +47,24 @@ from models.states import FINAL, LIVE, Move, State
 
 _c = jobs.c
 _TRIES_FOR_KEYS = 5
+
+
+def run_now(session: Session, ids: Sequence[UUID], actor: str) -> list[Moved]:
+    """Make jobs due that wait for a later time; those that are due already keep their place in the queue."""
+    moved = make(session, _run_now(dialect_of(session)), rows_parameter([{"id": job_id} for job_id in ids]))
+    return remember(session, Move.RUN_NOW, moved, actor)
+
+
+@cache
+def _run_now(dialect: str) -> Update:
+    rows = given(dialect, id=UUID)
+    return (
+        update(jobs)
+        .where(_c.id == rows.c.id, looked_up(dialect, _c.id, asked(dialect)))
+        .where(in_source_of(Move.RUN_NOW), _c.due_at > now())
+        .values(due_at=now())
+        .returning(*MOVED)
+    )
 
 
 def cancel(session: Session, ids: Sequence[UUID], actor: str) -> list[Moved]:

@@ -1,17 +1,18 @@
 """What a client reads: a job, lists page by page, history, job types, workers."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import moves, worker
 from models.dialect import POSTGRESQL, SQLITE
 from models.ids import new_id
-from models.job import Ref
+from models.job import Ref, job_tags
 from models.moves import Ending
 from models.states import State
 from tests.doors import JOBS, Caller, Doors, assert_problem
@@ -111,7 +112,91 @@ def test_a_final_job_cannot_be_cancelled(doors: Doors, caller: Caller, state: St
     assert caller.get(f"{JOBS}/{job_id}/events").json["data"] == []
 
 
+def test_a_waiting_job_is_made_due(doors: Doors, caller: Caller):
+    later = datetime.now(UTC) + timedelta(hours=1)
+    job_id = plant(doors, caller, State.QUEUED, due_at=later)
+
+    answer = caller.post(f"{JOBS}/{job_id}/run-now")
+
+    assert (answer.status_code, answer.json["state"]) == (202, State.QUEUED)
+    assert datetime.fromisoformat(answer.json["due_at"]) <= datetime.now(UTC) + timedelta(seconds=1)
+    assert answer.headers["Location"] == f"/v1/jobs/{job_id}"
+    assert doors.rung.is_set()
+    (told,) = caller.get(f"{JOBS}/{job_id}/events").json["data"]
+    assert (told["move"], told["actor"][:4]) == ("run_now", "key:")
+
+
+def test_a_job_that_is_due_already_keeps_its_place(doors: Doors, caller: Caller):
+    job_id = plant(doors, caller, State.QUEUED)
+    before = caller.get(f"{JOBS}/{job_id}").json
+
+    answer = caller.post(f"{JOBS}/{job_id}/run-now")
+
+    assert (answer.status_code, answer.json) == (202, before)
+    assert caller.get(f"{JOBS}/{job_id}/events").json["data"] == []
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.QUEUED])
+def test_a_job_that_does_not_wait_cannot_be_made_due(doors: Doors, caller: Caller, state: State):
+    job_id = plant(doors, caller, state)
+    before = caller.get(f"{JOBS}/{job_id}").json
+    assert state in assert_problem(caller.post(f"{JOBS}/{job_id}/run-now"), 409, "job-not-waiting")["detail"]
+    assert caller.get(f"{JOBS}/{job_id}").json == before
+
+
+def test_another_tenants_job_cannot_be_made_due(doors: Doors, caller: Caller):
+    job_id = plant(doors, caller, State.QUEUED, due_at=datetime.now(UTC) + timedelta(hours=1))
+    assert_problem(doors.caller().post(f"{JOBS}/{job_id}/run-now"), 404, "not-found")
+    assert caller.get(f"{JOBS}/{job_id}/events").json["data"] == []
+
+
 # Lists
+
+
+def test_jobs_are_found_by_a_tag_newest_first_page_by_page(doors: Doors, caller: Caller):
+    doors.caller().submit(tags={"customer": "42"})
+    tagged = [caller.submit(tags={"customer": "42", "kind": f"k{number}"})["id"] for number in range(5)]
+    caller.submit(tags={"customer": "7"})
+    caller.submit()
+
+    first = caller.get(f"{JOBS}?tag.customer=42&limit=3")
+    second = caller.get(f"{JOBS}?tag.customer=42&limit=3&cursor={first.json['next_cursor']}")
+
+    assert ids_of(first.json) + ids_of(second.json) == tagged[::-1]
+    assert ids_of(caller.get(f"{JOBS}?tag.kind=k3&state=queued").json) == [tagged[3]]
+    assert ids_of(caller.get(f"{JOBS}?tag.kind=k3&state=dead").json) == []
+    assert ids_of(caller.get(f"{JOBS}?tag.nothing=42").json) == []
+    assert_problem(caller.get(f"{JOBS}?tag.customer=7&cursor={first.json['next_cursor']}"), 400, "invalid-cursor")
+
+
+def test_an_operator_of_all_finds_the_tags_of_every_tenant(doors: Doors, caller: Caller):
+    submitted = [someone.submit(tags={"seen.by": "all"})["id"] for someone in (caller, doors.caller())]
+    assert ids_of(doors.caller(tenant=None).get(f"{JOBS}?tag.seen.by=all").json) == submitted[::-1]
+
+
+def test_jobs_are_found_by_their_unique_key_finished_or_not(doors: Doors, caller: Caller):
+    done = plant(doors, caller, State.SUCCEEDED, unique_key="u1")
+    caller.submit(unique_key="u2")
+    waits = caller.submit(unique_key="u1")["id"]
+    assert ids_of(caller.get(f"{JOBS}?unique_key=u1").json) == [waits, done]
+    assert ids_of(caller.get(f"{JOBS}?unique_key=u1&state=succeeded").json) == [done]
+    assert ids_of(doors.caller().get(f"{JOBS}?unique_key=u1").json) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["tag.a=1&tag.b=2", "tag=1", "tag.=1", "tag.a=1&tag.a=2", "queue.a=1", "tag.a=%00", "tag.%00=1", "tags.a=1"],
+)
+def test_a_tag_is_asked_for_by_name_and_one_at_a_time(caller: Caller, query: str):
+    assert_problem(caller.get(f"{JOBS}?{query}"), 400, "invalid-request")
+
+
+def test_a_pruned_jobs_tags_are_gone(doors: Doors, caller: Caller):
+    job_id = plant(doors, caller, State.SUCCEEDED, tags={"customer": "42"})
+    kept = select(job_tags.c.name).where(job_tags.c.job_id == UUID(job_id))
+    assert doors.database.run(lambda session: session.scalars(kept).all()) == ["customer"]
+    doors.database.run(lambda session: moves.prune(session, State.SUCCEEDED, timedelta(0), 10_000))
+    assert doors.database.run(lambda session: session.scalars(kept).all()) == []
 
 
 def test_a_page_is_fifty_of_the_newest(doors: Doors, caller: Caller):

@@ -66,6 +66,7 @@ def _prune(session: Session, _refs: Sequence[Ref]) -> Sequence[Any]:
 UNFENCED: dict[Move, Maker] = {
     Move.RECORD: _record_again,
     Move.CLAIM: _claim,
+    Move.RUN_NOW: lambda session, refs: moves.run_now(session, [ref.id for ref in refs], ACTOR),
     Move.CANCEL: lambda session, refs: moves.cancel(session, [ref.id for ref in refs], ACTOR),
     Move.PRUNE: _prune,
 }
@@ -75,6 +76,7 @@ MAKERS = FENCED | UNFENCED
 # and a pruned job's history goes with it.
 SILENT = {Move.RECORD, Move.CLAIM, Move.RELEASE, Move.START, Move.SUCCEED, Move.PRUNE}
 GIVES_ATTEMPT_BACK = {Move.SNOOZE, Move.INTERRUPT, Move.RESCUE}
+GIVES_NO_REASON = {Move.CANCEL, Move.RUN_NOW}
 KEEPS_ERROR = {Move.RETRY, Move.BURY, Move.RESCUE}
 REFUSES_THE_CANCELLED = {Move.RETRY, Move.SNOOZE, Move.INTERRUPT}
 
@@ -96,6 +98,8 @@ class Case:
 def _cases_of(move: Move, source: State) -> list[Case]:
     asked = {"cancel_requested_at": ago(minutes=1)}
     match move:
+        case Move.RUN_NOW:
+            return [Case(move, source, source, {"due_at": ago(hours=-1)})]
         case Move.CANCEL:
             return [Case(move, source, source if source == State.RUNNING else State.CANCELLED)]
         case Move.STOP:
@@ -195,7 +199,7 @@ def test_of_a_mixed_set_exactly_the_fitting_jobs_move(session: Session, case: Ca
     assert [_all_of(session, ref) for ref in misfits + stale] == before
 
 
-@pytest.mark.parametrize("move", [*FENCED, Move.CANCEL, Move.RECORD])
+@pytest.mark.parametrize("move", [*FENCED, Move.CANCEL, Move.RUN_NOW, Move.RECORD])
 def test_a_move_of_no_jobs_moves_none(session: Session, move: Move) -> None:
     ref = job_in(session, (MOVES[move].sources or LIVE)[0])
     before = _all_of(session, ref)
@@ -239,7 +243,7 @@ def test_history_says_who_when_why_and_the_error_as_given(session: Session, case
         "attempt": row["attempt"] + (case.move in GIVES_ATTEMPT_BACK),
         "lease": row["lease"],
         "actor": ACTOR,
-        "reason": None if case.move == Move.CANCEL else REASON,
+        "reason": None if case.move in GIVES_NO_REASON else REASON,
         "error": ERROR if case.move in KEEPS_ERROR else None,
     }
 

@@ -446,7 +446,7 @@ def test_a_pruned_job_s_keys_can_be_used_again(session: Session) -> None:
     moves.prune(session, State.SUCCEEDED, timedelta(0), limit=1)
 
     assert moves.record(session, [new_job(session, idempotency_key="k1")])
-    assert queries.find_by_idempotency_key(session, tenant_id_of(session), "k1")
+    assert queries.find_by_idempotency_keys(session, tenant_id_of(session), ["k1"])
 
 
 def _left(session: Session) -> set[object]:

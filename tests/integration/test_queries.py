@@ -48,12 +48,19 @@ def test_a_job_of_another_tenant_is_not_found_but_by_an_operator_of_all(session:
 def test_a_job_is_found_by_its_idempotency_key_with_the_hash_of_its_request(session: Session) -> None:
     ref = job_in(session, State.SUCCEEDED, idempotency_key="k1", request_hash=b"\x00h")
 
-    found = queries.find_by_idempotency_key(session, tenant_id_of(session), "k1")
+    found = queries.find_by_idempotency_keys(session, tenant_id_of(session), ["k1", "k2"])
 
-    assert found
-    assert (found[0].id, found[1]) == (ref.id, b"\x00h")
-    assert queries.find_by_idempotency_key(session, tenant_id_of(session, "other"), "k1") is None
-    assert queries.find_by_idempotency_key(session, tenant_id_of(session), "k2") is None
+    ((key, (job, request_hash)),) = found.items()
+    assert (key, job.id, request_hash) == ("k1", ref.id, b"\x00h")
+    assert queries.find_by_idempotency_keys(session, tenant_id_of(session, "other"), ["k1"]) == {}
+
+
+def test_jobs_are_found_by_their_ids_within_their_tenant(session: Session) -> None:
+    refs = jobs_in(session, State.SUCCEEDED, 2)
+    ids = [ref.id for ref in refs]
+
+    assert queries.find_by_ids(session, tenant_id_of(session), [*ids, new_id()]).keys() == set(ids)
+    assert queries.find_by_ids(session, tenant_id_of(session, "other"), ids) == {}
 
 
 def test_the_holder_of_a_unique_key_is_the_unfinished_job(session: Session) -> None:
@@ -61,12 +68,9 @@ def test_the_holder_of_a_unique_key_is_the_unfinished_job(session: Session) -> N
     holder = job_in(session, State.RUNNING, unique_key="k1")
     tenant_id = tenant_id_of(session)
 
-    found = queries.find_unique_holder(session, tenant_id, "demo.echo", "k1")
-
-    assert found
-    assert found.id == holder.id
-    assert queries.find_unique_holder(session, tenant_id, "demo.sleep", "k1") is None
-    assert queries.find_unique_holder(session, tenant_id_of(session, "other"), "demo.echo", "k1") is None
+    assert queries.find_unique_holders(session, tenant_id, "demo.echo", ["k1", "k2"]) == {"k1": holder.id}
+    assert queries.find_unique_holders(session, tenant_id, "demo.sleep", ["k1"]) == {}
+    assert queries.find_unique_holders(session, tenant_id_of(session, "other"), "demo.echo", ["k1"]) == {}
 
 
 # Lists

@@ -124,12 +124,8 @@ def test_50_identical_submissions_at_once_make_one_job_that_all_see(database: Da
 
 def _held(session: Session, tenant_id: UUID, key: str) -> UUID:
     if key == "unique_key":
-        holder = queries.find_unique_holder(session, tenant_id, "demo.echo", "k1")
-        assert holder
-        return holder.id
-    found = queries.find_by_idempotency_key(session, tenant_id, "k1")
-    assert found
-    return found[0].id
+        return queries.find_unique_holders(session, tenant_id, "demo.echo", ["k1"])["k1"]
+    return queries.find_by_idempotency_keys(session, tenant_id, ["k1"])["k1"][0].id
 
 
 # Finish, cancel, rescue

@@ -148,7 +148,7 @@ VARIANTS = [
         "rows.c.place == 1, ~held",
         "rows.c.place == 1",
     ),
-    Variant("an idempotency key is everyone's", queries.find_by_idempotency_key, "_c.tenant_id == tenant_id, ", ""),
+    Variant("an idempotency key is everyone's", queries.find_by_idempotency_keys, "_c.tenant_id == tenant_id, ", ""),
     Variant("a key may come with another body", submit._by_idempotency_key, "known_hash != new.request_hash", "False"),
 ]
 

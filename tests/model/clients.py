@@ -107,6 +107,21 @@ class Clients(Stage):
             assert job.state is self.reference.rows[row.id].state
             self.count(f"{Move.CANCEL} of a {row.state} job")
 
+    @precondition(lambda self: self.reference.rows)
+    @rule(number=which, of_waiting=st.booleans())
+    def run_now(self, number, of_waiting):
+        waiting = [row.id for row in self.reference.in_state(State.QUEUED) if row.due_at > self.reference.now]
+        row = self.reference.rows[pick(number, waiting if of_waiting and waiting else list(self.reference.rows))]
+        who = Principal("client", row.tenant_id, ALL_SCOPES)
+        expected = self.reference.run_now(row.id, who.actor)
+        try:
+            job, moved = self.database.run(lambda session: operate.run_now(session, who, row.id))
+        except operate.JobIsNotWaiting:
+            assert row.state is not State.QUEUED
+        else:
+            assert (job.state, moved) == (State.QUEUED, expected)
+            self.count(Move.RUN_NOW if moved else "run now of a due job")
+
     @precondition(lambda self: {row.ref for row in self.reference.in_state(State.DEAD)} - set(self.seen))
     @rule()
     def look_at_the_dead_letters(self):

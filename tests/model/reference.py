@@ -270,6 +270,12 @@ class Reference:
             asked = replace(asked, state=State.CANCELLED, finished_at=self.now, lease_expires_at=None)
         return bool(self._all([row], lambda _: asked, Move.CANCEL, actor))
 
+    def run_now(self, job_id: UUID, actor: str) -> bool:
+        row = self.rows[job_id]
+        if row.state is not State.QUEUED or row.due_at <= self.now:
+            return False
+        return bool(self._all([row], lambda row: replace(row, due_at=self.now), Move.RUN_NOW, actor))
+
     def redrive(self, refs: Sequence[Ref], actor: str) -> list[Ref]:
         """Of several that share a unique key the oldest goes, and none while an unfinished job holds the key."""
         going: list[Row] = []
