@@ -7,13 +7,14 @@ from flask import Blueprint
 from pydantic import BaseModel, Field, SkipValidation, StringConstraints, with_config
 from typing_extensions import TypedDict
 
-from api import examples
+from api import admission, examples
 from api.documents import JobDocument, job_document, shown
 from api.endpoint import Call, Reply, checked, endpoint, untold
 from api.jobs import IDEMPOTENCY_KEY, SubmitBody, count_lost_answer, examine, origin, prepared, refusal
 from api.problems import Flaw, Problem, ProblemDocument, problem_document
 from jobs import submit
 from jobs.outcomes import Json
+from jobs.rates import RouteClass
 from jobs.scopes import Scope
 from jobs.submit import Origin, Recorded
 from models.job import NewJob
@@ -69,9 +70,10 @@ class BatchDocument(TypedDict):
     query=BatchQuery,
     body=BatchBody,
     most_body_bytes=MOST_BODY_BYTES,
+    counts_as=RouteClass.SUBMIT,
     reply=BatchDocument,
     status=202,
-    problems=("batch-refused",),
+    problems=("batch-refused", "backlog-too-old"),
 )
 def submit_batch(call: Call) -> Reply:
     """Record up to 1,000 jobs, each accepted or refused by itself.
@@ -109,11 +111,13 @@ def _one(call: Call, sender: Origin, document: Json, within: str) -> NewJob | Pr
     try:
         body = _body(call, document, within)
         members = {name: value for name, value in document.items() if name != "idempotency_key"}
-        return prepared(call, body, members, sender, body.idempotency_key)
+        new = prepared(call, body, members, sender, body.idempotency_key)
+        admission.admit(call, new.queue)
     except submit.Refused as refused:
         return refusal(refused, within)
     except Problem as problem:
         return problem
+    return new
 
 
 def _body(call: Call, document: Json, within: str) -> BatchJob:

@@ -238,8 +238,6 @@ def _words(view: Callable[..., Any]) -> dict[str, Any]:
 
 def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path: dict[str, Any]) -> Response:
     services: Services = current_app.extensions["jobmill"]
-    # Before the step and apart from it: a request that is refused never holds a transaction, or SQLite's one writer.
-    principal = authorised(services, scope, operation.counts_as)
     calls: list[Call] = []
 
     def step(session: Session) -> Reply:
@@ -259,6 +257,8 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
         Writes.SEVERAL: database.run,
     }[operation.writes]
     with services.places:
+        # Before the step and apart from it: a request that is refused never holds a transaction, or SQLite's one writer.
+        principal = authorised(services, scope, operation.counts_as)
         reply = run(step, PATIENCE)
     if reply.later:
         reply = reply.later()

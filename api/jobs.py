@@ -290,7 +290,8 @@ def run_job_now(call: Call, job_id: str) -> Reply:
         job, moved = operate.run_now(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except operate.JobIsNotWaiting as error:
         raise Problem("job-not-waiting", str(error)) from None
-    return Reply(job_document(job), 202, {"Location": f"/v1/jobs/{job.id}"} | _polling(job), rings=moved)
+    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(job)
+    return Reply(job_document(job), 202, headers, rings=moved, tenant_id=job.tenant_id)
 
 
 def job_uuid(text: str) -> UUID:
