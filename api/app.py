@@ -8,6 +8,7 @@ from uuid import uuid4
 import structlog
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from api import batch, body, catalogue, docs_page, headers, health, jobs, metrics, openapi, pages
 from api.endpoint import operation_of
@@ -23,6 +24,12 @@ log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _QUIET = {"/healthz", "/readyz"}
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+
+
+class ButBatch(BaseConverter):
+    """Whatever is not `batch`: else GET of that address would look for a job of this name, and not say 405."""
+
+    regex = r"(?!batch$)[^/]+"
 
 
 def create_app(services: Services) -> Flask:
@@ -49,6 +56,7 @@ def describe(registry: Registry) -> dict[str, Any]:
 def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
+    app.url_map.converters["but_batch"] = ButBatch
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
     for blueprint in (
         jobs.blueprint,

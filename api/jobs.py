@@ -188,7 +188,7 @@ def list_jobs(call: Call) -> Reply:
 @endpoint(
     blueprint,
     "GET",
-    "/<job_id>",
+    "/<but_batch:job_id>",
     scope=Scope.JOBS_READ,
     takes=(PREFER,),
     reply=JobDocument,

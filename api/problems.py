@@ -124,6 +124,13 @@ KINDS: dict[str, Kind] = {
         "While the request was served, others kept taking and leaving the same `unique_key`, and the attempt was given "
         "up after a few rounds. Nothing was recorded.",
     ),
+    "batch-refused": Kind(
+        409,
+        "The batch was not recorded",
+        "Mend or leave out the jobs that `refused` names, and send the batch again; or send it without `atomic`.",
+        "With `atomic=true` either all jobs of a batch are recorded or none. At least one cannot be: `refused` tells "
+        "for each its `index` in `jobs`, and the `problem` that it would have had alone.",
+    ),
     "length-required": Kind(
         411,
         "Content-Length is required",
@@ -156,13 +163,6 @@ KINDS: dict[str, Kind] = {
         "Use a fresh key for a different job.",
         "This tenant used the key before, with a body that is not the same as JSON. A key lives as long as its job. "
         "Nothing was recorded.",
-    ),
-    "batch-refused": Kind(
-        422,
-        "The batch was not recorded",
-        "Mend or leave out the jobs that `refused` names, and send the batch again; or send it without `atomic`.",
-        "With `atomic=true` either all jobs of a batch are recorded or none. At least one cannot be: `refused` tells "
-        "for each its `index` in `jobs`, and the `problem` that it would have had alone.",
     ),
     "http-error": Kind(
         400,

@@ -144,7 +144,7 @@ def test_an_atomic_batch_is_all_or_none(doors: Doors, caller: Caller) -> None:
         {"jobs": [echo(1), {"type": "no.such"}, echo(2, unique_key="u1"), echo(3, unique_key="u1")]},
     )
 
-    refused = assert_problem(answer, 422, "batch-refused")["refused"]
+    refused = assert_problem(answer, 409, "batch-refused")["refused"]
     assert [(one["index"], one["problem"]["code"]) for one in refused] == [(1, "invalid-request"), (3, "not-unique")]
     assert doors.count_jobs() == 0
     assert not doors.rung.is_set()
@@ -211,3 +211,10 @@ def test_batches_at_once_with_the_same_keys_in_other_orders_make_each_job_once(d
     assert all(codes(items) == [202] * 100 for items in answers)
     assert doors.count_jobs() == 100
     assert sum(not item["replayed"] for items in answers for item in items) == 100
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+def test_a_batch_is_only_sent(caller: Caller, method: str) -> None:
+    answer = caller.request(method, BATCH)
+    assert answer.status_code == 405
+    assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
