@@ -8,7 +8,7 @@ from uuid import uuid4
 import structlog
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import UnicodeConverter
+from werkzeug.routing import BaseConverter
 
 from api import (
     audit_log,
@@ -44,7 +44,7 @@ _QUIET = {"/healthz", "/readyz"}
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
 
-class ButBatch(UnicodeConverter):
+class ButBatch(BaseConverter):
     """Whatever is not `batch`: else GET of that address would look for a job of this name, and not say 405."""
 
     regex = r"(?!batch$)[^/]+"

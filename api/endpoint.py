@@ -257,7 +257,7 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
         Writes.SEVERAL: database.run,
     }[operation.writes]
     with services.places:
-        # Before the step and apart from it: a request that is refused never holds a transaction, or SQLite's one writer.
+        # Before the step and apart from it: a request that is refused never holds a transaction, or SQLite's writer.
         principal = authorised(services, scope, operation.counts_as)
         reply = run(step, PATIENCE)
     if reply.later:
