@@ -24,7 +24,7 @@ from tests.faults.health import HEALTH_LAG_SECONDS, HealthWatch, Outage
 LOOK_SECONDS = 0.1
 BOOT_SECONDS = 20
 """A start takes three seconds, and beside a dozen other busy processes five times as long."""
-WITNESSED_SECONDS = 30
+WITNESSED_SECONDS = 90
 ROLES = {
     "api": ("API server", "API process"),
     "dispatcher": ("dispatcher", ""),
