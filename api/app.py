@@ -8,7 +8,6 @@ from uuid import uuid4
 import structlog
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import BaseConverter
 
 from api import (
     audit_log,
@@ -44,12 +43,6 @@ _QUIET = {"/healthz", "/readyz"}
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
 
-class ButBatch(BaseConverter):
-    """Whatever is not `batch`: else GET of that address would look for a job of this name, and not say 405."""
-
-    regex = r"(?!batch$)[^/]+"
-
-
 def create_app(services: Services) -> Flask:
     """The application over the given services."""
     app = _with_doors()
@@ -77,7 +70,6 @@ def describe(registry: Registry) -> dict[str, Any]:
 def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
-    app.url_map.converters["but_batch"] = ButBatch
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
     for resource in (jobs, batch, catalogue, keys, audit_log, tokens, health, pages, docs_page):
         app.register_blueprint(resource.blueprint)
@@ -90,6 +82,7 @@ def _begin() -> None:
     g.request_id = asked if _REQUEST_ID.fullmatch(asked) else str(uuid4())
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    batch.refuse_other_methods()
     operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
     body.receive(operation.most_body_bytes if operation else body.MOST_BYTES)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired
 
-from flask import Blueprint
+from flask import Blueprint, request
 from pydantic import BaseModel, Field, SkipValidation, StringConstraints, with_config
 from typing_extensions import TypedDict
 
@@ -21,6 +21,7 @@ from models.job import NewJob
 
 blueprint = Blueprint("batch", __name__, url_prefix="/v1/jobs")
 
+ADDRESS, METHODS = "/v1/jobs/batch", ("OPTIONS", "POST")
 MOST_JOBS = 1000
 MOST_BODY_BYTES = 16 * 1024 * 1024
 
@@ -60,6 +61,13 @@ class BatchDocument(TypedDict):
     """What became of a batch, in the order of its jobs."""
 
     data: list[BatchItemDocument]
+
+
+def refuse_other_methods() -> None:
+    """Say of the address of batches that it takes POST only: to the router it is also that of a job of this name."""
+    if request.path == ADDRESS and request.method not in METHODS:
+        request.url_rule = None
+        raise Problem("method-not-allowed", "Batches are sent with POST.", headers={"Allow": ", ".join(METHODS)})
 
 
 @endpoint(

@@ -198,7 +198,7 @@ def list_jobs(call: Call) -> Reply:
 @endpoint(
     blueprint,
     "GET",
-    "/<but_batch:job_id>",
+    "/<job_id>",
     scope=Scope.JOBS_READ,
     takes=(PREFER,),
     reply=JobDocument,
