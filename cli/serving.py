@@ -45,6 +45,7 @@ class Gunicorn(BaseApplication):
             "graceful_timeout": int(self.settings.grace_seconds),
             "timeout": 60,
             "keepalive": 15,
+            "limit_request_line": 8190,  # the most there is: a list with all its filters can have 7 KB
             "logger_class": PlainLogger,
             "control_socket_disable": True,
             "proc_name": "jobmill api",

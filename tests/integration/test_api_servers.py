@@ -353,3 +353,10 @@ def test_a_length_that_is_none_is_refused(served: Served, doors: Doors, before: 
         answer = Answers(connection).next()
     assert answer is None or 400 <= answer[0] < 500
     assert doors.count_jobs() == before
+
+
+def test_an_address_may_be_as_long_as_its_parameters_allow(served: Served):
+    types = "&".join(f"type={'%C3%A9' * 60}{number}" for number in range(20))
+    answer = httpx2.get(f"{served.url}{JOBS}?{types}", headers=served.authorization, timeout=DEADLINE)
+    assert len(answer.request.url.raw_path) > 7000
+    assert (answer.status_code, answer.json()) == (200, {"data": [], "next_cursor": None})

@@ -90,7 +90,7 @@ def test_the_api_page_lists_exactly_the_routes_that_exist():
     nothing: Any = None
     app = create_app(Services(settings(), nothing, nothing, nothing, version="0"))
     served = {
-        f"{method} {rule.rule.replace('<', '{').replace('>', '}')}"
+        re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", f"{method} {rule.rule}")
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
