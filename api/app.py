@@ -100,8 +100,13 @@ def _finish(answer: Response, version: str) -> Response:
 def _count(answer: Response) -> None:
     # Neither a method nor a path is counted as it was sent: anyone may make up as many as he likes.
     method = request.method if request.method in _METHODS else "other"
-    route = str(request.url_rule) if request.url_rule else "none"
+    route = _route() or "none"
     metrics.request_seconds.labels(method, route, answer.status_code).observe(time.monotonic() - g.began)
+
+
+def _route() -> str | None:
+    """The route as it is documented: how its parameters are matched is nobody's business."""
+    return re.sub(r"<\w+:", "<", str(request.url_rule)) if request.url_rule else None
 
 
 def _log(answer: Response) -> None:
@@ -109,7 +114,7 @@ def _log(answer: Response) -> None:
     log.info(
         "request",
         method=request.method,
-        route=str(request.url_rule) if request.url_rule else None,
+        route=_route(),
         status=answer.status_code,
         milliseconds=round((time.monotonic() - g.began) * 1000, 1),
         key_id=principal.key_id if principal else None,

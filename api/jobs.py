@@ -52,7 +52,8 @@ IDEMPOTENCY_KEY = TakenHeader(
     "5b1c0e0a-3f0e-4f57-8d38-1f8f0f6a7f11",
 )
 # https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(r"[\x20-\x7e\t]{1,512}")
 _NUMBER = re.compile(r"[-+0-9.eE_\s]+")
 MOST_CHOICES = 20
 """How often one parameter of a list may repeat: each adds a branch to its query."""
@@ -331,11 +332,14 @@ def origin(call: Call) -> Origin:
     """Whom the request's submissions come from. Raises Problem if they may not come."""
     if call.principal.tenant_id is None:
         raise Problem("forbidden", "A platform key has no tenant to submit for; use a tenant's key.")
-    traceparent = request.headers.get("traceparent", "")
+    traceparent, tracestate = (request.headers.get(name, "") for name in ("traceparent", "tracestate"))
+    traced = bool(_TRACEPARENT.fullmatch(traceparent))
     return Origin(
         tenant_id=call.principal.tenant_id,
         request_id=g.request_id,
-        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+        traceparent=traceparent if traced else None,
+        # Without a parent it says nothing, and must not be passed on.
+        tracestate=tracestate if traced and _TRACESTATE.fullmatch(tracestate) else None,
     )
 
 

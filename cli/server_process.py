@@ -15,7 +15,7 @@ class ServerProcess(ThreadWorker):
     """
 
     sockets: Any
-    wsgi: Any
+    wsgi: Any = None  # until it is loaded; a signal may come before that
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Take no more requests, and let clients go that wait for a job: they would outlast the grace period."""

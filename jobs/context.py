@@ -46,7 +46,8 @@ class Context:
 
     `tenant` is the tenant's id, `attempt` counts from 1, `lease` is larger each time the job is run, for systems
     that can refuse whoever comes with an older one, `last_checkpoint` is what an earlier attempt saved (None when
-    none did), `http` is the only way a handler should call out: it refuses addresses inside our own network.
+    none did), `traceparent` and `tracestate` are the submission's W3C trace context. `http` is the only way a handler
+    should call out: it refuses addresses inside our own network.
     """
 
     job_id: UUID
@@ -61,6 +62,8 @@ class Context:
     log: "FilteringBoundLogger"
     http: "Outbound"
     desk: Desk = field(repr=False)
+    traceparent: str | None = None
+    tracestate: str | None = None
     cancellation: threading.Event = field(default_factory=threading.Event, repr=False)
     latest_progress: Progress | None = None
 

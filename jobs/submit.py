@@ -50,6 +50,7 @@ class Origin:
     request_hash: bytes | None = None
     request_id: str | None = None
     traceparent: str | None = None
+    tracestate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ def prepare(asked: Submission, origin: Origin, registry: Registry) -> NewJob:
         request_hash=origin.request_hash,
         request_id=origin.request_id,
         traceparent=origin.traceparent,
+        tracestate=origin.tracestate,
     )
 
 

@@ -91,6 +91,7 @@ jobs = Table(
     Column("request_hash", LargeBinary),
     Column("request_id", Text),
     Column("traceparent", Text),
+    Column("tracestate", Text),
     CheckConstraint(f"state IN ({_words((*LIVE, *FINAL))})", name="state"),
     CheckConstraint("priority BETWEEN -100 AND 100", name="priority"),
     CheckConstraint("attempt >= 0 AND lost >= 0 AND lease >= 0", name="counters"),
@@ -259,6 +260,7 @@ class NewJob:
     request_hash: bytes | None = None
     request_id: str | None = None
     traceparent: str | None = None
+    tracestate: str | None = None
 
 
 @dataclass(frozen=True)

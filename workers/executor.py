@@ -179,6 +179,8 @@ class Executor:
             log=structlog.get_logger(f"jobs.{job.type}"),
             http=self.http,
             desk=desk,
+            traceparent=job.traceparent,
+            tracestate=job.tracestate,
         )
 
     def _tell(self, ticket: Ticket) -> None:
@@ -197,8 +199,9 @@ class Executor:
 
 def _bound(job: Started) -> AbstractContextManager[object]:
     """Every log line within tells of this job."""
+    traced = {"trace_id": job.traceparent.split("-")[1]} if job.traceparent else {}
     return structlog.contextvars.bound_contextvars(
-        job_id=str(job.id), job_type=job.type, tenant_id=str(job.tenant_id), request_id=job.request_id
+        job_id=str(job.id), job_type=job.type, tenant_id=str(job.tenant_id), request_id=job.request_id, **traced
     )
 
 

@@ -67,6 +67,7 @@ class Started:
     checkpoint: Any
     request_id: str | None
     traceparent: str | None
+    tracestate: str | None
 
     @property
     def ref(self) -> Ref:

@@ -494,3 +494,29 @@ def test_a_database_that_stays_away_is_a_503_that_says_when_to_try_again(doors: 
     answer = caller.post(JOBS, {"type": "test.echo"})
     assert_problem(answer, 503, "unavailable")
     assert answer.headers["Retry-After"] == "2"
+
+
+PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        ({"traceparent": PARENT, "tracestate": "vendor=1,other=2"}, (PARENT, "vendor=1,other=2")),
+        ({"traceparent": PARENT}, (PARENT, None)),
+        ({"traceparent": PARENT, "tracestate": "x" * 513}, (PARENT, None)),
+        ({"tracestate": "vendor=1"}, (None, None)),
+        ({"traceparent": f"00-{'0' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}, (None, None)),
+        ({"traceparent": f"00-{'a' * 32}-{'0' * 16}-01"}, (None, None)),
+        ({"traceparent": f"ff-{'a' * 32}-{'b' * 16}-01"}, (None, None)),
+        ({"traceparent": "nonsense"}, (None, None)),
+    ],
+)
+def test_the_trace_of_a_submission_is_kept_with_its_job(
+    doors: Doors, caller: Caller, headers: dict[str, str], kept: tuple[str | None, str | None]
+):
+    job_id = caller.post(JOBS, {"type": "test.echo"}, **headers).json["id"]
+    (item,) = caller.post(f"{JOBS}/batch", {"jobs": [{"type": "test.echo"}]}, **headers).json["data"]
+    for one in (job_id, item["job"]["id"]):
+        row = doors.database.run(lambda session, one=one: row_of(session, UUID(one)))
+        assert (row["traceparent"], row["tracestate"]) == kept

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import pytest
+import structlog
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -86,6 +87,17 @@ def test_a_value_is_kept_and_the_job_has_succeeded(bench: Bench):
     assert row["started_at"] <= row["finished_at"]
     assert bench.history(row) == []
     assert not bench.rung.is_set()
+
+
+def test_a_handler_is_given_the_trace_that_its_job_was_submitted_in(bench: Bench):
+    trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
+
+    def look(context: Context) -> Any:
+        logged = structlog.contextvars.get_contextvars()
+        return [context.traceparent, context.tracestate, logged["trace_id"]]
+
+    assert bench.run(look, **trace)["result"] == [*trace.values(), "a" * 32]
+    assert bench.run(lambda context: [context.traceparent, context.tracestate])["result"] == [None, None]
 
 
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {}, 1.0, 2**63 - 1, "\u00e9 \U0001f600", {"a": [None]}])

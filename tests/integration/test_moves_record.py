@@ -32,6 +32,7 @@ def test_a_recorded_job_is_queued_with_everything_that_was_given(session: Sessio
         request_hash=b"\x00\xff",
         request_id="req-1",
         traceparent="00-a-b-01",
+        tracestate="a=1",
     )
 
     assert ids_of(moves.record(session, [job])) == {job.id}

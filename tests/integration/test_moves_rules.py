@@ -83,6 +83,7 @@ def test_a_started_job_brings_all_that_its_handler_needs(session: Session) -> No
         tags={"team": "blue"},
         request_id="req-1",
         traceparent="00-a-b-01",
+        tracestate="a=1",
     )
 
     (started,) = moves.start(session, [ref], WORKER)

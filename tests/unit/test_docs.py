@@ -86,11 +86,14 @@ def test_every_variable_that_is_named_exists(page: Path):
         assert whole_family or name in VARIABLES, f"{name} is no setting"
 
 
+PARAMETER, PLACE = re.compile(r"<(?:[^:>]+:)?([^>]+)>"), r"{\1}"
+
+
 def test_the_api_page_lists_exactly_the_routes_that_exist():
     nothing: Any = None
     app = create_app(Services(settings(), nothing, nothing, nothing, version="0"))
     served = {
-        re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", f"{method} {rule.rule}")
+        f"{method} {PARAMETER.sub(PLACE, rule.rule)}"
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }

@@ -32,6 +32,8 @@ def told_of(context: Context) -> dict[str, Any]:
         "tags": dict(context.tags),
         "timeout": context.timeout.total_seconds(),
         "last_checkpoint": context.last_checkpoint,
+        "traceparent": context.traceparent,
+        "tracestate": context.tracestate,
     }
 
 
@@ -76,6 +78,8 @@ def forwarding_context(
         log=structlog.get_logger(f"jobs.{told['job_type']}"),
         http=http,
         desk=_ForwardingDesk(channel, answers),
+        traceparent=told["traceparent"],
+        tracestate=told["tracestate"],
         channel=channel,
     )
 
