@@ -7,17 +7,23 @@ import math
 
 from api.endpoint import Call
 from api.problems import Problem
+from jobs import submit
+from models.job import NewJob
 
 LONGEST_WAIT_SECONDS = 60
 
 
-def admit(call: Call, queue: str) -> None:
-    """Raises Problem while the queue's oldest due job has waited for longer than the bound."""
+def admit(call: Call, new: NewJob) -> None:
+    """Raises Problem while the queue's oldest due job has waited for longer than the bound.
+
+    A job that was recorded before under its key is none more, and is answered as ever.
+    """
     bound = call.services.settings.backlog_limit_seconds
     if bound is None:
         return
+    queue = new.queue
     behind = call.services.backlog.age(call.session, queue).total_seconds() - bound
-    if behind > 0:
+    if behind > 0 and not submit.is_recorded(call.session, new):
         wait = min(LONGEST_WAIT_SECONDS, math.ceil(behind))
         detail = f"The oldest due job of queue {queue} has waited for longer than {bound:g} s. Nothing was recorded."
         raise Problem("backlog-too-old", detail, headers={"Retry-After": str(wait)})

@@ -49,6 +49,7 @@ def create_app(services: Services) -> Flask:
     app.extensions["jobmill"] = services
     headers.share(app, services.settings.cors_origins)
     app.before_request(_begin)
+    app.teardown_request(lambda _error: body.let_go())
     app.after_request(auth.note_use)
     app.after_request(rate_limits.tell)
     app.after_request(lambda answer: _finish(answer, services.version))
@@ -76,15 +77,15 @@ def _with_doors() -> Flask:
     return app
 
 
-def _begin() -> None:
+def _begin() -> Response | None:
     g.began = time.monotonic()
     asked = request.headers.get("X-Request-Id", "")
     g.request_id = asked if _REQUEST_ID.fullmatch(asked) else str(uuid4())
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
-    batch.refuse_other_methods()
     operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
     body.receive(operation.most_body_bytes if operation else body.MOST_BYTES)
+    return batch.other_methods()
 
 
 def _finish(answer: Response, version: str) -> Response:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired
 
-from flask import Blueprint, request
+from flask import Blueprint, Response, request
 from pydantic import BaseModel, Field, SkipValidation, StringConstraints, with_config
 from typing_extensions import TypedDict
 
@@ -21,7 +21,7 @@ from models.job import NewJob
 
 blueprint = Blueprint("batch", __name__, url_prefix="/v1/jobs")
 
-ADDRESS, METHODS = "/v1/jobs/batch", ("OPTIONS", "POST")
+ADDRESS = "/v1/jobs/batch"
 MOST_JOBS = 1000
 MOST_BODY_BYTES = 16 * 1024 * 1024
 
@@ -63,11 +63,15 @@ class BatchDocument(TypedDict):
     data: list[BatchItemDocument]
 
 
-def refuse_other_methods() -> None:
+def other_methods() -> Response | None:
     """Say of the address of batches that it takes POST only: to the router it is also that of a job of this name."""
-    if request.path == ADDRESS and request.method not in METHODS:
-        request.url_rule = None
-        raise Problem("method-not-allowed", "Batches are sent with POST.", headers={"Allow": ", ".join(METHODS)})
+    if request.path != ADDRESS or request.method == "POST":
+        return None
+    request.url_rule = None
+    allow = {"Allow": "OPTIONS, POST"}
+    if request.method == "OPTIONS":
+        return Response(headers=allow)
+    raise Problem("method-not-allowed", "Batches are sent with POST.", headers=allow)
 
 
 @endpoint(
@@ -81,7 +85,7 @@ def refuse_other_methods() -> None:
     counts_as=RouteClass.SUBMIT,
     reply=BatchDocument,
     status=202,
-    problems=("batch-refused", "backlog-too-old"),
+    problems=("batch-refused", "backlog-too-old", "too-many-large-bodies"),
 )
 def submit_batch(call: Call) -> Reply:
     """Record up to 1,000 jobs, each accepted or refused by itself.
@@ -120,7 +124,7 @@ def _one(call: Call, sender: Origin, document: Json, within: str) -> NewJob | Pr
         body = _body(call, document, within)
         members = {name: value for name, value in document.items() if name != "idempotency_key"}
         new = prepared(call, body, members, sender, body.idempotency_key)
-        admission.admit(call, new.queue)
+        admission.admit(call, new)
     except submit.Refused as refused:
         return refusal(refused, within)
     except Problem as problem:

@@ -8,6 +8,7 @@ is left unread would be the beginning of the next request for one server, and on
 other; and a client that is slow to send must not hold a transaction meanwhile.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +23,12 @@ MOST_BYTES = 1024 * 1024
 """What a body may have, unless its operation takes more."""
 DROPPED_TOO = 16 * MOST_BYTES
 """So much of a body that is too large is read and dropped, for a client that listens only when it has sent all."""
+LARGE_AT_ONCE = 4
+"""Bodies over MOST_BYTES that a process holds at once: anybody may send them, and hundreds of threads read."""
+PLACE_WITHIN_SECONDS = 5.0
 STALL_SECONDS = 15.0
 _CHUNK = 64 * 1024
+_large = threading.BoundedSemaphore(LARGE_AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,14 @@ class Received:
 def receive(most_bytes: int) -> None:
     """Take the request's body from its connection. Raises Problem if it has more bytes."""
     with _bounded_stalls():
+        _take_place(most_bytes)
         g.received = _receive(most_bytes)
+
+
+def let_go() -> None:
+    """The request is over: another large body may come in."""
+    if g.pop("holds_large_body", False):
+        _large.release()
 
 
 def read_json() -> Json:
@@ -52,6 +64,15 @@ def read_json() -> Json:
     except strict_json.BadJson as error:
         place = f" (at byte {error.offset})" if error.offset is not None else ""
         raise Problem("malformed-json", f"{error.detail}{place}", extra={"json_error": error.code}) from None
+
+
+def _take_place(most_bytes: int) -> None:
+    if MOST_BYTES < (request.content_length or 0) <= most_bytes:
+        if not _large.acquire(timeout=PLACE_WITHIN_SECONDS):
+            _drop(most_bytes)
+            detail = f"{LARGE_AT_ONCE} bodies of more than {MOST_BYTES} bytes are at work here already."
+            raise Problem("too-many-large-bodies", detail, headers={"Retry-After": "1"})
+        g.holds_large_body = True
 
 
 def _receive(most_bytes: int) -> Received:

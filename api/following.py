@@ -22,7 +22,7 @@ from api.watcher import Full, Watch, Watcher
 from models.job import Job
 
 LONGEST_WAIT_SECONDS = 60
-LONGEST_STREAM_SECONDS = 900.0
+LONGEST_STREAM_SECONDS = 60.0
 ALIVE_SECONDS = 15.0
 """After so long a silence a stream says that it is alive: proxies close what is silent for a minute."""
 STALL_SECONDS = 15.0

@@ -166,8 +166,7 @@ def examine(services: Services, document: Json) -> list[Flaw]:
 )
 def submit_job(call: Call) -> Reply:
     """Record a job; it is committed before the 202 leaves."""
-    new = call.once(lambda: _prepared(call))
-    admission.admit(call, new.queue)
+    new = call.once(lambda: _admitted(call))
     crashpoint("submit.before_commit")
     try:
         recorded = submit.record(call.session, new)
@@ -350,6 +349,13 @@ def prepared(call: Call, asked: SubmitBody, document: Json, origin: Origin, key:
     if key is not None:
         origin = replace(origin, idempotency_key=key, request_hash=submit.request_hash(document))
     return submit.prepare(asked.submission(), origin, call.services.registry)
+
+
+def _admitted(call: Call) -> NewJob:
+    # Once: a second try may be one whose first was committed, and only its answer lost.
+    new = _prepared(call)
+    admission.admit(call, new)
+    return new
 
 
 def _prepared(call: Call) -> NewJob:

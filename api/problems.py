@@ -183,6 +183,13 @@ KINDS: dict[str, Kind] = {
         "See `detail`.",
         "Something about the request itself cannot be served, which has no code of its own; the status says what kind.",
     ),
+    "too-many-large-bodies": Kind(
+        503,
+        "Too many large requests at once",
+        "Send the same request again after `Retry-After` seconds, or send smaller batches.",
+        "A process of the API reads only so many bodies of more than 1 MiB at once, so that nobody fills its memory. "
+        "Nothing was recorded.",
+    ),
     "too-many-streams": Kind(
         503,
         "No more streams here",

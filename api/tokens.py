@@ -73,13 +73,15 @@ def get_token() -> Response:
     """A token for an API key, good for 15 minutes: the key's id is the client, its secret the client's secret."""
     services: Services = current_app.extensions["jobmill"]
     form = _form()
-    holder = _client(services, form)
+    with services.places:
+        holder = _client(services, form)
     if "grant_type" not in form:
         raise Refused("invalid_request", "grant_type is missing.")
     if form["grant_type"] != GRANT_TYPE:
         raise Refused("unsupported_grant_type", f"The one grant_type here is {GRANT_TYPE}.")
     scopes = _scopes(holder, form.get("scope", ""))
-    key_id, key = services.key_ring.signing()
+    with services.places:
+        key_id, key = services.key_ring.signing()
     made = tokens.issue(key_id, key, services.settings.issuer, holder.key_id or "", scopes, time.time())
     document = {"access_token": made, "token_type": "Bearer", "expires_in": tokens.LIFE_SECONDS}
     return _answer(document | {"scope": " ".join(scopes)})
@@ -91,7 +93,9 @@ def get_token() -> Response:
 def list_published_keys() -> Response:
     """The keys that our tokens are signed with (RFC 7517)."""
     services: Services = current_app.extensions["jobmill"]
-    answer = Response(orjson.dumps({"keys": services.key_ring.published()}), content_type="application/jwk-set+json")
+    with services.places:
+        published = services.key_ring.published()
+    answer = Response(orjson.dumps({"keys": published}), content_type="application/jwk-set+json")
     answer.headers["Cache-Control"] = f"public, max-age={KEYS_KEPT_SECONDS}"
     return answer
 

@@ -7,6 +7,7 @@ else that the guarded way out sees to holds: no redirects, a deadline, a limit o
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,8 @@ class IssuerKeys:
 
     def find(self, key_id: str) -> Key | None:
         """The key of that id. Raises IssuerAway when none were ever had."""
-        known = key_id in (self._keys or {})
-        # Whoever has a key does not wait for those who ask again.
-        if self._lock.acquire(blocking=not known):
+        # Whoever has keys does not wait for those who ask again: a key that nobody knows may have been made up.
+        if self._lock.acquire(blocking=self._keys is None):
             try:
                 self._renew(KEPT_SECONDS if key_id in (self._keys or {}) else ASKED_EVERY_SECONDS)
             finally:
@@ -129,5 +129,7 @@ def granted(issuer: OutsideIssuer, token: Verified) -> frozenset[Scope]:
 
 
 def principal(issuer: OutsideIssuer, token: Verified, tenant_id: Any) -> Principal:
-    """Whom a request with the token acts for."""
-    return Principal(None, tenant_id, granted(issuer, token), subject=f"{token.issuer}#{token.subject}")
+    """Whom a request with the token acts for; what he makes ends with the token, since nobody asks the issuer again."""
+    ends = datetime.fromtimestamp(token.claims["exp"], UTC)
+    subject = f"{token.issuer}#{token.subject}"
+    return Principal(None, tenant_id, granted(issuer, token), subject=subject, expires_at=ends)

@@ -181,6 +181,12 @@ def record_all(session: Session, new: Sequence[NewJob]) -> list[Recorded | Refus
     return [answers.get(job.id, busy) for job in new]
 
 
+def is_recorded(session: Session, new: NewJob) -> bool:
+    """Whether a job is known by the same idempotency key."""
+    key = new.idempotency_key
+    return key is not None and bool(queries.find_by_idempotency_keys(session, new.tenant_id, [key]))
+
+
 def request_hash(body: Json) -> bytes:
     """SHA-256 of a request's body as canonical JSON: members sorted, no spaces."""
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
@@ -204,8 +210,12 @@ def _keys(job: NewJob) -> list[tuple[str, str | None, str]]:
 
 
 def _by_keys(job: NewJob) -> tuple[str, str, str]:
-    """The order of an INSERT: two at once that share several keys would else wait for each other."""
-    return job.idempotency_key or "", job.type, job.unique_key or ""
+    """The order of an INSERT: two at once that share several keys would else wait for each other.
+
+    Unique keys first: a client that sends a batch again makes the same idempotency keys, so both orders are one; two
+    clients share unique keys at most.
+    """
+    return job.type, job.unique_key or "", job.idempotency_key or ""
 
 
 def _found(session: Session, new: Sequence[NewJob]) -> dict[UUID, Recorded | Refused]:

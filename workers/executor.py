@@ -67,10 +67,10 @@ class Executor:
         crashpoint("worker.before_start")
         try:
             started = self._start(fresh)
+            self._run(started)  # before anything that can fail: they are begun, and given up would count as lost
             others = [ref for ref in fresh if ref not in {job.ref for job in started}]
             solitary = self.alone.needed_by(others)
             metrics.stale.labels(Move.START).inc(len(others) - len(solitary))
-            self._run(started)
             for ref in solitary:
                 self._run_alone(ref)
         except BaseException:

@@ -40,6 +40,19 @@ def test_a_queue_that_is_too_far_behind_takes_no_more(database: Database, queue:
     assert caller.post(JOBS, {"type": "test.echo", "queue": f"{queue}2"}).status_code == 202
 
 
+def test_a_job_that_was_accepted_is_answered_again_however_far_its_queue_is_behind(database: Database, queue: str):
+    doors = Doors(database, backlog_limit_seconds=300)
+    caller = doors.caller()
+    body, key = {"type": "test.echo", "queue": queue}, {"Idempotency-Key": unique("key")}
+    first = caller.post(JOBS, body, **key)
+    doors.services.backlog._asked_at.clear()
+    behind(database, queue, minutes=6)
+    again = caller.post(JOBS, body, **key)
+    assert (again.status_code, again.json["id"]) == (202, first.json["id"])
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert_problem(caller.post(JOBS, body), 503, "backlog-too-old")
+
+
 def test_what_is_not_due_or_not_waiting_is_no_backlog(database: Database, queue: str):
     behind(database, queue, minutes=4)
     behind(database, queue, minutes=-60)

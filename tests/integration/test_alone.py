@@ -239,3 +239,13 @@ def test_of_two_in_one_process_the_second_is_put_off_at_once(
     (put_off,) = bench.history(second)
     assert put_off["reason"] == "it was lost twice, and another such job had this process to itself"
     assert is_open(bench)
+
+
+def test_what_was_begun_runs_though_nothing_can_be_found_out_of_the_rest(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    def away(_refs: object) -> list[Ref]:
+        raise Unavailable("away", Trouble.AWAY)
+
+    monkeypatch.setattr(bench.executor.alone, "needed_by", away)
+    begun, stale = bench.plant(lambda _context: None), bench.plant(state=State.QUEUED)
+    deliver(bench, begun, stale)
+    assert bench.row(begun)["state"] == State.SUCCEEDED

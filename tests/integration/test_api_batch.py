@@ -2,11 +2,14 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import event
 
+from api import body
 from models.database import Database
 from tests.doors import JOBS, Caller, Doors, assert_problem
 
@@ -197,6 +200,22 @@ def test_a_thousand_jobs_are_one_insert(doors: Doors, caller: Caller) -> None:
     assert len(inserts) == 1
 
 
+def test_batches_at_once_that_share_unique_keys_do_not_wait_for_each_other(doors: Doors, caller: Caller) -> None:
+    start = threading.Barrier(4)
+
+    def send(sender: int) -> list[dict[str, Any]]:
+        names = [uuid4().hex for _ in range(1000)]
+        jobs = [echo(number, unique_key=f"u{number}", idempotency_key=name) for number, name in enumerate(names)]
+        start.wait()
+        return batch(caller, *(jobs if sender % 2 else reversed(jobs)))
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(send, range(4)))
+
+    assert doors.count_jobs() == 1000
+    assert sorted(item["status"] for items in answers for item in items) == [202] * 1000 + [409] * 3000
+
+
 def test_batches_at_once_with_the_same_keys_in_other_orders_make_each_job_once(doors: Doors, caller: Caller) -> None:
     jobs = [echo(number, idempotency_key=f"k{number}") for number in range(100)]
     start = threading.Barrier(4)
@@ -211,6 +230,23 @@ def test_batches_at_once_with_the_same_keys_in_other_orders_make_each_job_once(d
     assert all(codes(items) == [202] * 100 for items in answers)
     assert doors.count_jobs() == 100
     assert sum(not item["replayed"] for items in answers for item in items) == 100
+
+
+def test_large_bodies_beyond_those_at_work_are_refused_and_leave_their_place(
+    doors: Doors, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "PLACE_WITHIN_SECONDS", 0.1)
+    large = [echo("x" * 200_000, idempotency_key=f"k{number}") for number in range(6)]
+    with ExitStack() as others:
+        for _ in range(body.LARGE_AT_ONCE):
+            body._large.acquire()
+            others.callback(body._large.release)
+        refused = caller.post(BATCH, {"jobs": large})
+        assert_problem(refused, 503, "too-many-large-bodies")
+        assert codes(batch(caller, echo("small"))) == [202]
+    assert doors.count_jobs() == 1
+    for _ in range(body.LARGE_AT_ONCE + 1):
+        assert codes(batch(caller, *large)) == [202] * 6
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])

@@ -59,12 +59,6 @@ VARIANTS = [
         "",
     ),
     Variant(
-        "a snooze forgets that its job is to be cancelled",
-        finishing._given_back,
-        ".where(_c.cancel_requested_at.is_(None))",
-        "",
-    ),
-    Variant(
         "a rescue forgets that its job is to be cancelled", finishing._rescue, "(cancelled, State.CANCELLED), ", ""
     ),
     Variant("a checkpoint is kept under any lease", reports._checkpoint, '_c.lease == bindparam("of_lease"), ', ""),
@@ -100,12 +94,6 @@ VARIANTS = [
     # Time
     Variant("a claim takes what is not due", dispatching._claim, "_c.due_at <= now(),", ""),
     Variant("a claim takes the newest first", dispatching._claim, "_c.due_at, _c.id", "_c.due_at.desc(), _c.id.desc()"),
-    Variant(
-        "claims never expire",
-        queries.expired_claims,
-        "_c.lease_expires_at < now()",
-        "_c.lease_expires_at < seconds_from_now(-600)",
-    ),
     Variant("a retry is due at once", finishing._retry, "rows.c.delay_seconds", "0"),
     Variant("an interrupted job loses its place", finishing._given_back, "state=", "due_at=now(), state="),
     Variant("a rescued job loses its place", finishing._rescue, "lost=_c.lost + 1,", "lost=_c.lost + 1, due_at=now(),"),
@@ -126,12 +114,6 @@ VARIANTS = [
         "done = None",
     ),
     Variant("another's end is taken for one's own", queries.ended_by, ", c.actor == actor", ""),
-    Variant(
-        "the newest claim is thought lost first",
-        reconcile.missing,
-        "claims[:lost], claims[lost:]",
-        "claims[len(claims) - lost:], claims[:len(claims) - lost]",
-    ),
     # History
     Variant(
         "history forgets that an attempt was given back",
@@ -154,6 +136,24 @@ VARIANTS = [
 
 RARE = [
     Variant("a claim is renewed under any lease", reports._renewal, "_c.lease == rows.c.lease, ", ""),
+    Variant(
+        "claims never expire",
+        queries.expired_claims,
+        "_c.lease_expires_at < now()",
+        "_c.lease_expires_at < seconds_from_now(-600)",
+    ),
+    Variant(
+        "a snooze forgets that its job is to be cancelled",
+        finishing._given_back,
+        ".where(_c.cancel_requested_at.is_(None))",
+        "",
+    ),
+    Variant(
+        "the newest claim is thought lost first",
+        reconcile.missing,
+        "claims[:lost], claims[lost:]",
+        "claims[len(claims) - lost:], claims[:len(claims) - lost]",
+    ),
 ]
 """What takes so many steps to notice that only the long list tries."""
 

@@ -7,7 +7,7 @@ from tests.model.broken import INDICES, RARE, VARIANTS, Variant, broken, without
 from tests.model.runs import run
 from tests.model.world import World
 
-MOST_EXAMPLES = 200
+MOST_EXAMPLES = 120
 NOTICED = (AssertionError, IntegrityError, MultipleResultsFound)
 
 
@@ -22,7 +22,7 @@ def test_a_model_that_is_wrong_in_one_place_is_caught(sqlite_model: World, varia
 @pytest.mark.parametrize("variant", RARE, ids=str)
 def test_so_is_one_that_is_hard_to_notice(sqlite_model: World, variant: Variant):
     with broken(variant), pytest.raises(NOTICED):
-        run(sqlite_model, 12 * MOST_EXAMPLES, anew=True, shrink=False)
+        run(sqlite_model, 20 * MOST_EXAMPLES, anew=True, shrink=False)
 
 
 @pytest.mark.parametrize("rule", INDICES)
@@ -33,4 +33,4 @@ def test_and_so_is_a_database_without_one_of_its_rules(sqlite_model: World, rule
 
 def test_one_that_is_right_is_not(sqlite_model: World):
     """By as many runs as notice most of those above; `test_model` makes more."""
-    run(sqlite_model, MOST_EXAMPLES // 12, shrink=False)
+    run(sqlite_model, MOST_EXAMPLES // 8, shrink=False)

@@ -28,7 +28,9 @@ ERROR = '{"type":"acme.Broken","message":"it broke","code":"exception","trace":"
 
 def started(attempt: int) -> Started:
     """A job at that attempt of three."""
-    return Started(REF.id, REF.lease, UUID(int=1), "acme.job", "default", {}, attempt, 3, 60, {}, None, None, None)
+    return Started(
+        REF.id, REF.lease, UUID(int=1), "acme.job", "default", {}, attempt, 3, 60, {}, None, None, None, None
+    )
 
 
 DEAD_OF_IT = Decision(Move.BURY, Ending(REF, error=ERROR, reason="attempts exhausted"))
