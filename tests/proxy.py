@@ -55,6 +55,7 @@ class Proxy:
         self._latency, self._rate = 0.0, inf
         self._reset_after: int | None = None
         self._cut: bytes | None = None
+        self._closed = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     # Once.
@@ -83,6 +84,7 @@ class Proxy:
 
     def close(self) -> None:
         """Refuse connections from now on, and break those there are."""
+        self._closed = True
         self._listener.close()
         self._flows.set()
         self.reset()
@@ -135,6 +137,8 @@ class Proxy:
             link = _Link(client, server)
             link.lost = self._swallows
             self._links.append(link)
+            if self._closed:  # while this one was made
+                self.reset()
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._pass, args=[link, source, sink], daemon=True).start()
 
