@@ -251,16 +251,20 @@ def test_late_confirms_of_a_channel_that_was_given_up_confirm_nothing_else(
 ):
     publisher = publishers(proxy.url, timeout=0.3)
     publisher.publish(envelopes(1))
+    tried = 0
     for turn in range(1, 6):
         with proxy.frozen():
             assert publisher.publish(envelopes(20)) == [False] * 20
-        eventually(lambda: publisher.connected)
+        connection = eventually(lambda: publisher.connected and publisher.connection)
         channel.queue_delete(f"{queue_prefix}.default")  # so that none of these can be confirmed
-        publisher.connection.ioloop.add_callback_threadsafe(  # type: ignore[union-attr]
-            lambda: publisher.declared.add(f"{queue_prefix}.default")
-        )
-        assert publisher.publish(envelopes(5)) == [False] * 5, turn
+        connection.ioloop.add_callback_threadsafe(lambda: publisher.declared.add(f"{queue_prefix}.default"))
+        confirmed = publisher.publish(envelopes(5))
+        # On a busy machine the connection may have been given up with the channel; the new one makes the queue anew.
+        if publisher.connection is connection:
+            assert confirmed == [False] * 5, turn
+            tried += 1
         eventually(lambda: publisher.publish(envelopes(5)) == [True] * 5)  # making a queue may take longer than that
+    assert tried
 
 
 def test_a_question_for_depths_that_nobody_answers_is_a_reason_for_another_channel(
