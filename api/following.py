@@ -23,6 +23,7 @@ from models.job import Job
 
 LONGEST_WAIT_SECONDS = 60
 LONGEST_STREAM_SECONDS = 60.0
+"""Rights are looked at when a stream begins: a key that was revoked reads on for so long. Readers come again."""
 ALIVE_SECONDS = 15.0
 """After so long a silence a stream says that it is alive: proxies close what is silent for a minute."""
 STALL_SECONDS = 15.0

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class RouteClass(StrEnum):
-    """Requests that are counted together, since they cost alike."""
+    """Requests that are counted together. A batch is one of SUBMIT, whatever it holds."""
 
     SUBMIT = "submit"
     READ = "read"

@@ -1,4 +1,4 @@
-"""The one wall between tenants: every query over rows that belong to one is confined by this condition."""
+"""The wall between tenants, for reads that a platform key may make of all of them."""
 
 from uuid import UUID
 
