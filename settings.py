@@ -201,7 +201,8 @@ class Settings(BaseSettings):
     trusted_proxies: Networks = _setting(
         (),
         "JOBMILL_TRUSTED_PROXIES",
-        "Networks of the proxies in front of the API, comma-separated; only they are believed in X-Forwarded-For.",
+        "Networks of the proxies in front of the API, comma-separated; only they are believed in "
+        "X-Forwarded-For and X-Forwarded-Proto.",
         "10.0.0.0/24,fd00::/64",
     )
     api_waiting: int = _setting(

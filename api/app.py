@@ -24,6 +24,7 @@ from api import (
     openapi,
     pages,
     rate_limits,
+    refusals,
     tokens,
 )
 from api.endpoint import operation_of
@@ -83,6 +84,7 @@ def _begin() -> Response | None:
     g.request_id = asked if _REQUEST_ID.fullmatch(asked) else str(uuid4())
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    refusals.check()
     operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
     body.receive(operation.most_body_bytes if operation else body.MOST_BYTES)
     return batch.other_methods()

@@ -1,6 +1,6 @@
 """Reading a request's body: exactly, within its limit, as strict JSON.
 
-The servers answer 200 to bodies that were cut short; so the length is counted here, and a body without a
+The server answers 200 to bodies that were cut short; so the length is counted here, and a body without a
 length is refused.
 
 A body is taken off the connection before anything else is decided about its request, whoever sent it: what
@@ -10,7 +10,6 @@ other; and a client that is slow to send must not hold a transaction meanwhile.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flask import g, request
@@ -26,7 +25,6 @@ DROPPED_TOO = 16 * MOST_BYTES
 LARGE_AT_ONCE = 4
 """Bodies over MOST_BYTES that a process holds at once: anybody may send them, and hundreds of threads read."""
 PLACE_WITHIN_SECONDS = 5.0
-STALL_SECONDS = 15.0
 _CHUNK = 64 * 1024
 _large = threading.BoundedSemaphore(LARGE_AT_ONCE)
 
@@ -41,9 +39,8 @@ class Received:
 
 def receive(most_bytes: int) -> None:
     """Take the request's body from its connection. Raises Problem if it has more bytes."""
-    with _bounded_stalls():
-        _take_place(most_bytes)
-        g.received = _receive(most_bytes)
+    _take_place(most_bytes)
+    g.received = _receive(most_bytes)
 
 
 def let_go() -> None:
@@ -107,24 +104,9 @@ def _pieces(most_bytes: int) -> Iterator[bytes]:
     while left > 0:
         try:
             piece = stream.read(min(left, _CHUNK))
-        except Exception:  # noqa: BLE001 - a socket's errors, and each server's own for a chunk that is none
+        except Exception:  # noqa: BLE001 - a socket's errors, and the server's own for a chunk that is none, or one too slow
             return
         if not piece:
             return
         left -= len(piece)
         yield piece
-
-
-@contextmanager
-def _bounded_stalls() -> Iterator[None]:
-    """Wait for each part of the body so long at most; cheroot does so by itself, gunicorn waits for ever."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is None:
-        yield
-        return
-    before = connection.gettimeout()
-    connection.settimeout(STALL_SECONDS)
-    try:
-        yield
-    finally:
-        connection.settimeout(before)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from flask import Flask, Response, request
 from flask_cors import CORS
 
+from api.origin import by_https
+
 CONTENT_SECURITY = "Content-Security-Policy"
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """For JSON, and whatever else a browser has no business to bring to life."""
@@ -57,7 +59,7 @@ def secure(answer: Response) -> None:
     answer.headers.update(_ALWAYS)
     for name, value in _UNLESS_TOLD.items():
         answer.headers.setdefault(name, value)
-    if request.is_secure:
+    if by_https():
         answer.headers["Strict-Transport-Security"] = _ONE_YEAR
 
 

@@ -1,4 +1,4 @@
-"""Where a request comes from: its peer, or whom a trusted proxy names."""
+"""Where a request comes from and by which way: as its peer is, or as a trusted proxy says."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -21,6 +21,13 @@ def client_address() -> str:
     return address
 
 
+def by_https() -> bool:
+    """Whether the client came by https, which we do not speak ourselves: a trusted proxy says so, and the last word."""
+    services: Services = current_app.extensions["jobmill"]
+    told = ",".join(request.headers.getlist("X-Forwarded-Proto")).split(",")[-1].strip().lower()
+    return told == "https" and _among(_parsed(request.remote_addr or ""), services.settings.trusted_proxies)
+
+
 def found(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
     """The first address, from the peer backwards through X-Forwarded-For, that is no trusted proxy.
 
@@ -32,10 +39,14 @@ def found(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
         return peer
     for entry in reversed(forwarded.split(",")):
         before = _parsed(entry.strip())
-        if before is None or not any(known in network for network in trusted):
+        if before is None or not _among(known, trusted):
             break
         known = before
     return str(known)
+
+
+def _among(address: Address | None, networks: Sequence[Network]) -> bool:
+    return address is not None and any(address in network for network in networks)
 
 
 def _parsed(text: str) -> Address | None:

@@ -64,6 +64,14 @@ KINDS: dict[str, Kind] = {
         "This installation takes no submission that could not be repeated safely (JOBMILL_REQUIRE_IDEMPOTENCY_KEY). "
         "Without a key, a request whose answer was lost and that is sent again makes two jobs.",
     ),
+    "malformed-request": Kind(
+        400,
+        "This is not HTTP as it should be",
+        "Use an HTTP library, or mend what `detail` names; the connection is closed.",
+        "The request line or a header breaks the rules of HTTP/1.1 (RFC 9112), or could be read in two ways: two "
+        "lengths, a length and chunks, no or two `Host`, blanks before a colon, bare line feeds, folded lines. What "
+        "stands before this server might read it the other way, so nothing of it was done.",
+    ),
     "unauthenticated": Kind(
         401,
         "No usable credentials",
@@ -96,6 +104,13 @@ KINDS: dict[str, Kind] = {
         "No such representation",
         "This API answers application/json.",
         "The `Accept` header asks for a form that there is none of here.",
+    ),
+    "request-timeout": Kind(
+        408,
+        "The request came too slowly",
+        "Send it again, over a connection that lets it through faster.",
+        "A head may take 15 seconds, and a body as long, and a second more for each 64 KiB of it. The connection is "
+        "closed: slow clients would keep others out.",
     ),
     "job-is-final": Kind(
         409,
@@ -150,6 +165,12 @@ KINDS: dict[str, Kind] = {
         "Put large data elsewhere and pass its URL.",
         "The arguments of a job may have 256 KiB as JSON; they are kept with the job for as long as it is.",
     ),
+    "uri-too-long": Kind(
+        414,
+        "The address is too long",
+        "Leave out filters, or ask for fewer at once.",
+        "The request line, with method and query, may have 8190 bytes. The connection is closed.",
+    ),
     "unsupported-media-type": Kind(
         415,
         "The body is not JSON",
@@ -170,6 +191,12 @@ KINDS: dict[str, Kind] = {
         "Send the request again after `Retry-After` seconds; `RateLimit` tells what is left from then on.",
         "The key, or whoever the token is of, made more requests of this class than its policy lets through; or too "
         "many wrong credentials came from this address. `violated-policies` names the class. Nothing was done.",
+    ),
+    "headers-too-large": Kind(
+        431,
+        "There are too many headers, or too large ones",
+        "Send fewer and shorter ones.",
+        "A request may have 100 headers of 8190 bytes each. The connection is closed.",
     ),
     "issuer-away": Kind(
         503,

@@ -1,21 +1,26 @@
-"""The two HTTP servers: gunicorn for `jobmill api`, cheroot for the embedded mode, which needs one in a thread."""
+"""The HTTP server: processes of gunicorn for `jobmill api`, the same on one thread for the embedded mode."""
 
+import os
+import selectors
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-from cheroot.wsgi import Server
+import structlog
 from gunicorn.app.base import BaseApplication
+from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from cli import metrics_port, ports
-from cli.compose import let_go
+from cli.http_worker import HttpWorker
 from cli.server_process import ServerProcess
 from settings import BadSetting, Settings
 
-EMBEDDED_WAITING = 50
-"""cheroot starts all its threads at once, so those for clients that wait are fewer; gunicorn's come when needed."""
+log = structlog.get_logger(__name__)
+
+EMBEDDED_GRACE_SECONDS = 5
 
 
 class PlainLogger(Logger):
@@ -37,22 +42,18 @@ class Gunicorn(BaseApplication):
 
     def load_config(self) -> None:
         """Set what we decide; nothing is read from gunicorn's own files or variables."""
-        decided = {
-            "bind": f"{self.settings.host}:{self.settings.port}",
-            "workers": self.settings.api_processes,
-            "threads": self.settings.api_threads + self.settings.api_waiting,
-            "worker_class": ServerProcess,
-            "graceful_timeout": int(self.settings.grace_seconds),
-            "timeout": 60,
-            "keepalive": 15,
-            "limit_request_line": 8190,  # the most there is: a list with all its filters can have 7 KB
-            "logger_class": PlainLogger,
-            "control_socket_disable": True,
-            "proc_name": "jobmill api",
-            "child_exit": _forget,
-        }
-        for name, value in decided.items():
-            self.cfg.set(name, value)  # type: ignore[union-attr]
+        _decide(
+            self.cfg,
+            self.settings,
+            bind=f"{self.settings.host}:{self.settings.port}",
+            workers=self.settings.api_processes,
+            worker_class=ServerProcess,
+            graceful_timeout=int(self.settings.grace_seconds),
+            timeout=60,
+            control_socket_disable=True,
+            proc_name="jobmill api",
+            child_exit=_forget,
+        )
 
     def load(self) -> WSGIApplication:
         """The application of one process."""
@@ -61,55 +62,99 @@ class Gunicorn(BaseApplication):
     def run(self) -> None:
         """Serve until told to stop. Raises BadSetting if the port is taken."""
         # gunicorn would say that it cannot listen in a dozen lines, none with what to do.
-        host, port = self.settings.host, self.settings.port
-        try:
-            ports.listen(host, port).close()
-        except OSError as error:
-            raise _cannot_listen(host, port, error) from None
+        _listen(self.settings).close()
         super().run()
+
+
+def _decide(config: Any, settings: Settings, **more: Any) -> None:
+    decided = {
+        "threads": settings.api_threads + settings.api_waiting,
+        "keepalive": 15,
+        "limit_request_line": 8190,  # the most there is: a list with all its filters can have 7 KB
+        "logger_class": PlainLogger,
+        # Whom to believe in headers the application decides: gunicorn would believe every process of this machine.
+        "forwarded_allow_ips": "",
+        "forwarder_headers": "",
+        "secure_scheme_headers": {},
+        **more,
+    }
+    for name, value in decided.items():
+        config.set(name, value)
 
 
 def _forget(_arbiter: Any, worker: Any) -> None:
     metrics_port.forget(worker.pid)
 
 
+class _OnAThread(HttpWorker):
+    """A process's worker without the process: no signals, no parent, and nobody who looks whether it lives."""
+
+    def __init__(self, config: Config, listener: socket.socket, app: WSGIApplication) -> None:
+        super().__init__(0, os.getpid(), [listener], None, 0, config, PlainLogger(config))
+        self.tmp.close()  # what it would tell its parent by
+        self.wsgi = app
+        self.tpool = self.get_thread_pool()
+        self.poller = selectors.DefaultSelector()
+        self.method_queue.init()
+
+    def notify(self) -> None:
+        """Tell nobody."""
+
+    def is_parent_alive(self) -> bool:
+        """There is none."""
+        return True
+
+    def serve(self) -> None:
+        """Answer until told to stop, and then what has begun; cut off whoever is not done in time."""
+        try:
+            self.run()
+        except Exception as error:
+            log.critical("http_server_failed", exc_info=error)
+        self.cut_off()
+
+
 class EmbeddedServer:
-    """cheroot on a thread: listen(), serve(), stop()."""
+    """gunicorn's threads without its processes: listen(), serve(), stop()."""
 
     def __init__(self, settings: Settings, app: WSGIApplication) -> None:
+        self.settings = settings
         self.app = app
-        self.server = Server(
-            (settings.host, settings.port),
-            app,
-            numthreads=settings.api_threads + min(settings.api_waiting, EMBEDDED_WAITING),
-            max=settings.api_threads + min(settings.api_waiting, EMBEDDED_WAITING),
-            request_queue_size=128,
-            timeout=15,
-            shutdown_timeout=5,
-            server_name="jobmill",
-        )
-        self.thread = threading.Thread(target=self.server.serve, name="http", daemon=True)
+        self.worker: _OnAThread | None = None
+        self.thread: threading.Thread | None = None
 
     def listen(self) -> str:
         """Take the port; gives the address. Whoever connects waits until serve(). Raises BadSetting if it is taken."""
-        host, port = self.server.bind_addr
-        try:
-            self.server.prepare()
-        except OSError as error:
-            raise _cannot_listen(host, port, error) from None
-        host, port = self.server.bind_addr
+        listener = _listen(self.settings)
+        config = Config()
+        _decide(config, self.settings, graceful_timeout=EMBEDDED_GRACE_SECONDS)
+        self.worker = _OnAThread(config, listener, self.app)
+        host, port = listener.getsockname()[:2]
         return f"http://{host}:{port}"
 
     def serve(self) -> None:
         """Begin to answer."""
-        self.thread.start()
+        if self.worker is not None:
+            self.thread = threading.Thread(target=self.worker.serve, name="http", daemon=True)
+            self.thread.start()
 
     def stop(self) -> None:
         """Answer what has begun, then close. Does nothing the second time."""
-        let_go(self.app)
-        self.server.stop()
-        if self.thread.is_alive():
-            self.thread.join(10)
+        worker, self.worker = self.worker, None
+        if worker is None:
+            return
+        worker.handle_exit(0, None)
+        if self.thread is None:
+            worker.serve()  # which ends at once, with the port given back
+        else:
+            self.thread.join(2 * EMBEDDED_GRACE_SECONDS)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.host, settings.port
+    try:
+        return ports.listen(host, port)
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from None
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> BadSetting:

@@ -18,7 +18,7 @@ from tests.faults.evidence import rows
 from tests.faults.invariants import check
 
 MODES = [Embedded.mode, Full.mode]
-"""Each has a server of its own: cheroot and gunicorn."""
+"""The same server, in processes and on a thread."""
 RESET = struct.pack("ii", 1, 0)
 ANSWERED_SECONDS = 5
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from api.problems import KINDS
+from models.database import Database
 from tests.doors import JOBS, Caller, Doors, assert_problem
 
 HERE = "https://console.example.org"
@@ -64,9 +65,27 @@ def test_what_may_hold_a_tenants_data_may_not_be_kept(doors: Doors, path: str):
         assert caller.get(path).headers["Cache-Control"] == "no-store"
 
 
-def test_over_https_https_is_asked_for(nobody: Caller):
-    answer = nobody.request("GET", "/healthz", base_url="https://jobs.example.org")
-    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+@pytest.mark.parametrize(
+    ("peer", "proto", "told"),
+    [
+        ("10.0.0.1", "https", True),
+        ("10.0.0.1", "HTTPS", True),
+        ("10.0.0.1", "http", False),
+        ("10.0.0.1", "https, http", False),  # what the proxy itself says stands last
+        ("10.0.0.1", "http, https", True),
+        ("10.0.0.1", "", False),
+        ("192.0.2.7", "https", False),
+        ("127.0.0.1", "https", False),
+        ("", "https", False),
+    ],
+)
+def test_https_is_asked_for_where_a_trusted_proxy_says_that_it_speaks_it(
+    database: Database, peer: str, proto: str, *, told: bool
+):
+    nobody = Caller(Doors(database, trusted_proxies="10.0.0.0/24"), None)
+    headers = {"X-Forwarded-Proto": proto}
+    answer = nobody.request("GET", "/healthz", headers, environ_overrides={"REMOTE_ADDR": peer})
+    assert answer.headers.get("Strict-Transport-Security") == ("max-age=31536000" if told else None)
 
 
 # Other origins

@@ -2,12 +2,14 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from cli import arrival
 from cli.serving import EmbeddedServer
 from models.database import connect_sqlite
 from tests.doors import JOBS, Caller, Doors, settings
@@ -29,12 +32,12 @@ STALL_SECONDS = 2
 GUNICORN = """
 import sys
 from pathlib import Path
-from api import body
+from cli import arrival
 from cli.serving import Gunicorn
 from models.database import connect_sqlite
 from tests.doors import Doors, settings
 
-body.STALL_SECONDS = 2
+arrival.SECONDS = 2
 chosen = settings(port=int(sys.argv[2]), api_threads=4, grace_seconds=1)
 Gunicorn(chosen, lambda: Doors(connect_sqlite(Path(sys.argv[1]), 8)).app).run()
 """
@@ -69,12 +72,14 @@ def doors(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def embedded(doors: Doors) -> Iterator[int]:
+    patience = pytest.MonkeyPatch()
+    patience.setattr(arrival, "SECONDS", STALL_SECONDS)
     server = EmbeddedServer(settings(port=0, api_threads=4), doors.app)
-    server.server.timeout = STALL_SECONDS
     address = server.listen()
     server.serve()
     yield int(address.rpartition(":")[2])
     server.stop()
+    patience.undo()
 
 
 def gunicorn(doors: Doors) -> Iterator[int]:
@@ -97,7 +102,7 @@ def answers(port: int) -> bool:
         return False
 
 
-@pytest.fixture(scope="module", params=[gunicorn, embedded], ids=["gunicorn", "cheroot"])
+@pytest.fixture(scope="module", params=[gunicorn, embedded], ids=["processes", "thread"])
 def served(request: pytest.FixtureRequest, doors: Doors, eventually: Callable[..., Any]) -> Iterator[Served]:
     life = request.param(doors)
     port = next(life)
@@ -276,7 +281,6 @@ def test_an_unread_body_is_not_taken_for_the_next_request(
     [
         (("Content-Length: 2",), b"{}", 400),
         (("Content-Length: 1",), b"{", 400),
-        (("Transfer-Encoding: chunked",), b"%x\r\n%s\r\n0\r\n\r\n" % (len(JOB), JOB), 411),
     ],
 )
 def test_a_connection_goes_on_after_a_refused_body(served: Served, headers: tuple[str, ...], body: bytes, status: int):
@@ -291,6 +295,21 @@ def test_a_connection_goes_on_after_a_refused_body(served: Served, headers: tupl
             accepted = replies.next()
             assert accepted is not None
             assert (accepted[0], accepted[1]["type"]) == (202, "test.echo")
+
+
+def test_a_connection_ends_after_a_body_in_chunks_and_nothing_behind_it_is_read(
+    served: Served, doors: Doors, before: int
+):
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(JOB), JOB)
+    with served.connect() as connection:
+        follower = head(served, f"Content-Length: {len(JOB)}") + JOB
+        connection.sendall(head(served, "Transfer-Encoding: chunked") + body + follower)
+        replies = Answers(connection)
+        refused = replies.next()
+        assert refused is not None
+        assert (refused[0], refused[1]["code"]) == (411, "length-required")
+        assert replies.next() is None
+    assert doors.count_jobs() == before
 
 
 def test_requests_sent_all_at_once_are_answered_in_turn(served: Served, doors: Doors, before: int):
@@ -343,6 +362,47 @@ def test_clients_that_stall_are_let_go(served: Served, doors: Doors, before: int
         assert answer is None or (answer[0], answer[1]["code"]) == (400, "incomplete-body")
         connection.close()
     assert doors.count_jobs() == before + 1
+
+
+def drip(served: Served, begun: bytes, piece: bytes) -> tuple[float, tuple[int, Any] | None]:
+    """Send the one, then the other every fifth of a second until there is an answer: after how long, and which."""
+    with served.connect() as connection:
+        connection.sendall(begun)
+        began, replies = time.monotonic(), Answers(connection)
+        while not select.select([connection], [], [], 0.2)[0]:
+            assert time.monotonic() - began < DEADLINE
+            connection.sendall(piece)
+        return time.monotonic() - began, replies.next()
+
+
+def test_a_body_that_drips_is_given_up_in_its_time_as_a_whole(served: Served, doors: Doors, before: int):
+    took, answer = drip(served, head(served, "Content-Length: 500"), b" ")
+    assert answer is not None
+    assert (answer[0], answer[1]["code"]) == (400, "incomplete-body")
+    assert STALL_SECONDS - 0.5 < took < STALL_SECONDS + 3
+    assert doors.count_jobs() == before
+
+
+def test_a_head_that_drips_is_given_up_in_its_time_as_a_whole(served: Served):
+    took, answer = drip(served, b"GET /healthz HTTP/1.1\r\nHost: jobmill\r\nX-A: ", b"a")
+    assert answer is not None
+    assert (answer[0], answer[1]["code"]) == (408, "request-timeout")
+    assert STALL_SECONDS - 0.5 < took < STALL_SECONDS + 3
+
+
+def test_clients_that_do_not_close_what_is_over_hold_nobody_up(served: Served):
+    idle = [served.connect() for _ in range(4)]
+    for connection in idle:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: jobmill\r\nConnection: close\r\n\r\n")
+        answer = Answers(connection).next()
+        assert answer is not None
+        assert answer[0] == 200
+    began = time.monotonic()
+    assert httpx2.get(f"{served.url}/healthz", timeout=DEADLINE).status_code == 200
+    took = time.monotonic() - began
+    for connection in idle:
+        connection.close()
+    assert took < 1
 
 
 @pytest.mark.parametrize("length", ["-1", "abc", "1e3", "+2", "0x15", "21, 21", "99999999999999999999999"])

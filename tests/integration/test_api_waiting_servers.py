@@ -62,9 +62,9 @@ def doors(sqlite_path: Path) -> Iterator[Doors]:
     database.close()
 
 
-@pytest.fixture(params=["gunicorn", "cheroot"])
+@pytest.fixture(params=["processes", "thread"])
 def server(request: pytest.FixtureRequest, doors: Doors, eventually: Any) -> Iterator[Server]:
-    made: Server = _gunicorn(doors) if request.param == "gunicorn" else _cheroot(doors)
+    made: Server = _gunicorn(doors) if request.param == "processes" else _embedded(doors)
     eventually(lambda: _answers(made), within_seconds=DEADLINE)
     yield made
     made.stop()
@@ -94,7 +94,7 @@ def _gunicorn(doors: Doors) -> Server:
     return Server(port, doors.caller(), stop)
 
 
-def _cheroot(doors: Doors) -> Server:
+def _embedded(doors: Doors) -> Server:
     running = EmbeddedServer(settings(port=0, api_threads=2, api_waiting=4), doors.app)
     address = running.listen()
     running.serve()

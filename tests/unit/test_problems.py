@@ -11,6 +11,7 @@ from api.problems import CODES_BY_STATUS, KINDS, Flaw, Problem, response
 from jobs.submit import Fault
 
 API = Path(__file__).parents[2] / "api"
+CLI = Path(__file__).parents[2] / "cli"
 
 
 @pytest.fixture
@@ -21,12 +22,13 @@ def request_context() -> Iterator[None]:
 
 
 def codes_in_the_code() -> set[str]:
-    """The first argument of every `Problem(...)` that is written out."""
+    """The first argument of every `Problem(...)` and `Refusal(...)` that is written out."""
     calls = [
         node
-        for file in API.glob("**/*.py")
+        for folder in (API, CLI)
+        for file in folder.glob("**/*.py")
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Problem"
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in {"Problem", "Refusal"}
     ]
     return {call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)}
 

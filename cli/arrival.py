@@ -1,0 +1,52 @@
+"""How long a request may take to arrive: as a whole, not from one byte to the next.
+
+Whoever sends a byte now and then would otherwise hold a thread for as long as he likes. Whoever sends much may take
+longer, at a pace (as mod_reqtimeout has it).
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gunicorn.http.errors import ParseException
+from gunicorn.http.unreader import SocketUnreader
+
+SECONDS = 15.0
+"""What a head may take, and a body besides."""
+LEAST_BYTES_PER_SECOND = 64 * 1024
+"""What a client must send to be given more time."""
+
+
+class TooSlow(ParseException):
+    """The rest of a request did not come in its time."""
+
+
+class Arrival(SocketUnreader):
+    """Reads from a connection until the time is over. Raises TooSlow.
+
+    `when_late` is called then: what comes later must not be read as another request.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self.expect(lambda: None)
+
+    def expect(self, when_late: Callable[[], None]) -> None:
+        """From now on something is to come."""
+        self.when_late = when_late
+        self._until = time.monotonic() + SECONDS
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """The next bytes, or none at the end."""
+        before = self.sock.gettimeout()
+        left = self._until - time.monotonic()
+        try:
+            self.sock.settimeout(max(0.001, left if before is None else min(left, before)))
+            came: bytes = super().chunk(size_hint)
+        except TimeoutError:
+            self.when_late()
+            raise TooSlow from None
+        finally:
+            self.sock.settimeout(before)
+        self._until += len(came) / LEAST_BYTES_PER_SECOND
+        return came

@@ -1,0 +1,174 @@
+"""HTTP on threads, the same in both modes: gunicorn's, made stricter, and with our words where it has its own.
+
+What of a request cannot be read is answered by the application all the same: as a problem document, with the headers
+and the line in the log that every answer has.
+"""
+
+import errno
+import re
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+from weakref import WeakSet
+
+import structlog
+from gunicorn.http import get_parser
+from gunicorn.http.errors import (
+    ExpectationFailed,
+    InvalidHeader,
+    InvalidHTTPVersion,
+    InvalidRequestLine,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+    UnsupportedTransferCoding,
+)
+from gunicorn.http.message import Request
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from api.refusals import Refusal, answer_to
+from cli.arrival import Arrival, TooSlow
+from cli.compose import let_go
+
+log = structlog.get_logger(__name__)
+
+LINGER_SECONDS = 1.0
+MOST_LINGERED_BYTES = 1024 * 1024
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_NOBODY = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK}
+# A name or an address, and a port (RFC 9110, 7.2).
+_HOST = re.compile(r"([A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?")
+# Whoever stands before us might take the other one.
+_ONCE = ("AUTHORIZATION", "IDEMPOTENCY-KEY")
+
+_REFUSALS = (
+    (LimitRequestLine, Refusal("uri-too-long", "The request line is longer than 8190 bytes.")),
+    (LimitRequestHeaders, Refusal("headers-too-large", "There are at most 100 headers of 8190 bytes each.")),
+    (TooSlow, Refusal("request-timeout", "The request did not come as a whole in its time.")),
+    (UnsupportedTransferCoding, Refusal("http-error", "The one Transfer-Encoding that is known is chunked.", 501)),
+    (ExpectationFailed, Refusal("http-error", "The one expectation that is met is 100-continue.", 417)),
+    (InvalidHTTPVersion, Refusal("http-error", "This server speaks HTTP/1.1 and HTTP/1.0.", 505)),
+    (InvalidRequestLine, Refusal("malformed-request", "The request line is malformed.")),
+    (ParseException, Refusal("malformed-request", "The head of the request is malformed.")),
+    (Exception, Refusal("internal-error", "The error was logged under this request_id.")),
+)
+
+
+class Connection(TConn):
+    """One client's connection."""
+
+    sock: socket.socket
+    parser: Any
+
+    def init(self) -> None:
+        """Read from it with patience that ends."""
+        if self.parser is None:
+            self.parser = get_parser(self.cfg, self.sock, self.client)
+            self.parser.unreader = Arrival(self.sock)
+        super().init()
+
+    def close(self, *_: bool, **__: bool) -> None:
+        """Close it at once: gunicorn would let the thread that accepts linger here, and everybody wait."""
+        super().close()
+
+    def linger(self) -> None:
+        """Send no more and read what still comes, or the client might not get its answer (RFC 9112, 9.6)."""
+        until, left = time.monotonic() + LINGER_SECONDS, MOST_LINGERED_BYTES
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            while left > 0 and (seconds := until - time.monotonic()) > 0:
+                self.sock.settimeout(seconds)
+                came = len(self.sock.recv(64 * 1024))
+                if came == 0:
+                    return
+                left -= came
+        except OSError:
+            return
+
+
+class HttpWorker(ThreadWorker):
+    """Serves connections, each request on a thread."""
+
+    wsgi: Any = None  # until it is loaded; a signal may come before that
+    sockets: Any
+    alive: bool
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._connections: WeakSet[Connection] = WeakSet()
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a client's connection; without room for it, it waits a little in the listener's queue."""
+        try:
+            client, address = listener.accept()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                log.warning("no_room_for_connections", cause=str(error))
+                time.sleep(0.1)
+            elif error.errno not in _NOBODY:
+                raise
+            return
+        self.nr_conns += 1
+        conn = Connection(self.cfg, client, address, listener.getsockname())
+        self._connections.add(conn)
+        self.enqueue_req(conn)
+
+    def handle(self, conn: Connection) -> Any:
+        """Serve one request; whether the connection stays open."""
+        if conn.initialized:
+            conn.parser.unreader.expect(lambda: None)
+        kept = super().handle(conn)
+        if not kept:
+            conn.linger()
+        return kept
+
+    def handle_request(self, req: Request, conn: Connection) -> bool:
+        """Have the application answer."""
+        _check(req)
+        if any(name == "TRANSFER-ENCODING" for name, _ in req.headers):
+            req.force_close()  # it is refused, and where it ends is a matter of opinion
+        conn.parser.unreader.expect(req.force_close)
+        kept: bool = super().handle_request(req, conn)
+        return kept
+
+    def handle_error(self, req: Request | None, client: socket.socket, addr: Any, exc: Exception) -> None:  # noqa: ARG002 - gunicorn's
+        """Answer a request that cannot be read."""
+        if not isinstance(exc, ParseException):
+            log.error("request_failed", exc_info=exc)
+        refusal = next(one for kind, one in _REFUSALS if isinstance(exc, kind))
+        peer = addr[0] if isinstance(addr, tuple) else ""
+        try:
+            client.settimeout(LINGER_SECONDS)
+            client.sendall(answer_to(self.wsgi, peer, refusal))
+        except OSError:
+            return
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Take no more requests, and let clients go that wait for a job."""
+        self.let_go()
+        super().handle_exit(sig, frame)
+
+    def let_go(self) -> None:
+        """Let clients go that wait for a job: they would outlast the grace period."""
+        if self.wsgi is not None:
+            let_go(self.wsgi)
+
+    def cut_off(self) -> None:
+        """Close what connections there are still: their threads would keep the process."""
+        for conn in list(self._connections):
+            with suppress(OSError):
+                conn.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _check(req: Request) -> None:
+    """What gunicorn leaves to the application. Raises ParseException."""
+    target, version = str(req.uri), req.version or (1, 0)
+    if "#" in target:
+        raise InvalidRequestLine(target)
+    given = [name for name, _ in req.headers]
+    if any(given.count(name) > 1 for name in _ONCE):
+        raise InvalidHeader("repeated")
+    host = next((value for name, value in req.headers if name == "HOST"), None)
+    if not (_HOST.fullmatch(host) if host is not None else version < (1, 1)):
+        raise InvalidHeader("HOST")
