@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import structlog
 from flask import Flask, Response, current_app, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from api import (
     audit_log,
@@ -87,6 +87,8 @@ def _begin() -> Response | None:
     refusals.check()
     operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
     body.receive(operation.most_body_bytes if operation else body.MOST_BYTES)
+    if request.environ["PATH_INFO"].startswith("//"):  # which the router takes for one, and a proxy may not
+        raise NotFound
     return batch.other_methods()
 
 

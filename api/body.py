@@ -53,6 +53,8 @@ def read_json() -> Json:
     """The body as JSON. Raises Problem for anything else."""
     if request.mimetype != "application/json":
         raise Problem("unsupported-media-type", f"The Content-Type is {request.mimetype or 'missing'}.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem("unsupported-media-type", "The body has a Content-Encoding; send it as it is.")
     received: Received = g.received
     if received.problem is not None:
         raise received.problem

@@ -1,19 +1,28 @@
 """What every list has in common: `limit`, `cursor`, `next_cursor` and the `Link` header."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from api.endpoint import Call, Reply
 from api.paging import LONGEST, Cursors
 
 Row = TypeVar("Row")
 
-Limit = Annotated[int, Field(ge=1, le=200, description="How many to answer at most.")]
+
+def _digits(value: object) -> object:
+    # pydantic would take `1_0`, ` 5` and the digits of every script as well.
+    if isinstance(value, str) and not re.fullmatch("[0-9]{1,9}", value):
+        raise ValueError("a limit is a whole number in digits")
+    return value
+
+
+Limit = Annotated[int, Field(ge=1, le=200, description="How many to answer at most."), BeforeValidator(_digits)]
 Cursor = Annotated[str, Field(max_length=LONGEST, description="`next_cursor` of the page before, as it was given.")]
 
 _NO_FILTERS = {"limit", "cursor", "fields"}

@@ -175,8 +175,8 @@ KINDS: dict[str, Kind] = {
         415,
         "The body is not JSON",
         "Send it with `Content-Type: application/json`.",
-        "The Content-Type is missing, or of another type. It is not guessed: a form that another site sent in the "
-        "name of its visitor would pass as JSON.",
+        "The Content-Type is missing or of another type, or the body is compressed. A type is not guessed: a form that "
+        "another site sent in the name of its visitor would pass as JSON.",
     ),
     "idempotency-key-reused": Kind(
         422,
@@ -245,6 +245,9 @@ KINDS: dict[str, Kind] = {
         "was asked for may or may not have been done: only the answer is certainly lost. Accepted jobs are safe.",
     ),
 }
+
+MOST_FLAWS_TOLD = 100
+"""A body of 1 MiB can have 100,000, and would get an answer of 15 MiB."""
 
 CODES_BY_STATUS = {400: "invalid-request", 404: "not-found", 405: "method-not-allowed", 406: "not-acceptable"} | {
     411: "length-required",
@@ -321,7 +324,8 @@ def problem_document(problem: Problem) -> dict[str, Any]:
     """The problem as JSON, alone or as a part of an answer; it is counted here."""
     kind = KINDS[problem.code]
     metrics.problems.labels(problem.code).inc()
-    errors = {"errors": [flaw.document() for flaw in problem.flaws]} if problem.flaws else {}
+    told = problem.flaws[:MOST_FLAWS_TOLD]
+    errors = {"errors": [flaw.document() for flaw in told]} if told else {}
     return {
         "type": f"/problems/{problem.code}",
         "title": kind.title,

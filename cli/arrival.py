@@ -24,16 +24,16 @@ class TooSlow(ParseException):
 class Arrival(SocketUnreader):
     """Reads from a connection until the time is over. Raises TooSlow.
 
-    `when_late` is called then: what comes later must not be read as another request.
+    `when_over` is called then, and at the connection's end: nothing behind it may be read as another request.
     """
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self.expect(lambda: None)
 
-    def expect(self, when_late: Callable[[], None]) -> None:
+    def expect(self, when_over: Callable[[], None]) -> None:
         """From now on something is to come."""
-        self.when_late = when_late
+        self.when_over = when_over
         self._until = time.monotonic() + SECONDS
 
     def chunk(self, size_hint: int | None = None) -> bytes:
@@ -44,9 +44,11 @@ class Arrival(SocketUnreader):
             self.sock.settimeout(max(0.001, left if before is None else min(left, before)))
             came: bytes = super().chunk(size_hint)
         except TimeoutError:
-            self.when_late()
+            self.when_over()
             raise TooSlow from None
         finally:
             self.sock.settimeout(before)
+        if not came:
+            self.when_over()
         self._until += len(came) / LEAST_BYTES_PER_SECOND
         return came

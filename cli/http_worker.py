@@ -5,7 +5,6 @@ and the line in the log that every answer has.
 """
 
 import errno
-import re
 import socket
 import time
 from contextlib import suppress
@@ -14,21 +13,13 @@ from weakref import WeakSet
 
 import structlog
 from gunicorn.http import get_parser
-from gunicorn.http.errors import (
-    ExpectationFailed,
-    InvalidHeader,
-    InvalidHTTPVersion,
-    InvalidRequestLine,
-    LimitRequestHeaders,
-    LimitRequestLine,
-    ParseException,
-    UnsupportedTransferCoding,
-)
+from gunicorn.http.errors import ParseException
 from gunicorn.http.message import Request
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from api.refusals import Refusal, answer_to
-from cli.arrival import Arrival, TooSlow
+from api.refusals import answer_to
+from cli import heads
+from cli.arrival import Arrival
 from cli.compose import let_go
 
 log = structlog.get_logger(__name__)
@@ -37,22 +28,6 @@ LINGER_SECONDS = 1.0
 MOST_LINGERED_BYTES = 1024 * 1024
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NOBODY = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK}
-# A name or an address, and a port (RFC 9110, 7.2).
-_HOST = re.compile(r"([A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?")
-# Whoever stands before us might take the other one.
-_ONCE = ("AUTHORIZATION", "IDEMPOTENCY-KEY")
-
-_REFUSALS = (
-    (LimitRequestLine, Refusal("uri-too-long", "The request line is longer than 8190 bytes.")),
-    (LimitRequestHeaders, Refusal("headers-too-large", "There are at most 100 headers of 8190 bytes each.")),
-    (TooSlow, Refusal("request-timeout", "The request did not come as a whole in its time.")),
-    (UnsupportedTransferCoding, Refusal("http-error", "The one Transfer-Encoding that is known is chunked.", 501)),
-    (ExpectationFailed, Refusal("http-error", "The one expectation that is met is 100-continue.", 417)),
-    (InvalidHTTPVersion, Refusal("http-error", "This server speaks HTTP/1.1 and HTTP/1.0.", 505)),
-    (InvalidRequestLine, Refusal("malformed-request", "The request line is malformed.")),
-    (ParseException, Refusal("malformed-request", "The head of the request is malformed.")),
-    (Exception, Refusal("internal-error", "The error was logged under this request_id.")),
-)
 
 
 class Connection(TConn):
@@ -109,6 +84,8 @@ class HttpWorker(ThreadWorker):
             elif error.errno not in _NOBODY:
                 raise
             return
+        # An answer goes out in two pieces, and the second would wait for the client to confirm the first.
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.nr_conns += 1
         conn = Connection(self.cfg, client, address, listener.getsockname())
         self._connections.add(conn)
@@ -125,9 +102,9 @@ class HttpWorker(ThreadWorker):
 
     def handle_request(self, req: Request, conn: Connection) -> bool:
         """Have the application answer."""
-        _check(req)
-        if any(name == "TRANSFER-ENCODING" for name, _ in req.headers):
-            req.force_close()  # it is refused, and where it ends is a matter of opinion
+        heads.check(req)
+        if heads.is_last(req):
+            req.force_close()
         conn.parser.unreader.expect(req.force_close)
         kept: bool = super().handle_request(req, conn)
         return kept
@@ -136,11 +113,10 @@ class HttpWorker(ThreadWorker):
         """Answer a request that cannot be read."""
         if not isinstance(exc, ParseException):
             log.error("request_failed", exc_info=exc)
-        refusal = next(one for kind, one in _REFUSALS if isinstance(exc, kind))
         peer = addr[0] if isinstance(addr, tuple) else ""
         try:
             client.settimeout(LINGER_SECONDS)
-            client.sendall(answer_to(self.wsgi, peer, refusal))
+            client.sendall(answer_to(self.wsgi, peer, heads.refusal(exc)))
         except OSError:
             return
 
@@ -159,16 +135,3 @@ class HttpWorker(ThreadWorker):
         for conn in list(self._connections):
             with suppress(OSError):
                 conn.sock.shutdown(socket.SHUT_RDWR)
-
-
-def _check(req: Request) -> None:
-    """What gunicorn leaves to the application. Raises ParseException."""
-    target, version = str(req.uri), req.version or (1, 0)
-    if "#" in target:
-        raise InvalidRequestLine(target)
-    given = [name for name, _ in req.headers]
-    if any(given.count(name) > 1 for name in _ONCE):
-        raise InvalidHeader("repeated")
-    host = next((value for name, value in req.headers if name == "HOST"), None)
-    if not (_HOST.fullmatch(host) if host is not None else version < (1, 1)):
-        raise InvalidHeader("HOST")

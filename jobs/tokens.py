@@ -14,6 +14,7 @@ import orjson
 from joserfc import errors, jws
 from joserfc.jwk import Key, OKPKey
 from joserfc.jws import JWSRegistry
+from joserfc.util import urlsafe_b64decode
 
 from jobs import strict_json
 from settings import SIGNATURES
@@ -111,6 +112,8 @@ def verify(token: str, trusted: Mapping[str, Trust], now: float) -> Verified:
 
 def _verify(token: str, trusted: Mapping[str, Trust], now: float) -> Verified:
     found = jws.extract_compact(token.encode(), registry=_Registry(*SIGNATURES))
+    # Its parser takes the last of two members, others take the first.
+    strict_json.parse(urlsafe_b64decode(token.partition(".")[0].encode()))
     claims = strict_json.parse(found.payload or b"")
     issuer = claims.get("iss") if isinstance(claims, dict) else None
     trust = trusted.get(issuer) if isinstance(issuer, str) else None

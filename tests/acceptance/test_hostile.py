@@ -1,0 +1,124 @@
+"""A catalogue of hostile requests, each with its exact answer, and nothing written that should not be.
+
+The rows are in hostile/, by family. When a module's rows are through, the server still answers, every table has the
+rows that it should have, and each line of the log is one JSON object without a secret.
+"""
+
+import json
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import pytest
+
+from settings import DEFAULT_RATE_LIMITS
+from tests.acceptance.hostile import bodies, credentials, forged, framing, targets, values
+from tests.acceptance.hostile.facts import Facts
+from tests.acceptance.hostile.row import Row, request
+from tests.acceptance.hostile.wire import Answer, Wire
+from tests.acceptance.installation import Embedded, Installation
+from tests.acceptance.installer import Installer
+
+ROWS = [*framing.ROWS, *targets.ROWS, *bodies.ROWS, *credentials.ROWS, *values.ROWS]
+PROBE = request("GET /v1/job-types/demo.echo HTTP/1.1")
+UNTOLD = {"workers", "leases"}
+"""Tables whose rows come and go with the processes."""
+
+
+@dataclass
+class Target:
+    """The installation that is attacked; `trap` is where no token may make it call, `written` what rows wrote."""
+
+    installation: Installation
+    facts: Facts
+    trap: socket.socket
+    written: Counter[str] = field(default_factory=Counter)
+
+    def connect(self) -> Wire:
+        return Wire(int(self.installation.settings["PORT"]))
+
+    def counts(self) -> Counter[str]:
+        """How many rows each table has."""
+        query = (
+            "SELECT name FROM sqlite_master WHERE type = 'table'"
+            if self.installation.mode == Embedded.mode
+            else "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        )
+        names = {name for (name,) in self.installation.sql(query)} - UNTOLD
+        return Counter(
+            {name: self.installation.sql(f'SELECT count(*) FROM "{name}"')[0][0] for name in names}  # noqa: S608 - own names
+        )
+
+
+@pytest.fixture(scope="module")
+def target(mode: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    unlimited = ",".join(f"{name}=none" for name in DEFAULT_RATE_LIMITS)
+    issuers = forged.issuers(tmp_path_factory.mktemp("issuer"))
+    with ExitStack() as stack:
+        trap = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        installation = Installer(request, stack)(mode, JOBMILL_RATE_LIMITS=unlimited, JOBMILL_JWT_ISSUERS=issuers)
+        made = Target(installation, Facts(installation, trap), trap)
+        before, said = made.counts(), {name: len(one.words) for name, one in installation.processes.items()}
+        yield made
+        assert installation.client.get("/readyz").json()["status"] == "ok"
+        assert made.counts() == before + made.written
+        for name, process in installation.processes.items():
+            assert_told_well(process.words[said[name] :], made.facts)
+        trap.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            trap.accept()
+
+
+def assert_told_well(words: str, facts: Facts) -> None:
+    """Each line is one JSON object of ours, and holds no secret."""
+    for line in words.splitlines():
+        document = json.loads(line)
+        assert document["event"] != "forged", line
+        assert document["level"] in {"debug", "info", "warning"}, line
+        assert not any(secret.decode() in line for secret in facts.secrets), line
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+def test_a_hostile_request_gets_its_answer_and_no_more(target: Target, row: Row):
+    with target.connect() as wire:
+        wire.send(target.facts.filled(row.sent), ends=row.ends)
+        answer = wire.answer(bodiless=row.sent.startswith(b"HEAD "))
+        assert (answer.status if answer else None) == row.status, answer
+        if answer:
+            assert_told(answer, row)
+        if row.closes:
+            assert wire.answer() is None, "what came behind it was answered"
+        else:
+            wire.send(target.facts.filled(PROBE))
+            probe = wire.answer()
+            assert probe, "the connection was closed"
+            assert probe.document.get("type") == "demo.echo", probe
+    if row.writes:
+        target.written["jobs"] += row.writes
+
+
+def assert_told(answer: Answer, row: Row) -> None:
+    """The answer is what the row says, in the form that all answers have."""
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-request-id"]
+    assert answer.headers["jobmill-version"]
+    assert not {"set-cookie", "access-control-allow-origin", "strict-transport-security"} & answer.headers.keys()
+    if row.closes:
+        assert answer.headers["connection"] == "close"
+    if row.code is not None and answer.body:
+        document = answer.document
+        assert document.get("code", document.get("error")) == row.code, document
+        assert answer.headers["content-type"] in {"application/problem+json", "application/json"}
+        assert b"Traceback" not in answer.body
+    else:
+        assert row.status is not None
+        assert row.code is None or not answer.body
+        assert row.code is not None or row.status < 400, answer
+
+
+def test_there_are_more_rows_than_were_asked_for_and_each_has_its_name():
+    assert len(ROWS) >= 120
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    assert all(row.why for row in ROWS if row.status is None)
