@@ -6,17 +6,20 @@ rows that it should have, and each line of the log is one JSON object without a 
 
 import json
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
 
 from settings import DEFAULT_RATE_LIMITS
-from tests.acceptance.hostile import bodies, credentials, forged, framing, targets, values
+from tests.acceptance.hostile import bodies, credentials, forged, framing, slow, targets, values
 from tests.acceptance.hostile.facts import Facts
 from tests.acceptance.hostile.row import Row, request
+from tests.acceptance.hostile.slow import Slow
 from tests.acceptance.hostile.wire import Answer, Wire
 from tests.acceptance.installation import Embedded, Installation
 from tests.acceptance.installer import Installer
@@ -71,6 +74,18 @@ def target(mode: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.T
             trap.accept()
 
 
+@pytest.fixture(scope="module")
+def slow_clients(target: Target) -> Iterator[dict[str, "Future[tuple[float, Answer | None]]"]]:
+    """Those that take their time, which they do while the other rows are gone through."""
+    wires, ends = [target.connect() for _ in slow.ROWS], [Future() for _ in slow.ROWS]
+    for row, wire, done in zip(slow.ROWS, wires, ends, strict=True):
+        arguments = (row, wire, target.facts.filled(row.begun), done)
+        threading.Thread(target=slow.suffered, args=arguments, daemon=True).start()
+    yield {row.name: done for row, done in zip(slow.ROWS, ends, strict=True)}
+    for wire in wires:
+        wire.socket.close()
+
+
 def assert_told_well(words: str, facts: Facts) -> None:
     """Each line is one JSON object of ours, and holds no secret."""
     for line in words.splitlines():
@@ -81,7 +96,7 @@ def assert_told_well(words: str, facts: Facts) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_a_hostile_request_gets_its_answer_and_no_more(target: Target, row: Row):
+def test_a_hostile_request_gets_its_answer_and_no_more(target: Target, slow_clients: object, row: Row):
     with target.connect() as wire:
         wire.send(target.facts.filled(row.sent), ends=row.ends)
         answer = wire.answer(bodiless=row.sent.startswith(b"HEAD "))
@@ -97,6 +112,14 @@ def test_a_hostile_request_gets_its_answer_and_no_more(target: Target, row: Row)
             assert probe.document.get("type") == "demo.echo", probe
     if row.writes:
         target.written["jobs"] += row.writes
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize("row", slow.ROWS, ids=[row.name for row in slow.ROWS])
+def test_a_slow_client_is_let_go_in_its_time(slow_clients: "dict[str, Future[tuple[float, Answer | None]]]", row: Slow):
+    took, answer = slow_clients[row.name].result(60)
+    assert (answer.status if answer else None, answer.document["code"] if answer else None) == (row.status, row.code)
+    assert slow.GIVEN_SECONDS - 1 < took < slow.GIVEN_SECONDS + slow.LATE_SECONDS
 
 
 def assert_told(answer: Answer, row: Row) -> None:
@@ -121,4 +144,4 @@ def assert_told(answer: Answer, row: Row) -> None:
 def test_there_are_more_rows_than_were_asked_for_and_each_has_its_name():
     assert len(ROWS) >= 120
     assert len({row.name for row in ROWS}) == len(ROWS)
-    assert all(row.why for row in ROWS if row.status is None)
+    assert all(row.why for row in [*ROWS, *slow.ROWS] if row.status is None)

@@ -1,10 +1,10 @@
-"""Sending bytes as they are, and reading what comes back as strictly as a client that wants to be deceived by nobody."""
+"""Sending bytes as they are, and reading what comes back as strictly as a client that nobody deceives."""
 
 import json
 import re
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 PATIENCE_SECONDS = 30
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) [^\r\n]*\r\n")
@@ -30,7 +30,7 @@ class Wire:
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)
         self.stream = self.socket.makefile("rb")
 
-    def __enter__(self) -> "Wire":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
