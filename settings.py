@@ -56,7 +56,7 @@ class OutsideIssuer(BaseModel, frozen=True, extra="forbid"):
 
 
 DEFAULT_RATE_LIMITS = {
-    "submit": "120000/60",
+    "submit": "600000/60",
     "read": "120000/60",
     "operate": "12000/60",
     "token": "600/60",

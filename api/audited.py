@@ -12,6 +12,7 @@ from api.origin import client_address
 from jobs.scopes import Principal
 from models import audit
 from models.audit import Entry
+from models.ids import new_id
 
 
 @dataclass(frozen=True)
@@ -41,4 +42,10 @@ def tell(session: Session, entry_id: UUID, principal: Principal, change: Change)
         request_id=g.request_id,
         detail=change.detail,
     )
+    audit.add(session, entry)
+
+
+def tell_of_ours(principal: Principal, action: str, resource: str, session: Session, resource_id: str) -> None:
+    """Add that something of the installation itself was changed because of the request."""
+    entry = Entry(new_id(), None, principal.actor, action, resource, resource_id, client_address(), g.request_id)
     audit.add(session, entry)

@@ -83,6 +83,7 @@ def other_methods() -> Response | None:
     body=BatchBody,
     most_body_bytes=MOST_BODY_BYTES,
     counts_as=RouteClass.SUBMIT,
+    weight=lambda body: len(body.jobs),
     reply=BatchDocument,
     status=202,
     problems=("batch-refused", "backlog-too-old", "too-many-large-bodies"),

@@ -18,7 +18,7 @@ from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 
-from api import audited, conditional, deprecation, fieldsets
+from api import audited, conditional, deprecation, fieldsets, rate_limits
 from api.auth import authorised
 from api.body import MOST_BYTES, read_json
 from api.deprecation import Deprecated
@@ -133,7 +133,7 @@ class Operation:
     `status` or `also`; `lists` that of a list's items; `example` is one of the answer, where its type has none.
     `problems` are the codes it may answer besides those that follow from the rest, `gives` the headers that its
     answers may have, with what they mean. A `form` is told of only: its view reads it. What is `audited` is told in
-    the audit log: every change but a submission.
+    the audit log: every change but a submission. A request counts as the `weight` of its body for the rate limits.
     """
 
     name: str
@@ -158,6 +158,7 @@ class Operation:
     gives: Mapping[str, str] = field(default_factory=dict)
     deprecated: Deprecated | None = None
     counts_as: RouteClass = RouteClass.READ
+    weight: Callable[[Any], int] | None = None
     audited: bool = False
 
 
@@ -241,8 +242,8 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
     calls: list[Call] = []
 
     def step(session: Session) -> Reply:
-        if not calls:  # a step that is tried again must not read the body twice
-            calls.append(Call(services, session, principal, *_parse(operation, services)))
+        if not calls:
+            calls.append(Call(services, session, principal, *parsed))
         calls[0].session = session
         calls[0].tries += 1
         reply = view(calls[0], **path)
@@ -259,6 +260,9 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
     with services.places:
         # Before the step and apart from it: a request that is refused never holds a transaction, or SQLite's writer.
         principal = authorised(services, scope, operation.counts_as)
+        parsed = _parse(operation, services)
+        if operation.weight:
+            rate_limits.count_more(services, principal, operation.counts_as, operation.weight(parsed[1]) - 1)
         reply = run(step, PATIENCE)
     if reply.later:
         reply = reply.later()

@@ -49,9 +49,9 @@ class KeyRing:
         kept_for = KEPT_SECONDS if key_id in self._keys.public else ASKED_EVERY_SECONDS
         return self._known(kept_for).public.get(key_id)
 
-    def signing(self) -> tuple[str, OKPKey]:
-        """The key to sign with, and its id. The first is made when it is first needed."""
-        return self._known(KEPT_SECONDS).signing or self._known(0).signing or self._first()
+    def signing(self, tell: Callable[[Session, str], None]) -> tuple[str, OKPKey]:
+        """The key to sign with, and its id. The first is made when it is first needed; `tell` of it where it is."""
+        return self._known(KEPT_SECONDS).signing or self._known(0).signing or self._first(tell)
 
     def published(self) -> list[dict[str, Any]]:
         """The keys as a JSON Web Key Set lists them (RFC 7517)."""
@@ -76,8 +76,10 @@ class KeyRing:
             next(((key_id, key) for key_id, key in pairs if key is not None), None),
         )
 
-    def _first(self) -> tuple[str, OKPKey]:
-        self._database.run(lambda session: signing_keys.make_first(session, self._pepper(session)), PATIENCE)
+    def _first(self, tell: Callable[[Session, str], None]) -> tuple[str, OKPKey]:
+        self._database.run(
+            lambda session: tell(session, signing_keys.make_first(session, self._pepper(session))), PATIENCE
+        )
         made = self._known(0).signing
         if made is None:
             raise LookupError("the signing key that was made just now is not there")

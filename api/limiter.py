@@ -26,7 +26,7 @@ MOST_KEPT = 10_000
 
 # As `jobs.rates.take`, and by Redis's clock, which is the same for all processes.
 _TAKE = """
-local quota, seconds = tonumber(ARGV[1]), tonumber(ARGV[2])
+local quota, seconds, many = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local at = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local window = math.floor(at / seconds)
@@ -37,8 +37,8 @@ if tonumber(kept[1]) ~= window then
   now = 0
 end
 local taken = 0
-if before * (1 - (at / seconds - window)) + now + 1 <= quota then
-  now, taken = now + 1, 1
+if before * (1 - (at / seconds - window)) + now + many <= quota then
+  now, taken = now + many, 1
   redis.call('HSET', KEYS[1], 'window', window, 'now', now, 'before', before)
   redis.call('EXPIRE', KEYS[1], 2 * seconds)
 end
@@ -62,19 +62,19 @@ class LocalLimiter:
         self._lock = threading.Lock()
         self._used: dict[str, tuple[Used, int]] = {}
 
-    def take(self, who: str, policy: Policy) -> Standing:
-        """One request more of `who`, if the policy has room for it."""
+    def take(self, who: str, policy: Policy, many: int = 1) -> Standing:
+        """So many requests more of `who`, if the policy has room for them all."""
         at = self._clock()
         with self._lock:
             kept, _ = self._used.get(who, (Used(), 0))
-            used, taken = take(kept, policy, at)
+            used, taken = take(kept, policy, at, many)
             if who not in self._used and len(self._used) >= MOST_KEPT:
                 self._forget(at)
             self._used[who] = used, policy.seconds
-        return standing(used, policy, at, taken=taken)
+        return standing(used, policy, at, many, taken=taken)
 
     def _forget(self, at: float) -> None:
-        """Drop what is too old to count; whoever makes up identities must not fill our memory, so else all of it."""
+        """Drop what is too old to count, or else all of it: nobody fills our memory."""
         self._used = {
             who: (used, seconds) for who, (used, seconds) in self._used.items() if at < (used.window + 2) * seconds
         }
@@ -97,11 +97,11 @@ class RedisLimiter:
         self._prefix = prefix
         self._script = client.register_script(_TAKE)
 
-    def take(self, who: str, policy: Policy) -> Standing:
-        """One request more of `who`, if the policy has room for it."""
-        answer = self._script(keys=[f"{self._prefix}:rate:{who}"], args=[policy.quota, policy.seconds])
+    def take(self, who: str, policy: Policy, many: int = 1) -> Standing:
+        """So many requests more of `who`, if the policy has room for them all."""
+        answer = self._script(keys=[f"{self._prefix}:rate:{who}"], args=[policy.quota, policy.seconds, many])
         taken, window, now, before, at = answer
-        return standing(Used(window, now, before), policy, float(at), taken=bool(taken))
+        return standing(Used(window, now, before), policy, float(at), many, taken=bool(taken))
 
 
 class Limiter:
@@ -116,17 +116,17 @@ class Limiter:
         self._lock = threading.Lock()
         self._left_alone_until = 0.0
 
-    def take(self, who: str, policy: Policy) -> Standing:
-        """One request more of `who`, if the policy has room for it."""
+    def take(self, who: str, policy: Policy, many: int = 1) -> Standing:
+        """So many requests more of `who`, if the policy has room for them all."""
         if self._shared is not None and self._may_ask():
             try:
-                found = self._shared.take(who, policy)
+                found = self._shared.take(who, policy, many)
             except (redis.RedisError, OSError, ValueError) as error:
                 self._leave_alone(error)
             else:
                 self._left_alone_until = 0.0
                 return found
-        return self._local.take(who, policy)
+        return self._local.take(who, policy, many)
 
     def _may_ask(self) -> bool:
         """While Redis was well, always; after a failure one request every five seconds, which finds out."""

@@ -278,7 +278,9 @@ class ProblemDocument(TypedDict):
     instance: str
     code: Annotated[str, Field(description="For programs; the last part of `type`.")]
     request_id: Annotated[str | None, Field(description="Names the request in our logs.")]
-    errors: NotRequired[Annotated[list[FlawDocument], Field(description="Everything that is wrong, at once.")]]
+    errors: NotRequired[
+        Annotated[list[FlawDocument], Field(description="All that is wrong at once, of more than 100 the first.")]
+    ]
 
 
 @dataclass(frozen=True)

@@ -5,26 +5,41 @@ Fields and problem by draft-ietf-httpapi-ratelimit-headers-10.
 
 import time
 from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from flask import Response, g
 
 from api import metrics
-from api.limiter import Blocked
+from api.limiter import Blocked, Limiter
 from api.origin import client_address
-from api.problems import Problem
+from api.problems import Flaw, Problem
 from api.services import Services
 from jobs import rates
 from jobs.rates import Policy, RouteClass, Standing
 from jobs.scopes import Principal
 
 MOST_BLOCKED = 10_000
+_NETWORK_BITS = 64
+"""What of an IPv6 address its holder cannot choose."""
 
 
 def count(services: Services, principal: Principal, route_class: RouteClass) -> None:
     """Count the request for its principal; a Problem if it is one too many."""
     policy = policy_of(services, principal.rate_limits, route_class)
     if policy is not None:
-        _take(services, f"{route_class}:{principal.actor}", route_class, policy)
+        _take(services.limiter, f"{route_class}:{principal.actor}", route_class, policy)
+
+
+def count_more(services: Services, principal: Principal, route_class: RouteClass, more: int) -> None:
+    """Count the request as so many more; a Problem if there is no room for them all, or never will be."""
+    policy = policy_of(services, principal.rate_limits, route_class)
+    if policy is None or more < 1:
+        return
+    if more >= policy.quota:
+        detail = f"{more + 1} jobs are more than the {policy.quota} that you may submit in {policy.seconds} s at most."
+        flaw = Flaw("body", "/jobs", "more-than-quota", detail)
+        raise Problem("invalid-request", "The batch is larger than your rate limit; send smaller ones.", [flaw])
+    _take(services.limiter, f"{route_class}:{principal.actor}", route_class, policy, more)
 
 
 def policy_of(services: Services, own: Mapping[str, str], route_class: RouteClass) -> Policy | None:
@@ -51,25 +66,27 @@ def _within(services: Services, maker: Principal, route_class: RouteClass, limit
 
 def refuse_guesser(services: Services, key_id: str) -> None:
     """A Problem while too many wrong secrets for that key come from this address: right or wrong, none is tried."""
-    blocked = services.blocked.get((client_address(), key_id))
+    blocked = services.blocked.get((_whence(), key_id))
     if blocked is not None and blocked.until > time.monotonic():
         g.standing = (RouteClass.GUESS, blocked.standing)
         raise _too_many(RouteClass.GUESS, max(1, round(blocked.until - time.monotonic())))
 
 
 def count_guess(services: Services, key_id: str | None) -> None:
-    """Count wrong credentials for their address and for the key they were for; a Problem if they are too many.
+    """Count wrong credentials for where they come from; a Problem if they are too many, and no more for that key.
 
-    Others at that address, behind the same proxy perhaps, come in all the same: with right credentials, for other keys.
+    They are counted apart from those whom we know, and by nothing that whoever guesses can make up. Others at that
+    address, behind the same proxy perhaps, come in all the same: with right credentials, for other keys.
     """
-    policy, address = services.policies[RouteClass.GUESS], client_address()
+    policy = services.policies[RouteClass.GUESS]
     if policy is None:
         return
-    if key_id is not None:
-        for_key = services.limiter.take(f"{RouteClass.GUESS}:{address}:{key_id}", policy)
-        if not for_key.taken:
-            _block(services, (address, key_id), for_key)
-    _take(services, f"{RouteClass.GUESS}:{address}", RouteClass.GUESS, policy)
+    try:
+        _take(services.strangers, f"{RouteClass.GUESS}:{_whence()}", RouteClass.GUESS, policy)
+    except Problem:
+        if key_id is not None:
+            _block(services, (_whence(), key_id), g.standing[1])
+        raise
 
 
 def tell(answer: Response) -> Response:
@@ -81,16 +98,26 @@ def tell(answer: Response) -> Response:
     return answer
 
 
-def _take(services: Services, who: str, route_class: RouteClass, policy: Policy) -> None:
-    found = services.limiter.take(who, policy)
+def _take(limiter: Limiter, who: str, route_class: RouteClass, policy: Policy, many: int = 1) -> None:
+    found = limiter.take(who, policy, many)
     g.standing = (route_class, found)
     if not found.taken:
         raise _too_many(route_class, found.retry_in)
 
 
+def _whence() -> str:
+    """The client's address; of IPv6 its network, within which one client has as many addresses as he likes."""
+    try:
+        address = ip_address(client_address())
+    except ValueError:
+        return client_address()
+    return str(ip_network((address, _NETWORK_BITS), strict=False)) if isinstance(address, IPv6Address) else str(address)
+
+
 def _block(services: Services, pair: tuple[str, str], found: Standing) -> None:
-    if len(services.blocked) >= MOST_BLOCKED:
-        services.blocked.clear()
+    services.blocked.pop(pair, None)
+    while len(services.blocked) >= MOST_BLOCKED:
+        services.blocked.pop(next(iter(services.blocked)), None)
     services.blocked[pair] = Blocked(time.monotonic() + found.retry_in, found)
 
 

@@ -84,10 +84,18 @@ class Services:
 
     @cached_property
     def limiter(self) -> Limiter:
-        """What counts requests."""
+        """What counts the requests of those whom we know."""
+        return Limiter(self._shared_limiter, LocalLimiter())
+
+    @cached_property
+    def strangers(self) -> Limiter:
+        """What counts those of all others: in a memory of its own, where they push out nobody but each other."""
+        return Limiter(self._shared_limiter, LocalLimiter())
+
+    @cached_property
+    def _shared_limiter(self) -> RedisLimiter | None:
         url, prefix = self.settings.redis_url, self.settings.queue_prefix
-        shared = RedisLimiter(url.get_secret_value(), prefix) if url is not None else None
-        return Limiter(shared, LocalLimiter())
+        return RedisLimiter(url.get_secret_value(), prefix) if url is not None else None
 
     def pepper(self, session: Session) -> bytes:
         """What API keys are hashed with and cursors signed; read once."""

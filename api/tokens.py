@@ -7,6 +7,7 @@ import base64
 import binascii
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -14,7 +15,7 @@ import orjson
 from flask import Blueprint, Response, current_app, g, request
 from pydantic import BaseModel
 
-from api import auth, examples, rate_limits
+from api import audited, auth, examples, rate_limits
 from api.body import Received
 from api.documents import KeySetDocument, OAuthErrorDocument, ServerMetadataDocument, TokenDocument
 from api.endpoint import public
@@ -81,7 +82,9 @@ def get_token() -> Response:
         raise Refused("unsupported_grant_type", f"The one grant_type here is {GRANT_TYPE}.")
     scopes = _scopes(holder, form.get("scope", ""))
     with services.places:
-        key_id, key = services.key_ring.signing()
+        key_id, key = services.key_ring.signing(
+            partial(audited.tell_of_ours, holder, "create_signing_key", "signing-keys")
+        )
     made = tokens.issue(key_id, key, services.settings.issuer, holder.key_id or "", scopes, time.time())
     document = {"access_token": made, "token_type": "Bearer", "expires_in": tokens.LIFE_SECONDS}
     return _answer(document | {"scope": " ".join(scopes)})

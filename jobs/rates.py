@@ -11,14 +11,14 @@ from enum import StrEnum
 
 
 class RouteClass(StrEnum):
-    """Requests that are counted together. A batch is one of SUBMIT, whatever it holds."""
+    """Requests that are counted together. A batch counts as its jobs."""
 
     SUBMIT = "submit"
     READ = "read"
     OPERATE = "operate"
     TOKEN = "token"  # noqa: S105 - the name of a class
     GUESS = "guess"
-    """Requests with wrong credentials, from one address."""
+    """Requests with wrong credentials, from one address or network."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,21 @@ class Standing:
     retry_in: int
 
 
-def take(used: Used, policy: Policy, at: float) -> tuple[Used, bool]:
-    """One request more, if there is room for it."""
+def take(used: Used, policy: Policy, at: float, many: int = 1) -> tuple[Used, bool]:
+    """So many requests more, if there is room for them all."""
     window = math.floor(at / policy.seconds)
     if used.window != window:
         used = Used(window, 0, used.now if used.window == window - 1 else 0)
-    if _weighed(used, policy, at) + 1 > policy.quota:
+    if _weighed(used, policy, at) + many > policy.quota:
         return used, False
-    return Used(window, used.now + 1, used.before), True
+    return Used(window, used.now + many, used.before), True
 
 
-def standing(used: Used, policy: Policy, at: float, *, taken: bool) -> Standing:
-    """What to tell of it."""
+def standing(used: Used, policy: Policy, at: float, many: int = 1, *, taken: bool) -> Standing:
+    """What to tell whoever wanted so many."""
     left = max(0, math.floor(policy.quota - _weighed(used, policy, at)))
     elapsed = at - used.window * policy.seconds
-    retry_in = 0 if taken else max(1, math.ceil(_room_at(used, policy) - elapsed))
+    retry_in = 0 if taken else max(1, math.ceil(_room_at(used, policy, many) - elapsed))
     return Standing(policy, taken, left, max(1, math.ceil(policy.seconds - elapsed)), retry_in)
 
 
@@ -94,9 +94,9 @@ def _weighed(used: Used, policy: Policy, at: float) -> float:
     return used.before * (1 - elapsed / policy.seconds) + used.now
 
 
-def _room_at(used: Used, policy: Policy) -> float:
-    """Seconds from the beginning of the window until there is room for one more."""
-    room = policy.quota - 1
+def _room_at(used: Used, policy: Policy, many: int) -> float:
+    """Seconds from the beginning of the window until there is room for so many more."""
+    room = policy.quota - many
     if used.now <= room:
         return policy.seconds * (1 - (room - used.now) / max(1, used.before))
     return policy.seconds * (2 - room / used.now)

@@ -39,6 +39,12 @@ def caller(doors: Doors) -> Caller:
     return doors.caller()
 
 
+def test_of_a_body_with_flaws_without_end_a_hundred_are_told(caller: Caller):
+    document = assert_problem(caller.post(JOBS, {f"x{number}": 1 for number in range(150)}), 400, "invalid-request")
+    assert document["detail"].startswith("151 part(s)")
+    assert len(document["errors"]) == 100
+
+
 # The framework's own errors
 
 

@@ -1,6 +1,7 @@
 """Rate limits over HTTP: who is turned away, what every answer tells, and what becomes of it without Redis."""
 
 import re
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,20 @@ THREE = Policy(3, 60)
 @pytest.fixture
 def doors(shared_sqlite: Database) -> Callable[..., Doors]:
     return lambda limits="read=3/60", **given: Doors(shared_sqlite, rate_limits=limits, **given)
+
+
+@pytest.fixture
+def prefix(redis_url: str) -> Iterator[str]:
+    """Of keys in Redis that no other test has, nor another run at the same time; they are deleted afterwards."""
+    made = f"jobmilltest_{secrets.token_hex(6)}"
+    yield made
+    with redis.Redis.from_url(redis_url, socket_timeout=5) as client:
+        for key in kept(client, made):
+            client.delete(key)
+
+
+def kept(client: redis.Redis, prefix: str) -> list[bytes]:
+    return list(client.scan_iter(f"{prefix}:*", count=10_000))
 
 
 Make = Callable[..., Doors]
@@ -196,17 +211,97 @@ def test_the_token_door_counts_guesses_like_the_others(doors: Make):
     turned_away(ask(made, form(caller)), "guess")
 
 
+def from_where(caller: Caller, address: str) -> int:
+    return caller.request("GET", JOBS, environ_overrides={"REMOTE_ADDR": address}).status_code
+
+
+def test_strangers_push_nobody_s_counts_out(doors: Make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("api.limiter.MOST_KEPT", 20)
+    made = doors("read=3/60")
+    caller = made.caller()
+    assert [caller.get(JOBS).status_code for _ in range(4)] == [200, 200, 200, 429]
+    for number in range(100):
+        assert from_where(Caller(made, f"jm_nobody{number}_{'x' * 43}"), f"203.0.113.{number}") == 401
+    turned_away(caller.get(JOBS), "read")
+
+
+def test_made_up_key_ids_leave_one_count_for_their_address(doors: Make, redis_url: str, prefix: str):
+    made = doors("guess=5/60", redis_url=redis_url, queue_prefix=prefix)
+    for number in range(20):
+        Caller(made, f"jm_nobody{number}_{'x' * 43}").get(JOBS)
+    with redis.Redis.from_url(redis_url, socket_timeout=5) as client:
+        assert len(kept(client, prefix)) == 1
+
+
+def test_the_addresses_of_one_network_are_one_guesser(doors: Make):
+    nobody = Caller(doors("guess=2/60"), "a.b.c")
+    asked = [from_where(nobody, f"2001:db8:0:7::{number}") for number in range(3)]
+    assert asked == [401, 401, 429]
+    assert from_where(nobody, "2001:db8:0:8::1") == 401
+
+
+def test_who_is_stopped_is_not_let_go_because_others_are_stopped_too(doors: Make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("api.rate_limits.MOST_BLOCKED", 3)
+    made = doors("guess=1/60")
+    callers = [made.caller() for _ in range(5)]
+    for caller in callers:
+        for _ in range(2):
+            wrong(caller).get(JOBS)
+    assert len(made.services.blocked) == 3
+    assert [caller.get(JOBS).status_code for caller in callers] == [200, 200, 429, 429, 429]
+
+
+def test_an_unknown_key_and_a_wrong_secret_are_compared_alike(doors: Make, monkeypatch: pytest.MonkeyPatch):
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return False
+
+    made = doors("guess=none")
+    caller = made.caller()
+    monkeypatch.setattr("jobs.api_keys.hmac.compare_digest", compare)
+    for key in (wrong(caller).token, f"jm_nobody_{'x' * 43}"):
+        assert_problem(Caller(made, key).get(JOBS), 401, "unauthenticated")
+    assert compared == [(32, 32), (32, 32)]
+
+
+# A batch counts as its jobs
+
+
+def test_a_batch_counts_as_its_jobs(doors: Make):
+    made = doors("submit=5/60")
+    caller = made.caller()
+    batch = {"jobs": [{"type": "test.echo"}] * 3}
+    assert fields(caller.post(f"{JOBS}/batch", batch))[::2] == ("submit", 2)
+    before = made.count_jobs()
+    assert_problem(caller.post(f"{JOBS}/batch", batch), 429, "quota-exceeded")
+    assert made.count_jobs() == before
+    assert caller.post(JOBS, {"type": "test.echo"}).status_code == 202
+    turned_away(caller.post(JOBS, {"type": "test.echo"}), "submit")
+
+
+def test_a_batch_of_more_than_the_quota_never_comes_in_and_is_told_so(doors: Make):
+    made = doors("submit=5/60")
+    caller = made.caller()
+    before = made.count_jobs()
+    problem = assert_problem(
+        caller.post(f"{JOBS}/batch", {"jobs": [{"type": "test.echo"}] * 6}), 400, "invalid-request"
+    )
+    assert [(flaw["pointer"], flaw["code"]) for flaw in problem["errors"]] == [("/jobs", "more-than-quota")]
+    assert made.count_jobs() == before
+
+
 # Where it is counted
 
 
 @pytest.fixture
-def shared(redis_url: str) -> Callable[[], RedisLimiter]:
-    prefix = unique("jobmilltest")
+def shared(redis_url: str, prefix: str) -> Callable[[], RedisLimiter]:
     return lambda: RedisLimiter(redis_url, prefix)
 
 
-def test_processes_count_together_in_redis(doors: Make, redis_url: str):
-    given = {"redis_url": redis_url, "queue_prefix": unique("jobmilltest").replace("-", "_")}
+def test_processes_count_together_in_redis(doors: Make, redis_url: str, prefix: str):
+    given = {"redis_url": redis_url, "queue_prefix": prefix}
     one, other = doors("read=4/60", **given), doors("read=4/60", **given)
     caller = one.caller()
     asked = [Caller(made, caller.token).get(JOBS).status_code for made in (one, other) * 3]
@@ -240,8 +335,7 @@ def test_a_request_is_one_call_to_redis(redis_url: str, shared: Callable[[], Red
     client.close()
 
 
-def test_two_windows_later_redis_has_forgotten(redis_url: str):
-    prefix = unique("jobmilltest")
+def test_two_windows_later_redis_has_forgotten(redis_url: str, prefix: str):
     RedisLimiter(redis_url, prefix).take("x", Policy(3, 2))
     client = redis.Redis.from_url(redis_url, socket_timeout=5)
     assert 0 < client.ttl(f"{prefix}:rate:x") <= 4
@@ -281,11 +375,11 @@ class Flaky:
     def __init__(self) -> None:
         self.fails, self.asked, self.inner = True, 0, LocalLimiter()
 
-    def take(self, who: str, policy: Policy) -> Standing:
+    def take(self, who: str, policy: Policy, many: int = 1) -> Standing:
         self.asked += 1
         if self.fails:
             raise redis.TimeoutError("frozen")
-        return self.inner.take(who, policy)
+        return self.inner.take(who, policy, many)
 
 
 def test_a_redis_that_failed_is_left_alone_for_five_seconds_and_asked_by_one_request_then():

@@ -57,6 +57,20 @@ def test_others_can_check_our_tokens_by_what_we_publish(doors: Doors, caller: Ca
     assert found.claims["sub"] == found.claims["client_id"] == parts(caller)[0]
 
 
+def test_that_the_first_key_was_made_is_told(doors: Doors, caller: Caller):
+    ask(doors, form(caller))
+    ask(doors, form(caller))
+    [key] = listed(doors)
+    told = [
+        entry for entry in doors.caller(None).get("/v1/audit-log").json["data"] if entry["resource"] == "signing-keys"
+    ]
+    assert [(entry["action"], entry["actor"], entry["resource_id"]) for entry in told] == [
+        ("create_signing_key", f"key:{parts(caller)[0]}", key)
+    ]
+    assert told[0]["request_id"]
+    assert told[0]["address"] == "127.0.0.1"
+
+
 def test_the_metadata_names_the_doors(doors: Doors):
     told = Caller(doors, None).get("/.well-known/oauth-authorization-server").json
     assert told["issuer"] == doors.services.settings.issuer
@@ -73,7 +87,7 @@ def test_a_rotated_key_is_published_before_it_signs_and_after(doors: Doors, call
     forget(doors)
     keys = listed(doors)
     assert (keys[old].signs, keys[new].signs) == (True, False)
-    assert doors.services.key_ring.signing()[0] == old
+    assert doors.services.key_ring.signing(lambda *_: None)[0] == old
     assert {key["kid"] for key in Caller(doors, None).get(JWKS).json["keys"]} == {old, new}
     assert keys[old].retires_at == pytest.approx(keys[new].signs_from + signing_keys.OVERLAP, abs=timedelta(seconds=5))
     assert holder.get(JOBS).status_code == 200
@@ -83,7 +97,7 @@ def test_a_rotated_key_is_published_before_it_signs_and_after(doors: Doors, call
         later = datetime.now(UTC)
         session.execute(update(kept_keys.signing_keys).where(c.id == new).values(signs_from=later))
     forget(doors)
-    assert doors.services.key_ring.signing()[0] == new
+    assert doors.services.key_ring.signing(lambda *_: None)[0] == new
     assert holder.get(JOBS).status_code == 200
 
 
