@@ -80,6 +80,7 @@ _EXPECTED: dict[str, type[Failure]] = {
     "jobs.api_keys.BootstrapKeyRefused": Failure,
     "jobs.registry.BadJobType": Failure,
     "workers.drift.WrongQueue": Failure,
+    "jobmill_client.errors.JobmillError": Failure,
     "models.errors.Unavailable": Unreachable,
     "models.errors.Unstorable": Refused,
 }

@@ -17,7 +17,6 @@ import httpx2
 from tenacity import (
     RetryCallState,
     Retrying,
-    before_sleep_log,
     retry_if_exception,
     stop_after_attempt,
     stop_before_delay,
@@ -123,13 +122,13 @@ class Connection:
     ) -> Answer:
         """Ask for something; set `repeatable` to False if asking twice would do it twice.
 
-        Raises ApiError, ConnectionFailed, UnexpectedAnswer, RequestTooLarge.
+        Raises ApiError, ConnectionFailed, UnexpectedAnswer, RequestTooLarge; ValueError for what JSON cannot say.
         """
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         content = None
         if document is not None:
             headers["Content-Type"] = "application/json"
-            content = json.dumps(document).encode()
+            content = json.dumps(document, allow_nan=False).encode()
             if len(content) > most_bytes:
                 raise RequestTooLarge(len(content), most_bytes)
         once = partial(self._once, "POST", path, held, content=content, headers=headers)
@@ -154,7 +153,7 @@ class Connection:
             retry=retry_if_exception(partial(_may_pass, repeatable=repeatable)),
             wait=_pause,
             stop=stop,
-            before_sleep=before_sleep_log(_log, logging.INFO),
+            before_sleep=_log_again,
             reraise=True,
         )
         return attempts(once)
@@ -208,6 +207,12 @@ def _may_pass(error: BaseException, *, repeatable: bool) -> bool:
 def _pause(state: RetryCallState) -> float:
     wanted = getattr(state.outcome.exception(), "retry_after", None) if state.outcome else None
     return _backoff(state) if wanted is None else float(wanted)
+
+
+def _log_again(state: RetryCallState) -> None:
+    # Not by the library's own function, which would log the request with its arguments.
+    error = state.outcome.exception() if state.outcome else None
+    _log.info("trying again in %.1f s: %s", state.upcoming_sleep, error)
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:

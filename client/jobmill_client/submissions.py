@@ -39,7 +39,7 @@ class Options(TypedDict, total=False):
 class Submission(BaseModel):
     """A job to hand in. Its idempotency key is made with it: handed in twice, it is still one job."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     type: str
     args: dict[str, Any] = Field(default_factory=dict)

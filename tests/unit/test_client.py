@@ -1,6 +1,8 @@
 """The client: what its calls send, and what they make of the answers."""
 
 import copy
+import json
+import math
 import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -93,6 +95,14 @@ def test_what_cannot_be_right_is_refused_before_it_is_sent(options):
     opened, server = client(says(job(), 202))
     with pytest.raises(ValidationError):
         opened.submit("demo.echo", **options)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_does_not_know_is_refused_and_not_sent_as_another(number):
+    opened, server = client(says(job(), 202))
+    with pytest.raises(ValueError, match="JSON"):
+        opened.submit("demo.echo", {"value": [number]})
     assert server.asked == []
 
 
@@ -203,8 +213,6 @@ def test_a_batch_tells_of_each_job_what_became_of_it_in_their_order():
 
 def answered(request: Any) -> Any:
     """Accepts every job of a batch."""
-    import json
-
     return says({"data": [{"status": 202, "job": job()} for _ in json.loads(request.content)["jobs"]]}, 202)
 
 

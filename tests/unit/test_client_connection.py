@@ -228,7 +228,9 @@ def test_the_key_is_in_no_repr_error_or_log(caplog):
     caplog.set_level(logging.DEBUG)
     opened, _ = client(httpx2.ConnectError("refused"), problem(503), problem(400))
     with pytest.raises(ApiError) as raised:
-        opened.submit("demo.echo")
+        opened.submit("demo.echo", {"value": "private"})
+    assert "trying again in 0.0 s: http://jobs.example.org does not answer (refused)." in caplog.text
+    assert "private" not in caplog.text
     shown = [repr(opened), repr(opened.connection), repr(vars(opened.connection)), repr(raised.value), caplog.text]
     assert not [text for text in shown if KEY in text]
     assert "jobmill_client" in {record.name for record in caplog.records}
