@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jobmill_client.errors import (
+    AnswerTooLarge,
     ApiError,
     Conflict,
     ConnectionFailed,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "AnswerTooLarge",
     "ApiError",
     "BatchItem",
     "Client",

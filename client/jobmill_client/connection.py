@@ -26,7 +26,15 @@ from tenacity.stop import stop_base
 
 from jobmill_client.address import is_local, server_address
 from jobmill_client.answers import Answer, judged
-from jobmill_client.errors import Conflict, ConnectionFailed, JobmillError, RateLimited, RequestTooLarge, ServerError
+from jobmill_client.errors import (
+    AnswerTooLarge,
+    Conflict,
+    ConnectionFailed,
+    JobmillError,
+    RateLimited,
+    RequestTooLarge,
+    ServerError,
+)
 
 CONNECT_SECONDS = 5.0
 MOST_REQUEST_BYTES = 1024 * 1024
@@ -75,6 +83,8 @@ class Connection:
             auth=auth,
             headers={"Accept": "application/json", "User-Agent": f"{user_agent} {_USER_AGENT}".strip()},
             transport=transport,
+            # A thread holds one at a time: so many are used, and none waits for another's job to end.
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
             # A proxy from the environment is for the world outside, and would not find this machine's loopback.
             trust_env=not is_local(self.url),
         )
@@ -178,7 +188,7 @@ class Connection:
             if time.monotonic() > deadline:
                 raise ConnectionFailed(self.url, "it did not finish its answer in time")
             if len(body) > MOST_ANSWER_BYTES:
-                raise ConnectionFailed(self.url, f"its answer is longer than {MOST_ANSWER_BYTES} bytes")
+                raise AnswerTooLarge(self.url, MOST_ANSWER_BYTES)
         return bytes(body)
 
 

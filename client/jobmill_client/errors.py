@@ -4,6 +4,7 @@ JobmillError
   ConnectionFailed     no answer came, or only a part of one
   UnexpectedAnswer     whoever answered is not Jobmill
   RequestTooLarge      not sent: no server would take it
+  AnswerTooLarge       not read to its end
   ApiError             the server says no, with a problem (RFC 9457)
     InvalidRequest     400, 413, 415, 422 and their like
     Unauthorized       401
@@ -72,6 +73,18 @@ class RequestTooLarge(JobmillError):
 
     def __str__(self) -> str:
         return f"This makes a request of {self.size} bytes; the API takes {self.most}."
+
+
+class AnswerTooLarge(JobmillError):
+    """An answer of more bytes than this client reads, as a page of very large jobs is."""
+
+    def __init__(self, url: str, most: int) -> None:
+        super().__init__(url, most)
+        self.url = url
+        self.most = most
+
+    def __str__(self) -> str:
+        return f"{self.url} answers with more than {self.most} bytes; ask for less at a time."
 
 
 class ApiError(JobmillError):

@@ -79,6 +79,15 @@ def test_a_watch_sees_the_way_of_a_job(client: Client):
     assert any(look.progress and 0 < (look.progress.percent or 0) < 100 for look in seen)
 
 
+def test_a_job_that_does_not_change_is_told_once(client: Client):
+    job = client.submit("demo.echo", ECHO, delay_seconds=3600)
+    looks = client.watch(job.id, timeout=2.5)
+    assert next(looks).state == "queued"
+    with pytest.raises(WaitTimedOut):
+        next(looks)
+    job.cancel()
+
+
 def test_a_wait_that_runs_out_leaves_the_job_alone(client: Client):
     job = client.submit("demo.echo", ECHO, delay_seconds=3600)
     begun = time.monotonic()

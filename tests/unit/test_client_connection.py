@@ -12,6 +12,7 @@ import pytest
 
 import jobmill_client
 from jobmill_client import (
+    AnswerTooLarge,
     ApiError,
     Client,
     Conflict,
@@ -191,9 +192,10 @@ def test_an_answer_that_trickles_is_given_up(monkeypatch):
 
 def test_an_answer_without_end_is_given_up(monkeypatch):
     monkeypatch.setattr(connection, "MOST_ANSWER_BYTES", 100)
-    opened, _ = client(says(job()), retries=0)
-    with pytest.raises(ConnectionFailed, match="longer than 100 bytes"):
+    opened, server = client(says(job()))
+    with pytest.raises(AnswerTooLarge, match="more than 100 bytes"):
         opened.job(ID)
+    assert len(server.asked) == 1
 
 
 def test_a_request_that_no_server_takes_is_not_sent():
@@ -285,6 +287,7 @@ def test_retry_after_may_be_a_date_to_come():
         ConnectionFailed(ADDRESS, "refused", sent=False),
         UnexpectedAnswer(ADDRESS, 301, "https://elsewhere/"),
         RequestTooLarge(2, 1),
+        AnswerTooLarge(ADDRESS, 1),
         Conflict(409, {"code": "not-unique", "holder": ID}, "r-1", 1.0),
         WaitTimedOut(ID, "running", 3.0),
         JobFailed(Job.model_validate(job("dead", error={"type": "ValueError", "message": "no", "code": None}))),
