@@ -189,7 +189,7 @@ def test_each_job_of_a_batch_is_refused_by_itself_or_all_are(client: Client, uni
 
 def test_a_rate_limit_is_waited_for(installation: Installation, client: Client, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, logger="jobmill_client")
-    with Client(installation.address, made(client, "submitter", submit="2/2")) as slow:
+    with Client(installation.address, made(client, "submitter", submit="2/4")) as slow:
         assert len({slow.submit("demo.echo", ECHO).id for _ in range(3)}) == 3
     assert "quota-exceeded" in caplog.text
 
