@@ -108,9 +108,9 @@ MUTANTS = (
     ),
     Mutant(
         "an idempotency key is unique",
-        "models/migrations/versions/0001_the_first_tables.py",
-        '["tenant_id", "idempotency_key"],\n        unique=True',
-        '["tenant_id", "idempotency_key"],\n        unique=False',
+        "models/migrations/versions/0010_the_first_tables.py",
+        '["tenant_id", "idempotency_key"], unique=True',
+        '["tenant_id", "idempotency_key"], unique=False',
         (RACES + "test_50_identical_submissions_at_once_make_one_job_that_all_see",),
     ),
     Mutant(
