@@ -64,8 +64,7 @@ def find_job(
 
 def find_by_ids(session: Session, tenant_id: UUID | None, ids: Sequence[UUID]) -> dict[UUID, Job]:
     """Those of the jobs that are there and of that tenant (None: any)."""
-    query = select(*JOB_COLUMNS).where(_c.id.in_(ids))
-    query = query if tenant_id is None else query.where(_c.tenant_id == tenant_id)
+    query = select(*JOB_COLUMNS).where(_c.id.in_(ids), of_tenant(_c.tenant_id, tenant_id))
     return {job.id: job for job in map(as_job, session.execute(query).mappings())}
 
 
@@ -84,7 +83,8 @@ def find_by_idempotency_keys(
     session: Session, tenant_id: UUID, keys: Sequence[str]
 ) -> dict[str, tuple[Job, bytes | None]]:
     """The jobs that were recorded under those keys, each with the hash of the request that made it."""
-    query = select(*JOB_COLUMNS, _c.request_hash).where(_c.tenant_id == tenant_id, _c.idempotency_key.in_(keys))
+    known = select(*JOB_COLUMNS, _c.request_hash)
+    query = known.where(of_tenant(_c.tenant_id, tenant_id), _c.idempotency_key.in_(keys))
     rows = [dict(row) for row in session.execute(query).mappings()]
     hashes = [row.pop("request_hash") for row in rows]
     return {row["idempotency_key"]: (as_job(row), told) for row, told in zip(rows, hashes, strict=True)}
@@ -93,7 +93,7 @@ def find_by_idempotency_keys(
 def find_unique_holders(session: Session, tenant_id: UUID, job_type: str, keys: Sequence[str]) -> dict[str, UUID]:
     """Those of a type's unique keys that are held, each with the unfinished job that holds it."""
     query = select(_c.unique_key, _c.id).where(
-        _c.tenant_id == tenant_id, _c.type == job_type, _c.unique_key.in_(keys), in_state(*LIVE)
+        of_tenant(_c.tenant_id, tenant_id), _c.type == job_type, _c.unique_key.in_(keys), in_state(*LIVE)
     )
     return {row.unique_key: row.id for row in session.execute(query)}
 
@@ -269,9 +269,11 @@ def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bo
 def _tag_conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bool]]:
     tag = job_tags.c
     name, value = wanted.tag or ("", "")
-    conditions: list[ColumnElement[bool]] = [tag.name == name, tag.value == value]
-    if wanted.tenant_id is not None:
-        conditions.append(tag.tenant_id == wanted.tenant_id)
+    conditions: list[ColumnElement[bool]] = [
+        of_tenant(tag.tenant_id, wanted.tenant_id),
+        tag.name == name,
+        tag.value == value,
+    ]
     if before is not None:
         conditions.append(tag.job_id < before)
     return conditions
