@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel, Field, SkipValidation, StringConstraints, with_config
 from typing_extensions import TypedDict
 
-from api import admission, examples
+from api import admission, examples, replays
 from api.documents import JobDocument, job_document, shown
 from api.endpoint import Call, Reply, checked, endpoint, untold
 from api.jobs import IDEMPOTENCY_KEY, SubmitBody, count_lost_answer, examine, origin, prepared, refusal
@@ -17,6 +17,7 @@ from jobs.outcomes import Json
 from jobs.rates import RouteClass
 from jobs.scopes import Scope
 from jobs.submit import Origin, Recorded
+from models import queries
 from models.job import NewJob
 
 blueprint = Blueprint("batch", __name__, url_prefix="/v1/jobs")
@@ -97,13 +98,18 @@ def submit_batch(call: Call) -> Reply:
     documents = [_document(outcome) for outcome in outcomes]
     if call.query.atomic and any("problem" in document for document in documents):
         raise _all_refused(documents)
-    rings = any(isinstance(outcome, Recorded) and not outcome.replayed for outcome in outcomes)
+    jobs = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, Recorded)}
+    rings = not all(recorded.replayed for recorded in jobs.values())
+    if looked_up := {index: recorded.job.id for index, recorded in jobs.items() if recorded.looked_up}:
+        lengths = queries.document_lengths(call.session, list(looked_up.values()))
+        stream = replays.pieces(call.services.database, documents, looked_up, lengths)
+        return Reply(None, 202, rings=rings, stream=stream)
     return Reply({"data": documents}, 202, rings=rings)
 
 
 def _recorded(call: Call, prepared: list[NewJob | Problem]) -> list[Outcome]:
     new = [job for job in prepared if isinstance(job, NewJob)]
-    answers = iter(submit.record_all(call.session, new))
+    answers = iter(submit.record_all(call.session, new, without=frozenset(queries.DOCUMENTS)))
     return [job if isinstance(job, Problem) else _outcome(next(answers)) for job in prepared]
 
 

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, null, select, type_coerce, union_all
+from sqlalchemy import ColumnElement, Select, Text, cast, func, null, select, type_coerce, union_all
 from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
@@ -37,6 +37,15 @@ class JobFilter:
 
 
 @dataclass(frozen=True)
+class Documents:
+    """What of a job can be large: args and result as JSON texts, which nobody who passes them on need read."""
+
+    args: str
+    result: str | None
+    error: Any
+
+
+@dataclass(frozen=True)
 class Lane:
     """Waiting jobs of one queue and priority, and when the first of them is due."""
 
@@ -62,9 +71,11 @@ def find_job(
     return _first_job(session, query.where(of_tenant(_c.tenant_id, tenant_id)))
 
 
-def find_by_ids(session: Session, tenant_id: UUID | None, ids: Sequence[UUID]) -> dict[UUID, Job]:
-    """Those of the jobs that are there and of that tenant (None: any)."""
-    query = select(*JOB_COLUMNS).where(_c.id.in_(ids), of_tenant(_c.tenant_id, tenant_id))
+def find_by_ids(
+    session: Session, tenant_id: UUID | None, ids: Sequence[UUID], *, without: frozenset[str] = frozenset()
+) -> dict[UUID, Job]:
+    """Those of the jobs that are there and of that tenant (None: any), `without` some of DOCUMENTS."""
+    query = select(*_columns(without)).where(_c.id.in_(ids), of_tenant(_c.tenant_id, tenant_id))
     return {job.id: job for job in map(as_job, session.execute(query).mappings())}
 
 
@@ -80,14 +91,26 @@ def sign_of(job: Job) -> Sign:
 
 
 def find_by_idempotency_keys(
-    session: Session, tenant_id: UUID, keys: Sequence[str]
+    session: Session, tenant_id: UUID, keys: Sequence[str], *, without: frozenset[str] = frozenset()
 ) -> dict[str, tuple[Job, bytes | None]]:
     """The jobs that were recorded under those keys, each with the hash of the request that made it."""
-    known = select(*JOB_COLUMNS, _c.request_hash)
+    known = select(*_columns(without), _c.request_hash)
     query = known.where(of_tenant(_c.tenant_id, tenant_id), _c.idempotency_key.in_(keys))
     rows = [dict(row) for row in session.execute(query).mappings()]
     hashes = [row.pop("request_hash") for row in rows]
     return {row["idempotency_key"]: (as_job(row), told) for row, told in zip(rows, hashes, strict=True)}
+
+
+def document_lengths(session: Session, ids: Sequence[UUID]) -> dict[UUID, int]:
+    """How many characters the args and result of those jobs have together, as JSON."""
+    length = func.coalesce(func.length(cast(_c.args, Text)), 0) + func.coalesce(func.length(cast(_c.result, Text)), 0)
+    return {row.id: row[1] for row in session.execute(select(_c.id, length).where(_c.id.in_(ids)))}
+
+
+def documents_of(session: Session, ids: Sequence[UUID]) -> dict[UUID, Documents]:
+    """The documents of those jobs, as they are kept."""
+    query = select(_c.id, cast(_c.args, Text), cast(_c.result, Text), _c.error).where(_c.id.in_(ids))
+    return {job_id: Documents(*told) for job_id, *told in session.execute(query)}
 
 
 def find_unique_holders(session: Session, tenant_id: UUID, job_type: str, keys: Sequence[str]) -> dict[str, UUID]:
