@@ -122,20 +122,20 @@ def _outcome(answer: Recorded | submit.Refused) -> Outcome:
 
 def _all_prepared(call: Call) -> list[NewJob | Problem]:
     sender = origin(call)
-    return [_one(call, sender, job, f"/jobs/{index}") for index, job in enumerate(call.document["jobs"])]
+    all_ = [_one(call, sender, job, f"/jobs/{index}") for index, job in enumerate(call.document["jobs"])]
+    refused = admission.refusals(call, [job for job in all_ if isinstance(job, NewJob)])
+    return [refused.get(job.id, job) if isinstance(job, NewJob) else job for job in all_]
 
 
 def _one(call: Call, sender: Origin, document: Json, within: str) -> NewJob | Problem:
     try:
         body = _body(call, document, within)
         members = {name: value for name, value in document.items() if name != "idempotency_key"}
-        new = prepared(call, body, members, sender, body.idempotency_key)
-        admission.admit(call, new)
+        return prepared(call, body, members, sender, body.idempotency_key)
     except submit.Refused as refused:
         return refusal(refused, within)
     except Problem as problem:
         return problem
-    return new
 
 
 def _body(call: Call, document: Json, within: str) -> BatchJob:

@@ -354,7 +354,8 @@ def prepared(call: Call, asked: SubmitBody, document: Json, origin: Origin, key:
 def _admitted(call: Call) -> NewJob:
     # Once: a second try may be one whose first was committed, and only its answer lost.
     new = _prepared(call)
-    admission.admit(call, new)
+    for refused in admission.refusals(call, [new]).values():
+        raise refused
     return new
 
 

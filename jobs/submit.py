@@ -184,10 +184,10 @@ def record_all(
     return [answers.get(job.id, busy) for job in new]
 
 
-def is_recorded(session: Session, new: NewJob) -> bool:
-    """Whether a job is known by the same idempotency key."""
-    key = new.idempotency_key
-    return key is not None and bool(queries.find_by_idempotency_keys(session, new.tenant_id, [key]))
+def recorded_keys(session: Session, new: Sequence[NewJob]) -> set[str]:
+    """Those of a tenant's jobs' idempotency keys under which one is recorded."""
+    keys = [job.idempotency_key for job in new if job.idempotency_key is not None]
+    return queries.known_idempotency_keys(session, new[0].tenant_id, keys) if keys else set()
 
 
 def request_hash(body: Json) -> bytes:

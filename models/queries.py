@@ -101,6 +101,12 @@ def find_by_idempotency_keys(
     return {row["idempotency_key"]: (as_job(row), told) for row, told in zip(rows, hashes, strict=True)}
 
 
+def known_idempotency_keys(session: Session, tenant_id: UUID, keys: Sequence[str]) -> set[str]:
+    """Those of the keys under which a job is recorded."""
+    known = select(_c.idempotency_key)
+    return set(session.scalars(known.where(of_tenant(_c.tenant_id, tenant_id), _c.idempotency_key.in_(keys))))
+
+
 def document_lengths(session: Session, ids: Sequence[UUID]) -> dict[UUID, int]:
     """How many characters the args and result of those jobs have together, as JSON."""
     length = func.coalesce(func.length(cast(_c.args, Text)), 0) + func.coalesce(func.length(cast(_c.result, Text)), 0)
