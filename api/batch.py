@@ -18,7 +18,7 @@ from jobs.rates import RouteClass
 from jobs.scopes import Scope
 from jobs.submit import Origin, Recorded
 from models import queries
-from models.job import NewJob
+from models.job import DOCUMENTS, NewJob
 
 blueprint = Blueprint("batch", __name__, url_prefix="/v1/jobs")
 
@@ -109,7 +109,7 @@ def submit_batch(call: Call) -> Reply:
 
 def _recorded(call: Call, prepared: list[NewJob | Problem]) -> list[Outcome]:
     new = [job for job in prepared if isinstance(job, NewJob)]
-    answers = iter(submit.record_all(call.session, new, without=frozenset(queries.DOCUMENTS)))
+    answers = iter(submit.record_all(call.session, new, without=frozenset(DOCUMENTS)))
     return [job if isinstance(job, Problem) else _outcome(next(answers)) for job in prepared]
 
 

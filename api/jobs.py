@@ -23,7 +23,7 @@ from api.documents import EventDocument, JobDocument, event_document, job_docume
 from api.endpoint import Call, Reply, TakenHeader, Writes, endpoint, named, repeatable
 from api.examples import EVENT_STREAM
 from api.following import LAST_EVENT_ID, PREFER, stream, wait_seconds, when_final
-from api.lists import ListQuery, page
+from api.lists import ListQuery, Part, page
 from api.problems import Flaw, Problem
 from api.schemas import BY_JOB_TYPE
 from api.services import Services
@@ -33,11 +33,11 @@ from jobs.rates import RouteClass
 from jobs.scopes import Scope
 from jobs.submit import Origin, Submission
 from jobs.whole_numbers import WHOLE
-from models import queries
+from models import lists, queries
 from models.crashpoints import crashpoint
-from models.job import Job, NewJob
+from models.job import DOCUMENTS, Job, NewJob
+from models.lists import JobFilter
 from models.metrics import lost_answers
-from models.queries import JobFilter
 from models.states import State
 from settings import QUEUE_NAME
 
@@ -181,18 +181,21 @@ def submit_job(call: Call) -> Reply:
 
 @endpoint(blueprint, "GET", "", scope=Scope.JOBS_READ, query=JobsQuery, lists=JobDocument)
 def list_jobs(call: Call) -> Reply:
-    """Jobs, newest first."""
+    """Jobs, newest first.
+
+    A page of several filters together looks at some thousands of jobs at most: it may hold fewer than `limit`, or none,
+    and still have a `next_cursor`, by which the search goes on.
+    """
     asked = call.query
     tag = next(iter(asked.tag.items()), None)
     wanted = JobFilter(call.principal.tenant_id, asked.state, asked.type, asked.queue, asked.unique_key, tag)
-    without = call.unneeded(*queries.DOCUMENTS)
-    return page(
-        call,
-        "jobs",
-        lambda before, limit: queries.list_jobs(call.session, wanted, before, limit, without=without),
-        lambda job: job.id,
-        job_document,
-    )
+    without = call.unneeded(*DOCUMENTS)
+
+    def read(before: UUID | None, limit: int) -> Part[Job]:
+        found = lists.list_jobs(call.session, wanted, before, limit, without=without)
+        return Part(found.jobs, str(found.goes_on_before) if found.goes_on_before else None)
+
+    return page(call, "jobs", read, lambda job: job.id, job_document)
 
 
 @endpoint(
@@ -209,7 +212,7 @@ def list_jobs(call: Call) -> Reply:
 )
 def get_job(call: Call, job_id: str) -> Reply:
     """One job as it is now, or with `Prefer: wait=30` as soon as it is final."""
-    without = call.unneeded(*queries.DOCUMENTS)
+    without = call.unneeded(*DOCUMENTS)
     job = operate.find(call.session, call.principal, job_uuid(job_id), without=without)
     reply, seconds = _read(job), wait_seconds()
     if seconds and not job.final:
