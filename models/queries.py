@@ -31,6 +31,16 @@ class Documents:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A job that succeeded: its type, when its last attempt was due and when it ended; and the database's clock."""
+
+    type: str
+    due_at: datetime
+    finished_at: datetime
+    now: datetime
+
+
+@dataclass(frozen=True)
 class Lane:
     """Waiting jobs of one queue and priority, and when the first of them is due."""
 
@@ -119,6 +129,13 @@ def list_events(session: Session, job_id: UUID, before: UUID | None, limit: int)
         query = query.where(job_events.c.id < before)
     rows = session.execute(query).mappings()
     return [JobEvent(**{**row, "state": State(row["state"])}) for row in rows]
+
+
+def ended_lately(session: Session, limit: int) -> list[Ended]:
+    """The jobs that succeeded last."""
+    query = select(_c.type, _c.due_at, _c.finished_at, now().label("now"))
+    succeeded = query.where(in_state(State.SUCCEEDED), _c.finished_at.is_not(None))
+    return [Ended(*row) for row in session.execute(succeeded.order_by(_c.finished_at.desc()).limit(limit))]
 
 
 def lanes(session: Session, queue: str) -> list[Lane]:

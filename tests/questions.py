@@ -185,6 +185,7 @@ READS: dict[str, Question] = {
     "documents": lambda s, c: queries.documents_of(s, [ref.id for ref in c.of(State.SUCCEEDED)]),
     "unique holders": lambda s, c: queries.find_unique_holders(s, c.tenant_id, TYPES[0], ["unique-8", "unique-9"]),
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
+    "ended lately": lambda s, c: queries.ended_lately(s, PAGE),
     "lanes": lambda s, c: queries.lanes(s, QUEUES[0]),
     "oldest due": lambda s, c: backlog.oldest_due(s, QUEUES[0]),
     "dispatched counts": lambda s, c: queries.dispatched_counts(s),
