@@ -9,9 +9,10 @@ from typing_extensions import TypedDict
 
 from api import admission, examples, replays
 from api.documents import JobDocument, job_document, shown
-from api.endpoint import Call, Reply, checked, endpoint, untold
-from api.jobs import IDEMPOTENCY_KEY, SubmitBody, count_lost_answer, examine, origin, prepared, refusal
+from api.endpoint import Call, Reply, endpoint
+from api.parsing import checked, untold
 from api.problems import Flaw, Problem, ProblemDocument, problem_document
+from api.submission import IDEMPOTENCY_KEY, SubmitBody, count_lost_answer, examine, origin, prepared, refusal
 from jobs import submit
 from jobs.outcomes import Json
 from jobs.rates import RouteClass

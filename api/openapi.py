@@ -13,8 +13,10 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from api import fieldsets
-from api.endpoint import Operation, TakenHeader, operation_of
-from api.problems import KINDS, ProblemDocument
+from api.endpoint import operation_of
+from api.kinds import KINDS
+from api.operation import Operation, TakenHeader
+from api.problems import ProblemDocument
 from api.schemas import Schema, Schemas
 from jobs.registry import Registry
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.problems import KINDS
+from api.kinds import KINDS
 from tests.doors import JOBS, Caller, Doors, assert_problem
 
 HERE = "https://console.example.org"

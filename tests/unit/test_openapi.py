@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from api.app import create_app, describe
 from api.endpoint import operation_of
-from api.problems import KINDS
+from api.kinds import KINDS
 from api.services import Services
 from jobs.registry import Registry, job, load
 from jobs.scopes import Scope
