@@ -17,7 +17,7 @@ from jobs.keys import NewKey
 from jobs.rates import RouteClass
 from jobs.scopes import ROLES, Scope
 from models import identity
-from settings import RATE_LIMIT
+from setting_forms import RATE_LIMIT
 
 blueprint = Blueprint("keys", __name__, url_prefix="/v1/keys")
 

@@ -22,7 +22,8 @@ from jobs.registry import Registry
 from jobs.tokens import Trust
 from models.database import Database
 from models.doorbell import Doorbell
-from settings import DEFAULT_RATE_LIMITS, Settings
+from setting_forms import DEFAULT_RATE_LIMITS
+from settings import Settings
 
 
 @dataclass

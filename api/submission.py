@@ -28,7 +28,7 @@ from jobs.submit import Origin, Submission
 from jobs.whole_numbers import WHOLE
 from models.job import NewJob
 from models.metrics import lost_answers
-from settings import QUEUE_NAME
+from setting_forms import QUEUE_NAME
 
 IDEMPOTENCY_KEY = TakenHeader(
     "Idempotency-Key",

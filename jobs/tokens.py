@@ -16,7 +16,7 @@ from joserfc.jwk import Key, OKPKey
 from joserfc.jws import JWSRegistry
 
 from jobs import strict_json
-from settings import SIGNATURES
+from setting_forms import SIGNATURES
 
 LIFE_SECONDS = 15 * 60
 LEEWAY_SECONDS = 60

@@ -61,7 +61,8 @@ def next_release(tmp_path: Path) -> Path:
     folder = tmp_path / "next"
     for part in PARTS:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "settings.py", folder)
+    for module in ("settings.py", "setting_forms.py"):
+        shutil.copy(ROOT / module, folder)
     versions = folder / "models/migrations/versions"
     (versions / "9998_first.py").write_text(FIRST)
     (versions / "9999_second.py").write_text(SECOND)
