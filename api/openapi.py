@@ -121,9 +121,10 @@ def _operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
 
 def _operation(rule: Rule, operation: Operation, responses: dict[str, Schema], schemas: Schemas) -> dict[str, Any]:
     codes, ended = problems_of(operation, path_parameters=bool(rule.arguments)), operation.deprecated
+    group = rule.endpoint.split(".")[0]
     told: dict[str, Any] = {
         "operationId": operation.name,
-        "tags": [GROUPS[rule.endpoint.split(".")[0]][0]],
+        "tags": [GROUPS.get(group, (group,))[0]],
         "summary": operation.summary.removesuffix("."),
         "description": " ".join(filter(None, [operation.description, ended.words if ended else ""])),
         "deprecated": ended is not None,

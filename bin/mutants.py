@@ -72,6 +72,7 @@ MUTANTS = (
         "with_for_update(skip_locked=True)",
         "with_for_update()",
         (RACES + "test_a_claimer_is_not_held_up_by_another_s_open_claim",),
+        quick=False,
     ),
     Mutant(
         "a prune looks at the state again when it deletes",
@@ -193,6 +194,7 @@ MUTANTS = (
         "queries.ended_by(session, ref, self.actor)",
         "None",
         (EXECUTOR + "test_a_finish_whose_answer_was_lost_is_known_for_done_and_not_for_stale",),
+        quick=False,
     ),
     Mutant(
         "an end is one's own only under one's own name",
@@ -200,6 +202,7 @@ MUTANTS = (
         ", c.actor == actor",
         "",
         (EXECUTOR + "test_an_outcome_that_came_too_late_is_stale_also_where_the_job_is_where_it_would_have_gone",),
+        quick=False,
     ),
     Mutant(
         "a handler's own writes are committed with its success only",
@@ -257,6 +260,7 @@ MUTANTS = (
             RULES + "test_a_job_that_one_more_loss_would_bury_starts_only_alone",
             ALONE + "test_it_is_not_begun_before_the_others_are_done",
         ),
+        quick=False,
     ),
     Mutant(
         "a process that one job has for itself is kept from other messages",
@@ -264,6 +268,7 @@ MUTANTS = (
         "return 0 if self._reserved else",
         "return",
         (ALONE + "test_it_runs_and_nobody_else_gets_a_message_meanwhile",),
+        quick=False,
     ),
     Mutant(
         "a whole step is done again when its connection is cut",

@@ -86,6 +86,7 @@ def test_every_route_is_told():
 def test_every_operation_says_what_it_does_and_who_may(operation: dict[str, Any]):
     assert 5 < len(operation["summary"]) < 120
     assert operation["operationId"]
+    assert set(operation["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
     for way in operation["security"]:
         assert [Scope(scope) for scope in way["bearer"]]
 
