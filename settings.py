@@ -4,66 +4,21 @@ Sources, first wins: the command's flags, the environment, `.env` in the working
 secrets directory (`JOBMILL_SECRETS_DIR`, default /run/secrets). `docs/configuration.md` is made from this file.
 """
 
-import json
 import os
-import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-API_KEY_FORM = re.compile(r"jm_([A-Za-z0-9]{1,32})_([A-Za-z0-9_-]{16,128})")
-QUEUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+import setting_forms as forms
+from setting_forms import DEFAULT_RATE_LIMITS, OutsideIssuer
+
 DEFAULT_SECRETS_DIR = Path("/run/secrets")
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
-
-
-# None that a public key, taken for a shared secret, could pass (RFC 8725, 2.1).
-SIGNATURES = ("EdDSA", "Ed25519", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512")
-
-
-class OutsideIssuer(BaseModel, frozen=True, extra="forbid"):
-    """An issuer whose tokens are accepted: where its keys are, and which of its claims name tenant and scopes."""
-
-    issuer: str = Field(min_length=1)
-    audience: str = Field(min_length=1)
-    jwks: str = Field(min_length=1)
-    """A file, or a URL: https, or http to this machine."""
-    tenant: str | None = None
-    tenant_claim: str | None = None
-    scope_claim: str = "scope"
-    scope_prefix: str = ""
-    algorithms: tuple[str, ...] = ("EdDSA", "Ed25519", "ES256", "PS256", "RS256")
-    types: tuple[str, ...] = ("at+jwt", "jwt")
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if (self.tenant is None) == (self.tenant_claim is None):
-            raise ValueError("an issuer has either tenant or tenant_claim")
-        if not self.algorithms or not set(self.algorithms) <= set(SIGNATURES):
-            raise ValueError(f"algorithms are among {', '.join(SIGNATURES)}")
-        url = urlsplit(self.jwks)
-        local = url.hostname in {"localhost", "127.0.0.1", "::1"}
-        if "://" in self.jwks and url.scheme != "https" and not (url.scheme == "http" and local):
-            raise ValueError("jwks is a file, an https URL, or an http URL of this machine")
-        return self
-
-
-DEFAULT_RATE_LIMITS = {
-    "submit": "600000/60",
-    "read": "120000/60",
-    "operate": "12000/60",
-    "token": "600/60",
-    "guess": "300/60",
-}
-RATE_LIMIT = r"^([1-9][0-9]{0,8}/[1-9][0-9]{0,5}|none)$"
-_CLASS_AND_LIMIT = re.compile(rf"([a-z]+)={RATE_LIMIT[1:-1]}")
 
 
 class BadSetting(Exception):  # noqa: N818 - reads as the sentence it is
@@ -242,7 +197,7 @@ class Settings(BaseSettings):
         "worker.after_handler:3=kill,prune.before_commit=raise",
     )
 
-    @field_validator(
+    _split = field_validator(
         "job_modules",
         "queues",
         "webhook_allowed_networks",
@@ -250,84 +205,17 @@ class Settings(BaseSettings):
         "trusted_proxies",
         "rate_limits",
         mode="before",
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("jwt_issuers", mode="before")
-    @classmethod
-    def _json(cls, value: object) -> object:
-        try:
-            return json.loads(value) if isinstance(value, str) else value
-        except ValueError:
-            raise ValueError("it is no JSON") from None
-
-    @field_validator("jwt_issuers")
-    @classmethod
-    def _each_once(cls, value: tuple[OutsideIssuer, ...]) -> tuple[OutsideIssuer, ...]:
-        if len({one.issuer for one in value}) < len(value):
-            raise ValueError("each issuer stands there once")
-        return value
-
-    @field_validator("queues")
-    @classmethod
-    def _queue_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or not all(QUEUE_NAME.fullmatch(name) for name in value):
-            raise ValueError(f"queue names match {QUEUE_NAME.pattern}")
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(ORIGIN.fullmatch(origin) for origin in value):
-            raise ValueError(
-                "an origin is http:// or https://, a host in small letters, and a port if need be; no path"
-            )
-        return value
-
-    @field_validator("rate_limits")
-    @classmethod
-    def _class_and_limit(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        found = [_CLASS_AND_LIMIT.fullmatch(one) for one in value]
-        if not all(one and one[1] in DEFAULT_RATE_LIMITS for one in found):
-            raise ValueError(
-                f"it is class=requests/seconds, comma-separated; classes: {', '.join(DEFAULT_RATE_LIMITS)}"
-            )
-        return value
-
-    @field_validator("database_url")
-    @classmethod
-    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
-        return _of_scheme(value, "postgresql", "postgres")
-
-    @field_validator("rabbitmq_url")
-    @classmethod
-    def _amqp(cls, value: SecretStr | None) -> SecretStr | None:
-        for url in value.get_secret_value().split(",") if value else ():
-            _of_scheme(SecretStr(url.strip()), "amqp", "amqps")
-        return value
-
-    @field_validator("redis_url")
-    @classmethod
-    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
-        return _of_scheme(value, "redis", "rediss", "unix")
-
-    @field_validator("bootstrap_api_key")
-    @classmethod
-    def _key_form(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not API_KEY_FORM.fullmatch(value.get_secret_value()):
-            raise ValueError("the form is jm_<key id>_<secret>: key id 1 to 32 letters and digits, secret 16 to 128")
-        return value
-
-    @field_validator("secret_key")
-    @classmethod
-    def _long_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and len(value.get_secret_value()) < 32:  # noqa: PLR2004 - 128 bits in hex
-            raise ValueError("it needs at least 32 characters")
-        return value
+    )(forms.split)
+    _json = field_validator("jwt_issuers", mode="before")(forms.json_text)
+    _each_once = field_validator("jwt_issuers")(forms.each_once)
+    _queue_names = field_validator("queues")(forms.queue_names)
+    _origins = field_validator("cors_origins")(forms.origins)
+    _rate_limits = field_validator("rate_limits")(forms.rate_limits)
+    _postgresql = field_validator("database_url")(forms.postgresql)
+    _amqp = field_validator("rabbitmq_url")(forms.amqp)
+    _redis = field_validator("redis_url")(forms.redis)
+    _key_form = field_validator("bootstrap_api_key")(forms.api_key)
+    _long_secret = field_validator("secret_key")(forms.long_secret)
 
     @property
     def issuer(self) -> str:
@@ -355,12 +243,6 @@ def load(**flags: object) -> Settings:
         return Settings(_secrets_dir=secrets if secrets.is_dir() else None, **given)
     except ValidationError as error:
         raise BadSetting("\n".join(_explain(fault, given) for fault in error.errors())) from None
-
-
-def _of_scheme(value: SecretStr | None, *schemes: str) -> SecretStr | None:
-    if value and urlsplit(value.get_secret_value()).scheme not in schemes:
-        raise ValueError(f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    return value
 
 
 def _explain(fault: Any, flags: dict[str, object]) -> str:

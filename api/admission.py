@@ -4,6 +4,8 @@ Better told so at once than to wait in vain: whoever submits can go elsewhere, c
 """
 
 import math
+from collections.abc import Sequence
+from uuid import UUID
 
 from api.endpoint import Call
 from api.problems import Problem
@@ -13,17 +15,22 @@ from models.job import NewJob
 LONGEST_WAIT_SECONDS = 60
 
 
-def admit(call: Call, new: NewJob) -> None:
-    """Raises Problem while the queue's oldest due job has waited for longer than the bound.
+def refusals(call: Call, new: Sequence[NewJob]) -> dict[UUID, Problem]:
+    """By id, the jobs whose queue's oldest due job has waited for longer than the bound.
 
     A job that was recorded before under its key is none more, and is answered as ever.
     """
     bound = call.services.settings.backlog_limit_seconds
     if bound is None:
-        return
-    queue = new.queue
-    behind = call.services.backlog.age(call.session, queue).total_seconds() - bound
-    if behind > 0 and not submit.is_recorded(call.session, new):
-        wait = min(LONGEST_WAIT_SECONDS, math.ceil(behind))
-        detail = f"The oldest due job of queue {queue} has waited for longer than {bound:g} s. Nothing was recorded."
-        raise Problem("backlog-too-old", detail, headers={"Retry-After": str(wait)})
+        return {}
+    ages = {queue: call.services.backlog.age(call.session, queue) for queue in {job.queue for job in new}}
+    behind = {queue: age.total_seconds() - bound for queue, age in ages.items() if age.total_seconds() > bound}
+    late = [job for job in new if job.queue in behind]
+    known = submit.recorded_keys(call.session, late)
+    return {job.id: _too_old(job.queue, bound, behind[job.queue]) for job in late if job.idempotency_key not in known}
+
+
+def _too_old(queue: str, bound: float, behind: float) -> Problem:
+    wait = min(LONGEST_WAIT_SECONDS, math.ceil(behind))
+    detail = f"The oldest due job of queue {queue} has waited for longer than {bound:g} s. Nothing was recorded."
+    return Problem("backlog-too-old", detail, headers={"Retry-After": str(wait)})

@@ -28,8 +28,9 @@ from api import (
     tokens,
 )
 from api.endpoint import operation_of
+from api.kinds import CODES_BY_STATUS, KINDS
 from api.origin import client_address
-from api.problems import CODES_BY_STATUS, KINDS, Problem, response
+from api.problems import Problem, response
 from api.services import Services
 from jobs.keys import NoSuchKey
 from jobs.operate import NoSuchJob

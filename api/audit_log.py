@@ -2,8 +2,8 @@
 
 from flask import Blueprint
 
-from api.documents import AuditEntryDocument, audit_entry_document
 from api.endpoint import Call, Reply, endpoint
+from api.identity_documents import AuditEntryDocument, audit_entry_document
 from api.lists import ListQuery, page
 from jobs.scopes import Scope
 from models import audit

@@ -17,7 +17,7 @@ from jobs.rates import RouteClass
 from jobs.scopes import Principal, Scope, known_scopes
 from jobs.tokens import BadToken, Verified
 from models import identity
-from settings import API_KEY_FORM
+from setting_forms import API_KEY_FORM
 
 _BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
 

@@ -7,17 +7,19 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel, Field, SkipValidation, StringConstraints, with_config
 from typing_extensions import TypedDict
 
-from api import admission, examples
+from api import admission, examples, replays
 from api.documents import JobDocument, job_document, shown
-from api.endpoint import Call, Reply, checked, endpoint, untold
-from api.jobs import IDEMPOTENCY_KEY, SubmitBody, count_lost_answer, examine, origin, prepared, refusal
+from api.endpoint import Call, Reply, endpoint
+from api.parsing import checked, untold
 from api.problems import Flaw, Problem, ProblemDocument, problem_document
+from api.submission import IDEMPOTENCY_KEY, SubmitBody, count_lost_answer, examine, origin, prepared, refusal
 from jobs import submit
 from jobs.outcomes import Json
 from jobs.rates import RouteClass
 from jobs.scopes import Scope
 from jobs.submit import Origin, Recorded
-from models.job import NewJob
+from models import queries
+from models.job import DOCUMENTS, NewJob
 
 blueprint = Blueprint("batch", __name__, url_prefix="/v1/jobs")
 
@@ -98,13 +100,18 @@ def submit_batch(call: Call) -> Reply:
     documents = [_document(outcome) for outcome in outcomes]
     if call.query.atomic and any("problem" in document for document in documents):
         raise _all_refused(documents)
-    rings = any(isinstance(outcome, Recorded) and not outcome.replayed for outcome in outcomes)
+    jobs = {index: outcome for index, outcome in enumerate(outcomes) if isinstance(outcome, Recorded)}
+    rings = not all(recorded.replayed for recorded in jobs.values())
+    if looked_up := {index: recorded.job.id for index, recorded in jobs.items() if recorded.looked_up}:
+        lengths = queries.document_lengths(call.session, list(looked_up.values()))
+        stream = replays.pieces(call.services.database, documents, looked_up, lengths)
+        return Reply(None, 202, rings=rings, stream=stream)
     return Reply({"data": documents}, 202, rings=rings)
 
 
 def _recorded(call: Call, prepared: list[NewJob | Problem]) -> list[Outcome]:
     new = [job for job in prepared if isinstance(job, NewJob)]
-    answers = iter(submit.record_all(call.session, new))
+    answers = iter(submit.record_all(call.session, new, without=frozenset(DOCUMENTS)))
     return [job if isinstance(job, Problem) else _outcome(next(answers)) for job in prepared]
 
 
@@ -117,20 +124,20 @@ def _outcome(answer: Recorded | submit.Refused) -> Outcome:
 
 def _all_prepared(call: Call) -> list[NewJob | Problem]:
     sender = origin(call)
-    return [_one(call, sender, job, f"/jobs/{index}") for index, job in enumerate(call.document["jobs"])]
+    all_ = [_one(call, sender, job, f"/jobs/{index}") for index, job in enumerate(call.document["jobs"])]
+    refused = admission.refusals(call, [job for job in all_ if isinstance(job, NewJob)])
+    return [refused.get(job.id, job) if isinstance(job, NewJob) else job for job in all_]
 
 
 def _one(call: Call, sender: Origin, document: Json, within: str) -> NewJob | Problem:
     try:
         body = _body(call, document, within)
         members = {name: value for name, value in document.items() if name != "idempotency_key"}
-        new = prepared(call, body, members, sender, body.idempotency_key)
-        admission.admit(call, new)
+        return prepared(call, body, members, sender, body.idempotency_key)
     except submit.Refused as refused:
         return refusal(refused, within)
     except Problem as problem:
         return problem
-    return new
 
 
 def _body(call: Call, document: Json, within: str) -> BatchJob:

@@ -5,32 +5,30 @@ in a view. A view is a function from a `Call` to a `Reply`. The OpenAPI document
 (openapi.py).
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
 from flask import Blueprint, Response, current_app, request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from api import audited, conditional, deprecation, fieldsets, rate_limits
 from api.auth import authorised
-from api.body import MOST_BYTES, read_json
+from api.body import read_json
 from api.deprecation import Deprecated
 from api.fieldsets import Fieldset
+from api.operation import NoParameters, Operation, Writes
+from api.parsing import checked, query_values, untold
 from api.patience import PATIENCE
 from api.problems import Flaw, Problem
-from api.schemas import Schema
 from api.services import Services
 from jobs.outcomes import Json
 from jobs.rates import RouteClass
 from jobs.scopes import Principal, Scope
-from jobs.submit import plain_words, pointer
 from models.crashpoints import crashpoint
 from models.ids import new_id
 
@@ -90,76 +88,6 @@ class Reply:
     detail: Mapping[str, Any] | None = None
     later: "Callable[[], Reply] | None" = None
     stream: Iterable[bytes] | None = None
-
-
-class Writes(Enum):
-    """How much an operation writes, and so which transaction it needs."""
-
-    NOTHING = "nothing"
-    ONE_STATEMENT = "one statement"
-    SEVERAL = "several statements"
-
-
-@dataclass(frozen=True)
-class TakenHeader:
-    """A request header that an operation takes; what does not match is refused with `code` and `detail`."""
-
-    name: str
-    pattern: str
-    code: str
-    detail: str
-    description: str
-    example: str
-
-    def flaws(self) -> list[Flaw]:
-        """What is wrong with it in this request; that it is missing is no flaw."""
-        given = request.headers.get(self.name)
-        right = given is None or re.fullmatch(self.pattern, given)
-        return [] if right else [Flaw("header", self.name, self.code, self.detail)]
-
-
-Examine = Callable[[Services, Json], Sequence[Flaw]]
-
-
-class NoParameters(BaseModel, extra="forbid"):
-    """The query of an operation that takes no parameters."""
-
-
-@dataclass(frozen=True)
-class Operation:
-    """What is declared about one operation. Without a scope, it is open to everybody.
-
-    `path` says more of the path's parameters, as JSON Schema. `reply` is the type of the document it answers, with
-    `status` or `also`; `lists` that of a list's items; `example` is one of the answer, where its type has none.
-    `problems` are the codes it may answer besides those that follow from the rest, `gives` the headers that its
-    answers may have, with what they mean. A `form` is told of only: its view reads it. What is `audited` is told in
-    the audit log: every change but a submission. A request counts as the `weight` of its body for the rate limits.
-    """
-
-    name: str
-    summary: str
-    description: str = ""
-    scope: Scope | None = None
-    writes: Writes = Writes.NOTHING
-    path: Mapping[str, Schema] = field(default_factory=dict)
-    query: type[BaseModel] = NoParameters
-    body: type[BaseModel] | None = None
-    form: type[BaseModel] | None = None
-    most_body_bytes: int = MOST_BYTES
-    examine: Examine | None = None
-    takes: tuple[TakenHeader, ...] = ()
-    reply: Any = None
-    lists: Any = None
-    example: Any = None
-    media_type: str = "application/json"
-    status: int = 200
-    also: tuple[int, ...] = ()
-    problems: tuple[str, ...] = ()
-    gives: Mapping[str, str] = field(default_factory=dict)
-    deprecated: Deprecated | None = None
-    counts_as: RouteClass = RouteClass.READ
-    weight: Callable[[Any], int] | None = None
-    audited: bool = False
 
 
 def endpoint(
@@ -311,7 +239,7 @@ def _deprecated(operation: Operation, call: Call) -> list[Deprecated]:
 def _parse(operation: Operation, services: Services) -> tuple[Any, Any, Json]:
     """The checked query and body, and the body as it came. Raises Problem with everything that is wrong at once."""
     flaws: list[Flaw] = []
-    query = checked(operation.query, _query_values(operation.query, flaws), "query", flaws)
+    query = checked(operation.query, query_values(operation.query, flaws), "query", flaws)
     flaws.extend(flaw for header in operation.takes for flaw in header.flaws())
     document = read_json() if operation.body else None
     body = checked(operation.body, document, "body", flaws) if operation.body else None
@@ -320,62 +248,3 @@ def _parse(operation: Operation, services: Services) -> tuple[Any, Any, Json]:
     if flaws:
         raise Problem("invalid-request", f"{len(flaws)} part(s) of the request are wrong; see errors.", flaws)
     return query, body, document
-
-
-def untold(found: Sequence[Flaw], told: Sequence[Flaw]) -> list[Flaw]:
-    """The flaws of the body that are not within a part which is known to be wrong already."""
-    wrong = {flaw.pointer for flaw in told if flaw.place == "body"}
-    within = tuple(f"{pointer}/" for pointer in wrong if pointer)
-    return [flaw for flaw in found if flaw.pointer not in wrong and not flaw.pointer.startswith(within)]
-
-
-def _query_values(model: type[BaseModel], flaws: list[Flaw]) -> dict[str, Any]:
-    """Query parameters by name; those of a list's type may repeat, those of a mapping's are named by member."""
-    values: dict[str, Any] = {}
-    for name, given in request.args.lists():
-        of, _, member = name.partition(".")
-        if any(
-            "\0" in value for value in (name, *given)
-        ):  # which PostgreSQL takes in no text, not even to compare with
-            flaws.append(Flaw("query", name, "nul-character", "NUL characters are not accepted."))
-        elif _annotation(model, name) in _REPEATABLE:
-            values[name] = tuple(given)
-        elif len(given) > 1:
-            flaws.append(Flaw("query", name, "repeated", f"{name} may be given once."))
-        elif member and _annotation(model, of) in _NAMED:
-            values.setdefault(of, {})[member] = given[0]
-        else:
-            values[name] = given[0]
-    return values
-
-
-def _annotation(model: type[BaseModel], name: str) -> Any:
-    known = model.model_fields.get(name)
-    return known.annotation if known else None
-
-
-def checked(model: type[BaseModel], values: Any, place: str, flaws: list[Flaw]) -> Any:
-    """The values as the model reads them, or None, and what is wrong with them added to `flaws`."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        for fault in error.errors(include_url=False, include_context=False, include_input=False):
-            where = pointer(fault["loc"]) if place == "body" else ".".join(str(part) for part in fault["loc"][:1])
-            flaws.append(Flaw(place, where, fault["type"].replace("_", "-"), plain_words(fault["msg"])))
-        return None
-
-
-_REPEATABLE: set[Any] = set()
-_NAMED: list[Any] = []
-
-
-def repeatable(annotation: Any) -> Any:
-    """Mark a tuple type whose query parameter may be given several times."""
-    _REPEATABLE.add(annotation)
-    return annotation
-
-
-def named(annotation: Any) -> Any:
-    """Mark a mapping whose members are query parameters of their own: `tag.customer=42`."""
-    _NAMED.append(annotation)
-    return annotation

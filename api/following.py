@@ -16,7 +16,8 @@ import orjson
 from flask import request
 
 from api.documents import job_document
-from api.endpoint import Reply, TakenHeader
+from api.endpoint import Reply
+from api.operation import TakenHeader
 from api.problems import Problem
 from api.watcher import Full, Watch, Watcher
 from models.job import Job

@@ -7,17 +7,17 @@ from flask import Blueprint
 from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
 
 from api import examples, rate_limits
-from api.documents import KeyDocument, NewKeyDocument, key_document
 from api.endpoint import Call, Reply, endpoint
-from api.jobs import Moment
+from api.identity_documents import KeyDocument, NewKeyDocument, key_document
 from api.lists import ListQuery, page
 from api.problems import Flaw, Problem
+from api.submission import Moment
 from jobs import api_keys, keys
 from jobs.keys import NewKey
 from jobs.rates import RouteClass
 from jobs.scopes import ROLES, Scope
 from models import identity
-from settings import RATE_LIMIT
+from setting_forms import RATE_LIMIT
 
 blueprint = Blueprint("keys", __name__, url_prefix="/v1/keys")
 

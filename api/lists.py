@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -29,6 +30,14 @@ _NO_FILTERS = {"limit", "cursor", "fields"}
 """Parameters that may differ from page to page: they change nothing about which entries follow."""
 
 
+@dataclass(frozen=True)
+class Part(Generic[Row]):
+    """Rows of a list, and the name behind which it goes on where that is not for there being more rows than asked."""
+
+    rows: Sequence[Row]
+    goes_on_behind: str | None = None
+
+
 class ListQuery(BaseModel, extra="forbid"):
     """The parameters of every list."""
 
@@ -39,7 +48,7 @@ class ListQuery(BaseModel, extra="forbid"):
 def page(
     call: Call,
     list_name: str,
-    read: Callable[[UUID | None, int], Sequence[Row]],
+    read: Callable[[UUID | None, int], Sequence[Row] | Part[Row]],
     id_of: Callable[[Row], UUID],
     document: Callable[[Row], Mapping[str, object]],
 ) -> Reply:
@@ -56,7 +65,7 @@ def page(
 def page_by_name(
     call: Call,
     list_name: str,
-    read: Callable[[str | None, int], Sequence[Row]],
+    read: Callable[[str | None, int], Sequence[Row] | Part[Row]],
     name_of: Callable[[Row], str],
     document: Callable[[Row], Mapping[str, object]],
 ) -> Reply:
@@ -66,9 +75,11 @@ def page_by_name(
     after = cursors.read(call.query.cursor) if call.query.cursor is not None else None
     limit = call.query.limit
     # One more than asked for tells whether there is a next page.
-    rows = read(after, limit + 1)
-    shown = rows[:limit]
-    following = cursors.after(name_of(shown[-1])) if len(rows) > limit else None
+    found = read(after, limit + 1)
+    part = found if isinstance(found, Part) else Part(found)
+    shown = part.rows[:limit]
+    last = name_of(shown[-1]) if len(part.rows) > limit else part.goes_on_behind
+    following = None if last is None else cursors.after(last)
     headers = {"Link": f'<{_address(following)}>; rel="next"'} if following else {}
     return Reply({"data": [document(row) for row in shown], "next_cursor": following}, headers=headers)
 

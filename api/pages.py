@@ -8,7 +8,8 @@ from flask import Blueprint, Response, current_app
 
 from api import conditional, headers, openapi
 from api.endpoint import public
-from api.problems import KINDS, Kind, Problem
+from api.kinds import KINDS, Kind
+from api.problems import Problem
 from api.services import Services
 
 blueprint = Blueprint("pages", __name__)

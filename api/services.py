@@ -14,6 +14,7 @@ from api.backlog import Backlog
 from api.key_ring import KeyRing
 from api.last_uses import LastUses
 from api.limiter import Blocked, Limiter, LocalLimiter, RedisLimiter
+from api.pace import Pace
 from api.watcher import Watcher
 from jobs import api_keys, issuers, rates, tokens
 from jobs.rates import Policies, RouteClass
@@ -21,7 +22,8 @@ from jobs.registry import Registry
 from jobs.tokens import Trust
 from models.database import Database
 from models.doorbell import Doorbell
-from settings import DEFAULT_RATE_LIMITS, Settings
+from setting_forms import DEFAULT_RATE_LIMITS
+from settings import Settings
 
 
 @dataclass
@@ -75,6 +77,11 @@ class Services:
     def backlog(self) -> Backlog:
         """How far queues are behind."""
         return Backlog()
+
+    @cached_property
+    def pace(self) -> Pace:
+        """How long jobs take."""
+        return Pace()
 
     @cached_property
     def policies(self) -> Policies:

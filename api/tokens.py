@@ -17,8 +17,8 @@ from pydantic import BaseModel
 
 from api import audited, auth, examples, rate_limits
 from api.body import Received
-from api.documents import KeySetDocument, OAuthErrorDocument, ServerMetadataDocument, TokenDocument
 from api.endpoint import public
+from api.identity_documents import KeySetDocument, OAuthErrorDocument, ServerMetadataDocument, TokenDocument
 from api.services import Services
 from jobs import tokens
 from jobs.rates import RouteClass

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from bench import scenarios
+from bench.doors import cost_of_doors
 from bench.installation import installation
 
 
@@ -16,9 +17,16 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     figures: dict[str, float] = {}
     with installation(database_url, rabbitmq_url) as running:
-        for scenario in (scenarios.low_load, scenarios.submissions, scenarios.batches, scenarios.drain):
+        for scenario in (
+            scenarios.low_load,
+            scenarios.submissions,
+            scenarios.drain,
+            scenarios.reads,
+            scenarios.batches,
+        ):
             _show(figures, scenario(running))
         _show(figures, {f"peak memory {name} MB": peak for name, peak in running.peak_megabytes().items()})
+        _show(figures, cost_of_doors(running, os.environ["JOBMILL_TEST_REDIS_URL"]))
     enqueued, drained = _plain_dramatiq(rabbitmq_url)
     _show(figures, {"plain Dramatiq enqueued per second": enqueued, "plain Dramatiq jobs per second": drained})
     _show(figures, {"drain against plain Dramatiq, ratio": figures["jobs per second"] / drained})

@@ -19,8 +19,10 @@ from models.job import NewJob
 from models.moves import record
 
 CONNECTIONS = 16
+WARM_UP = 200
 SUBMISSIONS = 3_000
-BATCH, BATCHES, BATCH_CONNECTIONS = 1_000, 30, 2
+READS, LISTS = 5_000, 1_000
+BATCH, BATCHES, BATCH_CONNECTIONS = 1_000, 60, 2
 LOW_LOAD_JOBS = 300
 LOW_LOAD_PER_SECOND = 20
 DRAINED = 5_000
@@ -30,50 +32,73 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 def submissions(running: Installation) -> dict[str, float]:
     """POST /v1/jobs at 16 connections, to a queue that nobody serves, so that nothing else is at work."""
-    local = threading.local()
-
-    def submit(number: int) -> float:
-        if not hasattr(local, "connection"):
-            local.connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
-        return _submit(local.connection, running.token, number, "idle")
-
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        list(pool.map(submit, range(200)))  # warm up
-        began = time.monotonic()
-        took = list(pool.map(submit, range(SUBMISSIONS)))
-        elapsed = time.monotonic() - began
-    return {
-        "submissions per second": SUBMISSIONS / elapsed,
-        "submit p50 ms": percentile(took, 50) * 1000,
-        "submit p95 ms": percentile(took, 95) * 1000,
-        "submit p99 ms": percentile(took, 99) * 1000,
-    }
+    rate, took = _at_once(
+        running, CONNECTIONS, SUBMISSIONS, lambda line, number: _submit(line, running.token, number, "idle")
+    )
+    return {"submissions per second": rate, **_percentiles("submit", took)}
 
 
 def batches(running: Installation) -> dict[str, float]:
-    """POST /v1/jobs/batch with 1,000 jobs each, each with its key, at two connections."""
+    """POST /v1/jobs/batch with 1,000 jobs each, each with its key, at two connections; bodies are made before."""
+    bodies = {
+        number: json.dumps(
+            {
+                "jobs": [
+                    {"type": "bench.noop", "queue": "idle", "idempotency_key": f"batch-{number}-{index}"}
+                    for index in range(BATCH)
+                ]
+            }
+        )
+        for number in range(-BATCHES // 10, BATCHES)
+    }
+    rate, took = _at_once(
+        running,
+        BATCH_CONNECTIONS,
+        BATCHES,
+        lambda line, number: _post(line, running.token, "/v1/jobs/batch", bodies[number]),
+    )
+    return {"jobs per second in batches of 1,000": rate * BATCH, **_percentiles("batch", took)}
+
+
+def reads(running: Installation) -> dict[str, float]:
+    """GET of one job by its id, then of the newest 50, at 16 connections."""
+    line = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+    ids = [job["id"] for job in json.loads(_get(line, running.token, "/v1/jobs?limit=200")[1])["data"]]
+    figures: dict[str, float] = {}
+    for name, how_many, path in (
+        ("GET by id", READS, lambda number: f"/v1/jobs/{ids[number % len(ids)]}"),
+        ("list of 50", LISTS, lambda _number: "/v1/jobs"),
+    ):
+        rate, took = _at_once(
+            running, CONNECTIONS, how_many, lambda line, number, path=path: _get(line, running.token, path(number))[0]
+        )
+        figures |= {f"{name}, per second": rate, **_percentiles(name, took)}
+    return figures
+
+
+def _at_once(
+    running: Installation,
+    connections: int,
+    how_many: int,
+    request: Callable[[http.client.HTTPConnection, int], float],
+) -> tuple[float, list[float]]:
+    """Requests a second, and how long each took; those with negative numbers warm up."""
     local = threading.local()
 
-    def submit(number: int) -> float:
+    def one(number: int) -> float:
         if not hasattr(local, "connection"):
             local.connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
-        jobs = [
-            {"type": "bench.noop", "queue": "idle", "idempotency_key": f"batch-{number}-{index}-{time.monotonic_ns()}"}
-            for index in range(BATCH)
-        ]
-        return _post(local.connection, running.token, "/v1/jobs/batch", json.dumps({"jobs": jobs}))
+        return request(local.connection, number)
 
-    with ThreadPoolExecutor(BATCH_CONNECTIONS) as pool:
-        list(pool.map(submit, range(BATCH_CONNECTIONS)))  # warm up
+    with ThreadPoolExecutor(connections) as pool:
+        list(pool.map(one, range(-min(WARM_UP, how_many // 10), 0)))  # warm up
         began = time.monotonic()
-        took = list(pool.map(submit, range(BATCHES)))
-        elapsed = time.monotonic() - began
-    return {
-        "jobs per second in batches of 1,000": BATCHES * BATCH / elapsed,
-        "batch p50 ms": percentile(took, 50) * 1000,
-        "batch p95 ms": percentile(took, 95) * 1000,
-        "batch p99 ms": percentile(took, 99) * 1000,
-    }
+        took = list(pool.map(one, range(how_many)))
+        return how_many / (time.monotonic() - began), took
+
+
+def _percentiles(name: str, took: Sequence[float]) -> dict[str, float]:
+    return {f"{name} p{percent} ms": percentile(took, percent) * 1000 for percent in (50, 95, 99)}
 
 
 def low_load(running: Installation) -> dict[str, float]:
@@ -146,6 +171,18 @@ def _post(
     if answer.status != http.client.ACCEPTED:
         raise RuntimeError(f"A submission was answered with {answer.status}.")
     return took
+
+
+def _get(connection: http.client.HTTPConnection, token: str, path: str) -> tuple[float, bytes]:
+    """How long the answer took, which is a 200, and its body."""
+    began = time.monotonic()
+    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    body = answer.read()
+    took = time.monotonic() - began
+    if answer.status != http.client.OK:
+        raise RuntimeError(f"{path} was answered with {answer.status}.")
+    return took, body
 
 
 def _when(running: Installation, question: str, enough: Callable[[list], bool], *values: object) -> list:

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from api import metrics as doors
 from api.app import describe
-from api.problems import KINDS
+from api.kinds import KINDS
 from jobs import registry
 from jobs.registry import JobType, Registry
 from jobs.scopes import ROLES, Scope

@@ -1,4 +1,4 @@
-"""Remakes the lock files from pyproject.toml, and checks without a network that they were made from it.
+"""Remakes the lock files from pyproject.toml and the client's, and checks offline that they were made from them.
 
 Each lock's first line holds a digest of the tables it was made from; `--check` compares it. Other arguments go to uv.
 """
@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+TABLES = ("requires-python", "dependencies", "optional-dependencies")
 UV = ROOT / ".venv" / "bin" / "uv"
 LOCKS = {
     "requirements/dev.lock": ["--extra", "dev"],
@@ -20,8 +21,10 @@ LOCKS = {
 
 def first_line() -> str:
     """The line that ties a lock to what pyproject.toml asks for."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [project["requires-python"], project["dependencies"], project["optional-dependencies"]]
+    projects = [
+        tomllib.loads((ROOT / file).read_text())["project"] for file in ("pyproject.toml", "client/pyproject.toml")
+    ]
+    asked = [[project.get(table) for table in TABLES] for project in projects]
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     return f"# Made by `make lock` from the dependencies in pyproject.toml, sha256 {digest}\n"
 
@@ -34,6 +37,7 @@ def remake(lock: str, options: list[str]) -> None:
         "3.11",
         "--generate-hashes",
         "--no-header",
+        "--no-emit-package=jobmill-client",  # no registry has it: bin/setup installs it from client/
         "--annotation-style",
         "line",
     ]

@@ -1,20 +1,15 @@
 """Where the server is, and the key that opens it. The key is read here and goes into one header, nowhere else."""
 
-import ipaddress
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cli.failures import Failure
+from jobmill_client import address
 
-DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_URL = address.EXAMPLE
 DEFAULT_DATA_DIR = ".jobmill"
 KEY_FILE = "api_key"
-
-# An API key or a JWT. Anything else in a header would be repeated in the HTTP library's error.
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,8192}")
 
 
 @dataclass(frozen=True)
@@ -23,11 +18,6 @@ class Access:
 
     url: str
     token: str = field(repr=False)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the server is on this machine, by its address."""
-        return _is_local(self.url)
 
 
 def access(url: str) -> Access:
@@ -38,13 +28,13 @@ def access(url: str) -> Access:
     if not token:
         path = Path(os.environ.get("JOBMILL_DATA_DIR") or DEFAULT_DATA_DIR) / KEY_FILE
         token, source = _from_file(path, url), str(path)
-    if not _TOKEN.fullmatch(token):
+    if not address.is_token(token):
         raise Failure(f"What is in {source} is no API key; one looks like jm_<key id>_<secret>.")
     return Access(url, token)
 
 
 def _from_file(path: Path, url: str) -> str:
-    if not _is_local(url):
+    if not address.is_local(url):
         # The file's key opens the server that wrote it; another machine has no business seeing it.
         raise Failure(f"No API key: set JOBMILL_API_KEY to one of {url} (make it there: jobmill keys create).")
     try:
@@ -62,20 +52,6 @@ def _why(error: OSError | UnicodeDecodeError) -> str:
 
 def _checked(url: str) -> str:
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise Failure(f"JOBMILL_URL (or --url) is no address; a right one: {DEFAULT_URL}") from None
-    if parts.username is not None or parts.password is not None:
-        raise Failure("JOBMILL_URL (or --url) carries a user or password; the key goes into JOBMILL_API_KEY.")
-    if not usable or parts.query or parts.fragment:
-        raise Failure(f"JOBMILL_URL (or --url) is no address of a server; a right one: {DEFAULT_URL}")
-    return url.rstrip("/")
-
-
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return address.server_address(url)
+    except ValueError as error:
+        raise Failure(f"JOBMILL_URL (or --url) {error}") from None

@@ -2,13 +2,11 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import click
-import httpx2
 
 from cli.embedded import Running
-from models.states import FINAL
+from jobmill_client import Client, Job
 
 DEADLINE_SECONDS = 60.0
 _LOOK_EVERY = 0.02
@@ -17,11 +15,8 @@ _LOOK_EVERY = 0.02
 def show(running: Running, file: Path) -> None:
     """Submit a csv.profile of `file` over HTTP, and show each state it passes through and its result."""
     click.echo(f"Submitting a csv.profile job of {file} ...")
-    text = file.read_text(encoding="utf-8")
-    with httpx2.Client(base_url=running.address, headers=_headers(running), trust_env=False) as client:
-        answer = client.post("/v1/jobs", json={"type": "csv.profile", "args": {"text": text}})
-        answer.raise_for_status()
-        job = _follow(client, answer.json())
+    with Client(running.address, running.token) as client:
+        job = _follow(client.submit("csv.profile", {"text": file.read_text(encoding="utf-8")}))
     click.echo()
     _show_result(job)
 
@@ -46,28 +41,24 @@ Ctrl-C stops it: jobs that run may finish, the others wait for the next start.""
     )
 
 
-def _headers(running: Running) -> dict[str, str]:
-    return {"Authorization": f"Bearer {running.token}"}
-
-
-def _follow(client: httpx2.Client, job: dict[str, Any]) -> dict[str, Any]:
+def _follow(job: Job) -> Job:
     """Print each state as it comes; raises ClickException when the job does not end."""
     began, seen = time.monotonic(), ""
     while time.monotonic() - began < DEADLINE_SECONDS:
-        if job["state"] != seen:
-            seen = job["state"]
+        if job.state != seen:
+            seen = job.state
             click.echo(f"  {(time.monotonic() - began) * 1000:6.0f} ms  {seen}")
-        if seen in FINAL:
+        if job.final:
             return job
         time.sleep(_LOOK_EVERY)
-        job = client.get(f"/v1/jobs/{job['id']}").json()
-    raise click.ClickException(f"Job {job['id']} is still {seen} after {DEADLINE_SECONDS:g} s; see the log above.")
+        job = job.refresh()
+    raise click.ClickException(f"Job {job.id} is still {seen} after {DEADLINE_SECONDS:g} s; see the log above.")
 
 
-def _show_result(job: dict[str, Any]) -> None:
-    if job["result"] is None:
-        raise click.ClickException(f"Job {job['id']} ended as {job['state']}: {job['error']}")
-    click.echo(f"  {job['result']['rows']} rows")
-    for column in job["result"]["columns"]:
+def _show_result(job: Job) -> None:
+    if not job.succeeded:
+        raise click.ClickException(f"Job {job.id} ended as {job.state}: {job.error}")
+    click.echo(f"  {job.returned['rows']} rows")
+    for column in job.returned["columns"]:
         numbers = "" if column["mean"] is None else f"{column['min']} to {column['max']}, mean {column['mean']:.3f}"
         click.echo(f"  {column['name']:<14} {column['type']:<8} {column['distinct']} distinct  {numbers}")

@@ -3,12 +3,13 @@
 from cli import job_view, output
 from cli.failures import Refused
 from cli.progress import progress
-from cli.server import Answer, Server
 from cli.waiting import wait
+from jobmill_client.answers import Answer
+from jobmill_client.connection import Connection
 from models.states import State
 
 
-def wait_and_end(server: Server, job_id: str, seconds: float, *, as_json: bool) -> None:
+def wait_and_end(server: Connection, job_id: str, seconds: float, *, as_json: bool) -> None:
     """Wait, show the job, and raise Refused unless it succeeded."""
     with progress() as report:
         answer = wait(server, job_id, seconds, report)

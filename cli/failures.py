@@ -49,29 +49,15 @@ class Failure(click.ClickException):
 
 
 class Refused(Failure):
-    """The answer was no. `status` and `code` are the problem's; `again` says that it may pass by itself."""
+    """The answer was no."""
 
     exit_code = Exit.REFUSED
-
-    def __init__(
-        self, message: str, *, status: int = 0, code: str = "", again: bool = False, retry_after: float | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.again = again
-        self.retry_after = retry_after
 
 
 class Unreachable(Failure):
     """No answer came, or one that says the server is broken."""
 
     exit_code = Exit.UNREACHABLE
-
-    def __init__(self, message: str, *, again: bool = True, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.again = again
-        self.retry_after = retry_after
 
 
 class TimedOut(Failure):
@@ -94,6 +80,7 @@ _EXPECTED: dict[str, type[Failure]] = {
     "jobs.api_keys.BootstrapKeyRefused": Failure,
     "jobs.registry.BadJobType": Failure,
     "workers.drift.WrongQueue": Failure,
+    "jobmill_client.errors.JobmillError": Failure,
     "models.errors.Unavailable": Unreachable,
     "models.errors.Unstorable": Refused,
 }

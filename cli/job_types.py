@@ -9,7 +9,7 @@ from cli.failures import EXIT_CODES
 from cli.lists import show_list
 from cli.options import over_http
 from cli.parameters import TypeName
-from cli.server import Server
+from jobmill_client.connection import Connection
 
 
 @click.group("job-types", epilog=EXIT_CODES)
@@ -19,7 +19,7 @@ def job_types() -> None:
 
 @job_types.command("list")
 @over_http
-def list_(server: Server, *, as_json: bool) -> None:
+def list_(server: Connection, *, as_json: bool) -> None:
     """List the types."""
     table = output.Table("type", "queue", "description")
     show_list(server, "/v1/job-types", {}, table, _row, everything=True, as_json=as_json)
@@ -28,7 +28,7 @@ def list_(server: Server, *, as_json: bool) -> None:
 @job_types.command("show")
 @click.argument("job_type", metavar="TYPE", type=TypeName())
 @over_http
-def show(server: Server, job_type: str, *, as_json: bool) -> None:
+def show(server: Connection, job_type: str, *, as_json: bool) -> None:
     """Show one type with the JSON Schema of its arguments and result."""
     answer = server.get(f"/v1/job-types/{job_type}")
     if as_json:

@@ -7,12 +7,13 @@ import click
 
 from cli import job_view, output
 from cli.ending import show, wait_and_end
-from cli.failures import EXIT_CODES, Refused
+from cli.failures import EXIT_CODES
 from cli.lists import show_list
 from cli.options import listed, over_http
 from cli.parameters import Pair, Seconds
-from cli.server import Answer, Server
 from cli.submit import WAIT_SECONDS, submit
+from jobmill_client.cancelling import cancel as cancel_job
+from jobmill_client.connection import Connection
 from models.states import State
 
 EVENT_COLUMNS = ("at", "move", "state", "attempt", "actor", "reason", "error")
@@ -31,7 +32,7 @@ jobs.add_command(submit)
 @jobs.command()
 @job_id_argument
 @over_http
-def get(server: Server, job_id: UUID, *, as_json: bool) -> None:
+def get(server: Connection, job_id: UUID, *, as_json: bool) -> None:
     """Show a job."""
     show(server.get(f"/v1/jobs/{job_id}"), as_json=as_json)
 
@@ -45,7 +46,7 @@ def get(server: Server, job_id: UUID, *, as_json: bool) -> None:
 @listed
 @over_http
 def list_(
-    server: Server,
+    server: Connection,
     *,
     limit: int,
     everything: bool,
@@ -72,7 +73,7 @@ def list_(
     help="Wait no longer; `inf` waits for ever.",
 )
 @over_http
-def wait(server: Server, job_id: UUID, *, seconds: float, as_json: bool) -> None:
+def wait(server: Connection, job_id: UUID, *, seconds: float, as_json: bool) -> None:
     """Wait until a job has ended, and show it; exit code 1 unless it succeeded, 4 if it has not ended."""
     wait_and_end(server, str(job_id), seconds, as_json=as_json)
 
@@ -80,15 +81,15 @@ def wait(server: Server, job_id: UUID, *, seconds: float, as_json: bool) -> None
 @jobs.command()
 @job_id_argument
 @over_http
-def cancel(server: Server, job_id: UUID, *, as_json: bool) -> None:
+def cancel(server: Connection, job_id: UUID, *, as_json: bool) -> None:
     """Cancel a job: at once if it waits, else as soon as its handler lets go."""
-    show(_cancel(server, job_id), as_json=as_json)
+    show(cancel_job(server, str(job_id)), as_json=as_json)
 
 
 @jobs.command("run-now")
 @job_id_argument
 @over_http
-def run_now(server: Server, job_id: UUID, *, as_json: bool) -> None:
+def run_now(server: Connection, job_id: UUID, *, as_json: bool) -> None:
     """Have a job run now that waits for its time or its next attempt."""
     show(server.post(f"/v1/jobs/{job_id}/run-now"), as_json=as_json)
 
@@ -97,24 +98,11 @@ def run_now(server: Server, job_id: UUID, *, as_json: bool) -> None:
 @job_id_argument
 @listed
 @over_http
-def events(server: Server, job_id: UUID, *, limit: int, everything: bool, as_json: bool) -> None:
+def events(server: Connection, job_id: UUID, *, limit: int, everything: bool, as_json: bool) -> None:
     """Show what happened to a job besides the straight way, newest first."""
     table = output.Table(*EVENT_COLUMNS)
     path = f"/v1/jobs/{job_id}/events"
     show_list(server, path, {"limit": limit}, table, _event, everything=everything, as_json=as_json)
-
-
-def _cancel(server: Server, job_id: UUID) -> Answer:
-    try:
-        return server.post(f"/v1/jobs/{job_id}/cancel")
-    except Refused as refusal:
-        if refusal.code != "job-is-final":
-            raise
-        # Perhaps by this very command, if the answer to a first attempt was lost.
-        answer = server.get(f"/v1/jobs/{job_id}")
-        if answer.document.get("state") != State.CANCELLED:
-            raise
-        return answer
 
 
 def _event(event: Any) -> output.Row:

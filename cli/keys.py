@@ -19,6 +19,7 @@ from jobs.rates import RouteClass
 from jobs.scopes import ROLES, Scope
 from models import identity
 from models.identity import ApiKey
+from setting_forms import API_KEY_FORM
 
 MOST_LISTED = 100_000
 LONGEST_LIFE_DAYS = 36_500
@@ -107,7 +108,7 @@ def list_(*, tenant: str | None, as_json: bool) -> None:
 @json_option
 def revoke(*, key_id: str, as_json: bool) -> None:
     """Make a key worthless, at once and for good."""
-    whole = settings.API_KEY_FORM.fullmatch(key_id)
+    whole = API_KEY_FORM.fullmatch(key_id)
     wanted = whole[1] if whole else key_id  # a token pasted by mistake is not repeated
     with open_database(settings.load()) as database:
         revoked = database.run(lambda session: _revoke(session, wanted))

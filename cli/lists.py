@@ -5,13 +5,13 @@ from itertools import islice
 from typing import Any
 
 from cli import output
-from cli.server import Server
+from jobmill_client.connection import Connection
 
 Item = Mapping[str, Any]
 
 
 def show_list(
-    server: Server,
+    server: Connection,
     path: str,
     params: Mapping[str, Any],
     table: output.Table,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli.access import DEFAULT_URL, access
+from cli.access import DEFAULT_URL
 
 Command = Callable[..., Any]
 
@@ -21,13 +21,13 @@ def over_http(command: Command) -> Command:
     )
     @json_option
     @functools.wraps(command)
-    def connected(*args: Any, url: str, **options: Any) -> Any:
-        from cli.server import Server
+    def with_server(*args: Any, url: str, **options: Any) -> Any:
+        from cli.connecting import connected
 
-        with Server(access(url)) as server:
+        with connected(url) as server:
             return command(server, *args, **options)
 
-    return connected
+    return with_server
 
 
 def listed(command: Command) -> Command:

@@ -1,30 +1,53 @@
-"""A refusal in words: the server's problem details (RFC 9457) as lines for a person."""
+"""What the client could not do, in words for a person: what happened, and what to do."""
 
-import json
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
+from cli.failures import Failure, Refused, TimedOut, Unreachable
+from jobmill_client.errors import (
+    ApiError,
+    ConnectionFailed,
+    JobmillError,
+    ServerError,
+    UnexpectedAnswer,
+    WaitTimedOut,
+)
 
-def problem(body: bytes) -> Mapping[str, Any]:
-    """The problem document in an answer; empty when there is none."""
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+
+def failure(error: JobmillError) -> Failure:
+    """How a command ends by an error of the client."""
+    match error:
+        case ServerError():
+            return Unreachable(describe(error))
+        case ApiError():
+            return Refused(describe(error))
+        case ConnectionFailed():
+            return Unreachable(f"{error} Start it with `jobmill up`, or set JOBMILL_URL.")
+        case UnexpectedAnswer():
+            return _unexpected(error)
+        case WaitTimedOut():
+            return TimedOut(
+                f"The job is still {error.state} after {error.seconds:g} s, and goes on. "
+                f"Wait again with: jobmill jobs wait {error.job_id}"
+            )
+        case _:
+            return Failure(str(error))
 
 
-def describe(status: int, document: Mapping[str, Any], request_id: str | None) -> str:
+def _unexpected(error: UnexpectedAnswer) -> Failure:
+    if error.location is not None:
+        return Failure(f"The server sends to {error.location}; set JOBMILL_URL to where it really is.")
+    return Unreachable(f"{error.url} answers, but not as Jobmill does. Check JOBMILL_URL.")
+
+
+def describe(error: ApiError) -> str:
     """Title, detail, every fault with its place, and the request id to ask the operator about."""
-    title = document.get("title") or _phrase(status)
-    lines = [f"{title} ({' '.join(filter(None, [str(status), _word(document.get('code'))]))})"]
-    if detail := _word(document.get("detail")):
-        lines.append(f"  {detail}")
-    faults = document.get("errors")
-    lines += [f"  {_fault(fault)}" for fault in faults if isinstance(fault, dict)] if isinstance(faults, list) else []
-    if wanted := _word(document.get("request_id")) or request_id:
-        lines.append(f"  request id: {wanted}")
+    lines = [f"{error.title} ({' '.join(filter(None, [str(error.status), error.code]))})"]
+    if error.detail:
+        lines.append(f"  {error.detail}")
+    lines += [f"  {_fault(fault)}" for fault in error.errors]
+    if error.request_id:
+        lines.append(f"  request id: {error.request_id}")
     return "\n".join(lines)
 
 
@@ -35,10 +58,3 @@ def _fault(fault: Mapping[str, Any]) -> str:
 
 def _word(value: object) -> str:
     return "" if value is None else str(value)
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "The server refused"

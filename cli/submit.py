@@ -12,7 +12,10 @@ from cli.ending import show, wait_and_end
 from cli.failures import EXIT_CODES, Unreachable
 from cli.options import over_http
 from cli.parameters import DueAt, Header, Pair, Seconds, TypeName
-from cli.server import Answer, Server
+from cli.problems import failure
+from jobmill_client.answers import Answer
+from jobmill_client.connection import Connection
+from jobmill_client.errors import ConnectionFailed, ServerError
 
 WAIT_SECONDS = 3600.0
 
@@ -44,7 +47,7 @@ WAIT_SECONDS = 3600.0
 @click.option("--timeout-wait", type=Seconds(), help=f"With --wait; default {WAIT_SECONDS:g}.")
 @over_http
 def submit(
-    server: Server,
+    server: Connection,
     *,
     job_type: str,
     idempotency_key: str | None,
@@ -67,7 +70,7 @@ def submit(
 
 
 def _request(
-    server: Server,
+    server: Connection,
     job_type: str,
     *,
     whole: str | None,
@@ -88,13 +91,13 @@ def _request(
     return {**request, "tags": dict(tags)} if tags else request
 
 
-def _submit(server: Server, request: Mapping[str, Any], key: str) -> Answer:
+def _submit(server: Connection, request: Mapping[str, Any], key: str) -> Answer:
     try:
-        return server.post("/v1/jobs", request, {"Idempotency-Key": key})
-    except Unreachable as failure:
+        return server.post("/v1/jobs", request, idempotency_key=key)
+    except (ConnectionFailed, ServerError) as error:
         again = f"It may have been accepted all the same. Safe to try again with: --idempotency-key {key}"
-        raise Unreachable(f"{failure.message}\n{again}") from failure
+        raise Unreachable(f"{failure(error).message}\n{again}") from error
 
 
-def _text_name(server: Server, job_type: str) -> str:
+def _text_name(server: Connection, job_type: str) -> str:
     return text_property(server.get(f"/v1/job-types/{job_type}").document.get("args_schema") or {})

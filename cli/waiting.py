@@ -1,48 +1,29 @@
-"""Waiting for a job to end: polling at a pace the server may set, and never past the deadline."""
+"""Waiting for a job to end, on behalf of a person who watches."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cli.failures import Interrupted, TimedOut
-from cli.server import Answer, Server
-from models.states import FINAL
+from cli.failures import Interrupted
+from jobmill_client.answers import Answer
+from jobmill_client.connection import Connection
+from jobmill_client.waiting import watch
 
-FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 2.0
-GROWTH = 1.5
-# How long a server may be gone, as while it restarts, before a wait gives up.
-PATIENCE_SECONDS = 60.0
+LOOK_SECONDS = 1.0
+"""A look is held no longer, so that progress is seen while it is made."""
 
 Report = Callable[[Mapping[str, Any]], None]
 
 
-def wait(server: Server, job_id: str, seconds: float, report: Report) -> Answer:
-    """The job once it has ended; `report` sees it at every poll.
-
-    Raises TimedOut, Interrupted, and what reading a job can raise.
-    """
+def wait(server: Connection, job_id: str, seconds: float, report: Report) -> Answer:
+    """The job once it has ended; `report` sees it at every look. Raises Interrupted, and what `watch` raises."""
     try:
-        return _poll(server, job_id, seconds, report)
+        return deque(_reported(watch(server, job_id, seconds, LOOK_SECONDS), report), maxlen=1).pop()
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped waiting; the job goes on. Wait again with: jobmill jobs wait {job_id}") from None
 
 
-def _poll(server: Server, job_id: str, seconds: float, report: Report) -> Answer:
-    deadline = time.monotonic() + seconds
-    pause = FIRST_PAUSE
-    while True:
-        left = deadline - time.monotonic()
-        answer = server.get(f"/v1/jobs/{job_id}", patience=max(1.0, min(left, PATIENCE_SECONDS)))
+def _reported(answers: Iterator[Answer], report: Report) -> Iterator[Answer]:
+    for answer in answers:
         report(answer.document)
-        if answer.document.get("state") in FINAL:
-            return answer
-        left = deadline - time.monotonic()
-        if left <= 0:
-            state = answer.document.get("state")
-            raise TimedOut(
-                f"The job is still {state} after {seconds:g} s, and goes on. "
-                f"Wait again with: jobmill jobs wait {job_id}"
-            )
-        time.sleep(min(left, pause if answer.retry_after is None else answer.retry_after))
-        pause = min(pause * GROWTH, LONGEST_PAUSE)
+        yield answer

@@ -8,7 +8,7 @@ from cli import output
 from cli.failures import EXIT_CODES
 from cli.lists import show_list
 from cli.options import over_http
-from cli.server import Server
+from jobmill_client.connection import Connection
 
 COLUMNS = ("id", "state", "host", "pid", "queues", "busy", "threads", "heartbeat_at", "version")
 
@@ -20,7 +20,7 @@ def workers() -> None:
 
 @workers.command("list")
 @over_http
-def list_(server: Server, *, as_json: bool) -> None:
+def list_(server: Connection, *, as_json: bool) -> None:
     """List the workers that live, or lived within the last hour."""
     show_list(server, "/v1/workers", {}, output.Table(*COLUMNS), _row, everything=True, as_json=as_json)
 

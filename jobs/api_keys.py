@@ -20,7 +20,8 @@ from models import audit, identity
 from models.audit import Entry
 from models.identity import ApiKey
 from models.ids import new_id
-from settings import API_KEY_FORM, Settings
+from setting_forms import API_KEY_FORM
+from settings import Settings
 
 DEFAULT_TENANT = "default"
 BOOTSTRAP_NAME = "bootstrap"

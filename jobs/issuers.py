@@ -20,7 +20,7 @@ from jobs.outbound import Outbound
 from jobs.outbound_errors import OutboundError
 from jobs.scopes import ROLES, Principal, Scope, known_scopes
 from jobs.tokens import Trust, Verified
-from settings import OutsideIssuer
+from setting_forms import OutsideIssuer
 
 ASKED_EVERY_SECONDS = 60.0
 KEPT_SECONDS = 600.0

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from jobs.context import Context
 from jobs.retry import Exponential, RetryPolicy
 from jobs.whole_numbers import all_whole
-from settings import QUEUE_NAME
+from setting_forms import QUEUE_NAME
 
 TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 MOST_ATTEMPTS = 100

@@ -162,10 +162,13 @@ def record(session: Session, new: NewJob) -> Recorded:
     return answer
 
 
-def record_all(session: Session, new: Sequence[NewJob]) -> list[Recorded | Refused]:
+def record_all(
+    session: Session, new: Sequence[NewJob], *, without: frozenset[str] = frozenset()
+) -> list[Recorded | Refused]:
     """Record a tenant's prepared jobs, each for itself; gives what became of each, in their order.
 
-    Of those that share a key the first counts, and the others are answered as if they came after it.
+    Of those that share a key the first counts, and the others are answered as if they came after it. Jobs that are
+    looked up are read `without` some of their documents, of which a thousand may have a gigabyte.
     """
     answers: dict[UUID, Recorded | Refused] = {}
     # A holder of a unique key may finish between our INSERT and our look; then the next round inserts.
@@ -176,15 +179,15 @@ def record_all(session: Session, new: Sequence[NewJob]) -> list[Recorded | Refus
         inserted = moves.record(session, sorted(_firsts(open_), key=_by_keys))
         answers |= {job.id: Recorded(job, replayed=False) for job in inserted}
         if len(inserted) < len(open_):
-            answers |= _found(session, [job for job in open_ if job.id not in answers])
+            answers |= _found(session, [job for job in open_ if job.id not in answers], without)
     busy = TooBusy("The job's unique_key changed hands while it was recorded. Send the same request again.")
     return [answers.get(job.id, busy) for job in new]
 
 
-def is_recorded(session: Session, new: NewJob) -> bool:
-    """Whether a job is known by the same idempotency key."""
-    key = new.idempotency_key
-    return key is not None and bool(queries.find_by_idempotency_keys(session, new.tenant_id, [key]))
+def recorded_keys(session: Session, new: Sequence[NewJob]) -> set[str]:
+    """Those of a tenant's jobs' idempotency keys under which one is recorded."""
+    keys = [job.idempotency_key for job in new if job.idempotency_key is not None]
+    return queries.known_idempotency_keys(session, new[0].tenant_id, keys) if keys else set()
 
 
 def request_hash(body: Json) -> bytes:
@@ -218,12 +221,12 @@ def _by_keys(job: NewJob) -> tuple[str, str, str]:
     return job.type, job.unique_key or "", job.idempotency_key or ""
 
 
-def _found(session: Session, new: Sequence[NewJob]) -> dict[UUID, Recorded | Refused]:
+def _found(session: Session, new: Sequence[NewJob], without: frozenset[str]) -> dict[UUID, Recorded | Refused]:
     """What became of jobs that were not inserted, as far as the reason is still there."""
     tenant_id = new[0].tenant_id
-    there = queries.find_by_ids(session, tenant_id, [job.id for job in new])
+    there = queries.find_by_ids(session, tenant_id, [job.id for job in new], without=without)
     keys = [job.idempotency_key for job in new if job.idempotency_key is not None]
-    known = queries.find_by_idempotency_keys(session, tenant_id, keys) if keys else {}
+    known = queries.find_by_idempotency_keys(session, tenant_id, keys, without=without) if keys else {}
     answers: dict[UUID, Recorded | Refused] = {
         job_id: Recorded(job, replayed=False, looked_up=True) for job_id, job in there.items()
     }

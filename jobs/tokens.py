@@ -17,7 +17,7 @@ from joserfc.jws import JWSRegistry
 from joserfc.util import urlsafe_b64decode
 
 from jobs import strict_json
-from settings import SIGNATURES
+from setting_forms import SIGNATURES
 
 LIFE_SECONDS = 15 * 60
 LEEWAY_SECONDS = 60

@@ -1,14 +1,15 @@
 """The connection to the truth: an engine per dialect, and the one place where transactions begin and end."""
 
 import fcntl
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
@@ -76,9 +77,32 @@ class Database:
     def _session(self, engine: Engine) -> Iterator[Session]:
         if self.pulse is not None:
             self.pulse.admit()
+        with self._told_apart(), Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def connected(self, **settings: str) -> Iterator[Connection]:
+        """A connection to PostgreSQL that begins and ends its own transactions, for migrations; closed afterwards.
+
+        It has those settings, and waits for answers as long as they let it. Raises like `transaction`.
+        """
+        with self._told_apart(), self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.limited(math.inf)
+            driver.autocommit = True
+            for name, value in settings.items():
+                driver.execute("SELECT set_config(%s, %s, false)", (name, value))
+            driver.autocommit = False
+            try:
+                yield connection
+            finally:
+                connection.invalidate()
+
+    @contextmanager
+    def _told_apart(self) -> Iterator[None]:
+        """Have errors of the driver come out as ours."""
         try:
-            with Session(engine, expire_on_commit=False) as session, session.begin():
-                yield session
+            yield
         except Exception as error:
             trouble = trouble_of(error)
             if trouble is None:
@@ -109,6 +133,10 @@ class Database:
     def read(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
         """Like `run`, for a step that only reads."""
         return _patiently(patience, lambda: self._once(self.reading, step))
+
+    def patiently(self, step: Callable[[], Answer], patience: timedelta) -> Answer:
+        """Like `run`, for a step that opens what it needs by itself."""
+        return _patiently(patience, step)
 
     def _once(self, opened: Callable[[], AbstractContextManager[Session]], step: Callable[[Session], Answer]) -> Answer:
         with opened() as session:

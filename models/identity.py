@@ -38,7 +38,7 @@ api_keys = Table(
     # The limits of this key, by class of route, where they are not the installation's.
     Column("rate_limits", JSON(none_as_null=True)),
     # A UUIDv7 by which lists go on.
-    Column("position", Uuid),
+    Column("position", Uuid, nullable=False),
     Index("api_keys_page", "tenant_id", "position"),
 )
 

@@ -25,8 +25,10 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
+    null,
     or_,
     text,
+    type_coerce,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -233,6 +235,16 @@ class Job:
 
 JOB_COLUMNS = tuple(jobs.c[field.name] for field in fields(Job))
 """What a query selects to give jobs, by `as_job`."""
+DOCUMENTS = ("args", "result", "error")
+"""What of a job can be large. A read may leave it out, and gets None for it."""
+
+
+def columns_without(documents: frozenset[str]) -> list[ColumnElement[Any]]:
+    """JOB_COLUMNS with NULL for some of DOCUMENTS."""
+    return [
+        type_coerce(null(), column.type).label(column.name) if column.name in documents else column
+        for column in JOB_COLUMNS
+    ]
 
 
 def as_job(row: Mapping[Any, Any]) -> Job:

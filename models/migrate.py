@@ -3,50 +3,78 @@
 Alembic is imported inside the functions: it is slow to import, and most processes never migrate.
 """
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, func, inspect, select, text
 
 from models.database import Database
 from models.dialect import POSTGRESQL
-from models.errors import SchemaMismatch
+from models.errors import SchemaMismatch, Trouble, Unavailable
+from models.migrations import limits
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0005"
+HEAD = "0010"
 """The revision of this release; a test holds it against the scripts. Revisions sort as text."""
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 # Any fixed number will do; it only keeps two migrations from running at once.
 _MIGRATION_LOCK = 5_646_455_711
-_WAITS_FOR = "500ms"
+_LOOK_EVERY_SECONDS = 0.1
 PATIENCE = timedelta(minutes=1)
 
 
 def upgrade(database: Database) -> str:
-    """Bring the tables to this release in one transaction; gives the revision. Safe to run twice or at once.
+    """Bring the tables to this release; gives the revision. Safe to run twice or at once.
 
-    Raises Unavailable when a transaction of somebody else's kept a table for a minute.
+    On PostgreSQL each revision is a transaction, and one that fails leaves those before it; on SQLite they all are one.
+    Raises SchemaMismatch for tables that no release made, and Unavailable when others kept a table, or the upgrade
+    itself, for a minute.
     """
-    database.run(lambda session: _upgrade(database, session), PATIENCE)
+    _refuse_unknown(current(database))
+    if database.dialect == POSTGRESQL:
+        with _alone(database):
+            database.patiently(lambda: _upgrade_online(database), PATIENCE)
+    else:
+        database.run(lambda session: _to_head(session.connection()), PATIENCE)
     return HEAD
 
 
-def _upgrade(database: Database, session: Session) -> None:
+def _upgrade_online(database: Database) -> None:
+    # Everyone who wants a table queues behind a migration that waits for it: rather try again than wait long.
+    with database.connected(lock_timeout=limits.LOCK_TIMEOUT, statement_timeout="0") as connection:
+        _to_head(connection)
+
+
+def _to_head(connection: Connection) -> None:
     from alembic import command
 
-    connection = session.connection()
-    if database.dialect == POSTGRESQL:
-        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-        # Everyone who wants a table queues behind a migration that waits for it: rather try again than wait long.
-        connection.execute(text(f"SET LOCAL lock_timeout = '{_WAITS_FOR}'"))
     command.upgrade(_config(connection), "head")
+
+
+@contextmanager
+def _alone(database: Database) -> Iterator[None]:
+    """Let no other upgrade run meanwhile. Raises Unavailable when one did for a minute.
+
+    Asked for again and again: whoever waits within a statement keeps a snapshot meanwhile, and the other upgrade's
+    CREATE INDEX CONCURRENTLY would wait for him.
+    """
+    deadline = time.monotonic() + PATIENCE.total_seconds()
+    with database.single() as session:
+        while not session.scalar(select(func.pg_try_advisory_lock(_MIGRATION_LOCK))):
+            if time.monotonic() > deadline:
+                raise Unavailable("Another `jobmill db upgrade` has been at work for a minute.", Trouble.TIMEOUT)
+            time.sleep(_LOOK_EVERY_SECONDS)
+        try:
+            yield
+        finally:
+            session.execute(select(func.pg_advisory_unlock(_MIGRATION_LOCK)))
 
 
 def current(database: Database) -> str | None:
@@ -65,9 +93,8 @@ def require(database: Database) -> None:
     """
     revision = current(database)
     if revision is None or revision < HEAD:
-        raise SchemaMismatch(
-            f"The database is at revision {revision or 'none'}, this release needs {HEAD}. Run: jobmill db upgrade"
-        )
+        _refuse_unknown(revision)
+        raise SchemaMismatch(_behind(revision))
 
 
 def check(database: Database) -> None:
@@ -79,13 +106,35 @@ def check(database: Database) -> None:
 
     revision = current(database)
     if revision != HEAD:
-        raise SchemaMismatch(
-            f"The database is at revision {revision or 'none'}, this release needs {HEAD}. Run: jobmill db upgrade"
-        )
+        _refuse_unknown(revision)
+        raise SchemaMismatch(_behind(revision))
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": False})
         if differences := compare_metadata(context, metadata):
             raise SchemaMismatch(f"The tables differ from revision {revision}: {differences[:5]}")
+
+
+def _behind(revision: str | None) -> str:
+    return f"The database is at revision {revision or 'none'}, this release needs {HEAD}. Run: jobmill db upgrade"
+
+
+def _refuse_unknown(revision: str | None) -> None:
+    """Raises SchemaMismatch unless this release has a way from the revision to its own."""
+    if revision is None or revision in _known():
+        return
+    if revision > HEAD:
+        raise SchemaMismatch(
+            f"The database is at revision {revision} of a later release; this one's is {HEAD}. Install the later one."
+        )
+    raise SchemaMismatch(
+        f"The database is at revision {revision}, which no release has: a version before the first made its tables, "
+        f"and nothing leads from there to {HEAD}. Use an empty database, then run: jobmill db upgrade"
+    )
+
+
+def _known() -> set[str]:
+    """The revisions of the scripts, which their files' names begin with."""
+    return {path.name.split("_")[0] for path in (_SCRIPTS / "versions").glob("[0-9]*.py")}
 
 
 def _config(connection: Connection) -> "Config":

@@ -1,17 +1,16 @@
-"""Every read: one function a question. What a request or a loop asks never grows with finished jobs."""
+"""Every read but that of lists (lists.py): one function a question. None of them grows with finished jobs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from itertools import product
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, null, select, type_coerce, union_all
+from sqlalchemy import Select, Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
-from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, in_state, job_events, job_tags, jobs
+from models.job import Job, JobEvent, Ref, as_job, columns_without, in_state, job_events, jobs
 from models.moves import Started
 from models.states import LIVE, LOSSES_UNTIL_ALONE, Move, State
 from models.tenancy import of_tenant
@@ -20,20 +19,25 @@ _c = jobs.c
 _EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
 _SIGN = ("state", "lease", "attempt", "due_at", "cancel_requested_at", "progress_percent", "progress_message")
 Sign = tuple[Any, ...]
-DOCUMENTS = ("args", "result", "error")
-"""What of a job can be large. A read may leave it out, and gets None for it."""
 
 
 @dataclass(frozen=True)
-class JobFilter:
-    """Which jobs a list shows; empty means all. A `tenant_id` of None is the whole installation."""
+class Documents:
+    """What of a job can be large: args and result as JSON texts, which nobody who passes them on need read."""
 
-    tenant_id: UUID | None
-    states: tuple[State, ...] = ()
-    types: tuple[str, ...] = ()
-    queue: str | None = None
-    unique_key: str | None = None
-    tag: tuple[str, str] | None = None
+    args: str
+    result: str | None
+    error: Any
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that succeeded: its type, when its last attempt was due and when it ended; and the database's clock."""
+
+    type: str
+    due_at: datetime
+    finished_at: datetime
+    now: datetime
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,15 @@ def find_job(
     session: Session, job_id: UUID, tenant_id: UUID | None, *, without: frozenset[str] = frozenset()
 ) -> Job | None:
     """The job, if it is there and of that tenant (None: any), `without` some of DOCUMENTS."""
-    query = select(*_columns(without)).where(_c.id == job_id)
+    query = select(*columns_without(without)).where(_c.id == job_id)
     return _first_job(session, query.where(of_tenant(_c.tenant_id, tenant_id)))
 
 
-def find_by_ids(session: Session, tenant_id: UUID | None, ids: Sequence[UUID]) -> dict[UUID, Job]:
-    """Those of the jobs that are there and of that tenant (None: any)."""
-    query = select(*JOB_COLUMNS).where(_c.id.in_(ids))
-    query = query if tenant_id is None else query.where(_c.tenant_id == tenant_id)
+def find_by_ids(
+    session: Session, tenant_id: UUID | None, ids: Sequence[UUID], *, without: frozenset[str] = frozenset()
+) -> dict[UUID, Job]:
+    """Those of the jobs that are there and of that tenant (None: any), `without` some of DOCUMENTS."""
+    query = select(*columns_without(without)).where(_c.id.in_(ids), of_tenant(_c.tenant_id, tenant_id))
     return {job.id: job for job in map(as_job, session.execute(query).mappings())}
 
 
@@ -81,67 +86,40 @@ def sign_of(job: Job) -> Sign:
 
 
 def find_by_idempotency_keys(
-    session: Session, tenant_id: UUID, keys: Sequence[str]
+    session: Session, tenant_id: UUID, keys: Sequence[str], *, without: frozenset[str] = frozenset()
 ) -> dict[str, tuple[Job, bytes | None]]:
     """The jobs that were recorded under those keys, each with the hash of the request that made it."""
-    query = select(*JOB_COLUMNS, _c.request_hash).where(_c.tenant_id == tenant_id, _c.idempotency_key.in_(keys))
+    known = select(*columns_without(without), _c.request_hash)
+    query = known.where(of_tenant(_c.tenant_id, tenant_id), _c.idempotency_key.in_(keys))
     rows = [dict(row) for row in session.execute(query).mappings()]
     hashes = [row.pop("request_hash") for row in rows]
     return {row["idempotency_key"]: (as_job(row), told) for row, told in zip(rows, hashes, strict=True)}
 
 
+def known_idempotency_keys(session: Session, tenant_id: UUID, keys: Sequence[str]) -> set[str]:
+    """Those of the keys under which a job is recorded."""
+    known = select(_c.idempotency_key)
+    return set(session.scalars(known.where(of_tenant(_c.tenant_id, tenant_id), _c.idempotency_key.in_(keys))))
+
+
+def document_lengths(session: Session, ids: Sequence[UUID]) -> dict[UUID, int]:
+    """How many characters the args and result of those jobs have together, as JSON."""
+    length = func.coalesce(func.length(cast(_c.args, Text)), 0) + func.coalesce(func.length(cast(_c.result, Text)), 0)
+    return {row.id: row[1] for row in session.execute(select(_c.id, length).where(_c.id.in_(ids)))}
+
+
+def documents_of(session: Session, ids: Sequence[UUID]) -> dict[UUID, Documents]:
+    """The documents of those jobs, as they are kept."""
+    query = select(_c.id, cast(_c.args, Text), cast(_c.result, Text), _c.error).where(_c.id.in_(ids))
+    return {job_id: Documents(*told) for job_id, *told in session.execute(query)}
+
+
 def find_unique_holders(session: Session, tenant_id: UUID, job_type: str, keys: Sequence[str]) -> dict[str, UUID]:
     """Those of a type's unique keys that are held, each with the unfinished job that holds it."""
     query = select(_c.unique_key, _c.id).where(
-        _c.tenant_id == tenant_id, _c.type == job_type, _c.unique_key.in_(keys), in_state(*LIVE)
+        of_tenant(_c.tenant_id, tenant_id), _c.type == job_type, _c.unique_key.in_(keys), in_state(*LIVE)
     )
     return {row.unique_key: row.id for row in session.execute(query)}
-
-
-def list_jobs(
-    session: Session, wanted: JobFilter, before: UUID | None, limit: int, *, without: frozenset[str] = frozenset()
-) -> list[Job]:
-    """Jobs newest first, those older than `before`, `without` some of DOCUMENTS."""
-    return [as_job(row) for row in session.execute(jobs_page(wanted, before, limit, without)).mappings()]
-
-
-def jobs_page(wanted: JobFilter, before: UUID | None, limit: int, without: frozenset[str] = frozenset()) -> Select[Any]:
-    """The statement of `list_jobs`.
-
-    Several states or types are several pages, merged: asked for together, the planner walks the newest jobs in
-    the hope of meeting one of them soon, and past every finished one if they are old.
-    """
-    pages = [_page(narrow, before, limit, without) for narrow in _one_by_one(wanted)]
-    if len(pages) == 1:
-        return pages[0]
-    merged = union_all(*(page.subquery().select() for page in pages)).subquery("pages")
-    return _newest(merged.select(), merged.c.id, limit)
-
-
-def _one_by_one(wanted: JobFilter) -> list[JobFilter]:
-    states: list[tuple[State, ...]] = [(state,) for state in sorted(set(wanted.states))] or [()]
-    types: list[tuple[str, ...]] = [(job_type,) for job_type in sorted(set(wanted.types))] or [()]
-    return [replace(wanted, states=state, types=job_type) for state, job_type in product(states, types)]
-
-
-def _page(wanted: JobFilter, before: UUID | None, limit: int, without: frozenset[str]) -> Select[Any]:
-    query = select(*_columns(without)).where(*_conditions(wanted, before))
-    if wanted.tag is None:
-        return _newest(query, _c.id, limit)
-    query = query.where(job_tags.c.job_id == _c.id, *_tag_conditions(wanted, before))
-    # The order of the tags' index; SQLite does not see that it is the jobs' too.
-    return _newest(query, job_tags.c.job_id, limit)
-
-
-def _columns(without: frozenset[str]) -> list[ColumnElement[Any]]:
-    return [
-        type_coerce(null(), column.type).label(column.name) if column.name in without else column
-        for column in JOB_COLUMNS
-    ]
-
-
-def _newest(query: Select[Any], job_id: ColumnElement[UUID], limit: int) -> Select[Any]:
-    return query.order_by(job_id.desc()).limit(limit)
 
 
 def list_events(session: Session, job_id: UUID, before: UUID | None, limit: int) -> list[JobEvent]:
@@ -151,6 +129,13 @@ def list_events(session: Session, job_id: UUID, before: UUID | None, limit: int)
         query = query.where(job_events.c.id < before)
     rows = session.execute(query).mappings()
     return [JobEvent(**{**row, "state": State(row["state"])}) for row in rows]
+
+
+def ended_lately(session: Session, limit: int) -> list[Ended]:
+    """The jobs that succeeded last."""
+    query = select(_c.type, _c.due_at, _c.finished_at, now().label("now"))
+    succeeded = query.where(in_state(State.SUCCEEDED), _c.finished_at.is_not(None))
+    return [Ended(*row) for row in session.execute(succeeded.order_by(_c.finished_at.desc()).limit(limit))]
 
 
 def lanes(session: Session, queue: str) -> list[Lane]:
@@ -249,32 +234,6 @@ def ended_by(session: Session, ref: Ref, actor: str) -> Move | None:
     query = select(c.move).where(c.job_id == ref.id, c.lease == ref.lease, c.actor == actor).order_by(c.id.desc())
     move = session.scalar(query.limit(1))
     return None if move is None else Move(move)
-
-
-def _conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [of_tenant(_c.tenant_id, wanted.tenant_id)]
-    if wanted.states:
-        conditions.append(in_state(*wanted.states))
-    if wanted.types:
-        conditions.append(_c.type.in_(wanted.types))
-    if wanted.queue is not None:
-        conditions.append(_c.queue == wanted.queue)
-    if wanted.unique_key is not None:
-        conditions.append(_c.unique_key == wanted.unique_key)
-    if before is not None:
-        conditions.append(_c.id < before)
-    return conditions
-
-
-def _tag_conditions(wanted: JobFilter, before: UUID | None) -> list[ColumnElement[bool]]:
-    tag = job_tags.c
-    name, value = wanted.tag or ("", "")
-    conditions: list[ColumnElement[bool]] = [tag.name == name, tag.value == value]
-    if wanted.tenant_id is not None:
-        conditions.append(tag.tenant_id == wanted.tenant_id)
-    if before is not None:
-        conditions.append(tag.job_id < before)
-    return conditions
 
 
 def _refs(session: Session, query: Select[Any]) -> list[Ref]:

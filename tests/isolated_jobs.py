@@ -85,6 +85,8 @@ def look_around(args: Told, context: Context) -> Any:
         "tags": context.tags,
         "timeout": context.timeout.total_seconds(),
         "last_checkpoint": context.last_checkpoint,
+        "traceparent": context.traceparent,
+        "tracestate": context.tracestate,
         "on_main_thread": threading.current_thread() is threading.main_thread(),
         "limits": [resource.getrlimit(which)[0] for which in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)],
     }

@@ -10,11 +10,11 @@ from uuid import UUID
 from sqlalchemy import event, insert, select
 from sqlalchemy.orm import Session
 
-from models import backlog, moves, queries, reports, worker
+from models import backlog, lists, moves, queries, reports, worker
 from models.ids import new_id
 from models.job import Ref, job_events, jobs
+from models.lists import JobFilter
 from models.moves import Ending
-from models.queries import JobFilter
 from models.reports import Report
 from models.states import FINAL, LIVE, Move, State
 from tests.factories import ago, columns_in, insert_jobs, new_job, tenant_id_of
@@ -120,7 +120,7 @@ Question = Callable[[Session, Crowd], Any]
 def _list(before: bool = False, **wanted: Any) -> Question:
     def ask(session: Session, crowd: Crowd) -> Any:
         told = {"tenant_id": crowd.tenant_id, **wanted}
-        return queries.list_jobs(session, JobFilter(**told), crowd.some_id if before else None, PAGE)
+        return lists.list_jobs(session, JobFilter(**told), crowd.some_id if before else None, PAGE)
 
     return ask
 
@@ -151,7 +151,27 @@ LISTS: dict[str, Question] = {
         "by unique key": {"unique_key": "unique-8"},
         "by nobody's unique key": {"unique_key": "nobody's"},
         "by state and unique key": {"states": (State.SUCCEEDED,), "unique_key": "unique-8"},
+        "by a common type and unique key": {"types": TYPES, "unique_key": "unique-8"},
+        "by a common queue and tag": {"queue": QUEUES[0], "tag": ("colour", "blue")},
+        "by nobody's queue and a common tag": {"queue": NOBODYS, "tag": ("colour", "blue")},
+        "by a common type and nobody's queue": {"types": TYPES[:2], "queue": NOBODYS},
+        "by final states and nobody's queue": {"states": FINAL, "queue": NOBODYS},
+        "by tag and nobody's unique key": {"tag": ("colour", "blue"), "unique_key": "nobody's"},
         "of every tenant": {"tenant_id": None},
+        **{
+            f"of every tenant by {name}": {"tenant_id": None, **filters}
+            for name, filters in {
+                "type": {"types": TYPES[:2]},
+                "nobody's type": {"types": (NOBODYS,)},
+                "state": {"states": (State.SUCCEEDED,)},
+                "live states": {"states": LIVE},
+                "nobody's queue": {"queue": NOBODYS},
+                "tag": {"tag": ("colour", "blue")},
+                "nobody's tag": {"tag": ("colour", "nobody's")},
+                "unique key": {"unique_key": "unique-8"},
+                "nobody's unique key": {"unique_key": "nobody's"},
+            }.items()
+        },
         **{f"by state {state}": {"states": (state,)} for state in State},
     }.items()
 }
@@ -160,8 +180,12 @@ READS: dict[str, Question] = {
     "job": lambda s, c: queries.find_job(s, c.some_id, c.tenant_id),
     "idempotency key": lambda s, c: queries.find_by_idempotency_keys(s, c.tenant_id, ["key-400", "key-404"]),
     "jobs by id": lambda s, c: queries.find_by_ids(s, c.tenant_id, [ref.id for ref in c.of(State.SUCCEEDED)]),
+    "known keys": lambda s, c: queries.known_idempotency_keys(s, c.tenant_id, ["key-400", "key-404"]),
+    "document lengths": lambda s, c: queries.document_lengths(s, [ref.id for ref in c.of(State.SUCCEEDED)]),
+    "documents": lambda s, c: queries.documents_of(s, [ref.id for ref in c.of(State.SUCCEEDED)]),
     "unique holders": lambda s, c: queries.find_unique_holders(s, c.tenant_id, TYPES[0], ["unique-8", "unique-9"]),
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
+    "ended lately": lambda s, c: queries.ended_lately(s, PAGE),
     "lanes": lambda s, c: queries.lanes(s, QUEUES[0]),
     "oldest due": lambda s, c: backlog.oldest_due(s, QUEUES[0]),
     "dispatched counts": lambda s, c: queries.dispatched_counts(s),

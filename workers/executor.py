@@ -104,7 +104,11 @@ class Executor:
     def _start(self, refs: Sequence[Ref], *, alone: bool = False) -> list[Started]:
         if not refs:
             return []
-        started = self.database.run_single(lambda session: self._start_or_find(session, refs, alone=alone))
+        try:
+            started = self.database.run_single(lambda session: self._start_or_find(session, refs, alone=alone))
+        except BaseException:
+            self.in_hand.doubt(refs)
+            raise
         metrics.moves.labels(Move.START).inc(len(started))
         place = {ref: number for number, ref in enumerate(refs)}
         return sorted(started, key=lambda job: place[job.ref])  # by priority, as the dispatcher put them

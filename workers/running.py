@@ -34,6 +34,7 @@ class InHand:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._taken: set[Ref] = set()
+        self._doubted: set[Ref] = set()
         self._runs: dict[Ref, Run] = {}
         self._turns: set[Turn] = set()
         self._emptied = threading.Condition(self._lock)
@@ -43,7 +44,23 @@ class InHand:
         with self._lock:
             fresh = [ref for ref in dict.fromkeys(refs) if ref not in self._taken]
             self._taken.update(fresh)
+            self._doubted.difference_update(fresh)
             return fresh
+
+    def doubt(self, refs: Iterable[Ref]) -> None:
+        """The answer to their start was lost for good: the rows may say that they run, and none was begun."""
+        with self._lock:
+            self._doubted.update(refs)
+
+    def doubted(self) -> set[Ref]:
+        """The jobs of which nobody knows whether they were started, only that they were not begun."""
+        with self._lock:
+            return set(self._doubted)
+
+    def settle_doubts(self, refs: Iterable[Ref]) -> None:
+        """The rows of these were looked at."""
+        with self._lock:
+            self._doubted.difference_update(refs)
 
     def lacks(self, refs: Iterable[Ref]) -> list[Ref]:
         """Those of the refs that are not in hand."""

@@ -155,18 +155,32 @@ class Watchdog:
                     self.register(session)
 
     def _take_back(self) -> None:
-        """Queue what the rows say we run and nobody here does: the answer to its start, or its end, was lost."""
+        """Queue what the rows say we run and nobody here does: the answer to its start, or its end, was lost.
+
+        Only what was begun may have done harm: it counts as lost, and what was not gets its attempt back.
+        """
+        settled = self.in_hand.doubted()
         with self.database.reading() as session:
             running = queries.running_of(session, [self.worker_id], MOST_TAKEN_BACK)
         # Looked up after the rows were read: a job is in hand from before its start until after its end.
+        unheld, doubted = self.in_hand.lacks(running), self.in_hand.doubted()
         reason = "its worker lost sight of it"
-        unheld = [Ending(ref, error=lost(reason), reason=reason) for ref in self.in_hand.lacks(running)]
-        if unheld:
-            with self.database.transaction() as session:
-                rescued = moves.rescue(session, unheld, f"worker:{self.worker_id}")
-            metrics.moves.labels(Move.RESCUE).inc(len(rescued))
-            if rescued:  # else they had just ended in the usual way
-                log.warning("jobs_taken_back", rescued=len(rescued))
+        begun = [Ending(ref, error=lost(reason), reason=reason) for ref in unheld if ref not in doubted]
+        unbegun = [Ending(ref, reason="the answer to its start was lost") for ref in unheld if ref in doubted]
+        moved = self._queue_again(begun, unbegun) if unheld else 0
+        if moved:  # else they had just ended in the usual way
+            log.warning("jobs_taken_back", count=moved)
+        # What was to be cancelled is not put back: the next look finds it undoubted, and a rescue cancels it.
+        self.in_hand.settle_doubts(settled)
+
+    def _queue_again(self, begun: list[Ending], unbegun: list[Ending]) -> int:
+        actor = f"worker:{self.worker_id}"
+        with self.database.transaction() as session:
+            rescued = moves.rescue(session, begun, actor) if begun else []
+            interrupted = moves.interrupt(session, unbegun, actor) if unbegun else []
+        metrics.moves.labels(Move.RESCUE).inc(len(rescued))
+        metrics.moves.labels(Move.INTERRUPT).inc(len(interrupted))
+        return len(rescued) + len(interrupted)
 
 
 def _heed(run: Run, signal: Signal | None, now: float) -> None:

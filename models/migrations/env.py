@@ -9,6 +9,9 @@ context.configure(
     target_metadata=metadata,
     render_as_batch=True,
     user_module_prefix="dialect.",
+    # What a revision locks is let go before the next one waits for anything. On SQLite all of them are the one
+    # transaction that models.migrate has begun.
+    transaction_per_migration=True,
 )
 with context.begin_transaction():
     context.run_migrations()

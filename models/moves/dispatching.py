@@ -52,7 +52,7 @@ def record(session: Session, new: Sequence[NewJob]) -> list[Job]:
     if not new:
         return []  # an INSERT without rows would try one of defaults only
     dialect = dialect_of(session)
-    rows = [{**{name: vars(job)[name] for name in _WRITTEN}, "asked_due_at": job.due_at} for job in new]
+    rows = [{**{name: told[name] for name in _WRITTEN}, "asked_due_at": told["due_at"]} for told in map(vars, new)]
     given = {job.id: job for job in reversed(new)}  # of two with one id the first is inserted
     # Past the session, which has nothing to add to a statement over a table and takes its time for that.
     recorded = session.connection().execute(_record(dialect), new_rows_parameters(dialect, rows))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import DEFAULT_RATE_LIMITS
+from setting_forms import DEFAULT_RATE_LIMITS
 from tests.acceptance.installer import Installer
 
 EXAMPLES = os.environ.get("JOBMILL_TEST_FUZZ_EXAMPLES", "8")

@@ -114,6 +114,8 @@ def test_submitting_and_polling_with_curl_gives_what_the_readme_shows(checkout: 
         again = json.loads(shell(submit, checkout, environment))
         assert again["id"] == answer["id"], "the same Idempotency-Key makes no second job"
         assert re.search(r"^state +succeeded$", shell(by_command, checkout, environment), re.MULTILINE)
+        (python,) = (text for language, text in blocks("Submit and poll") if language == "python")
+        assert shell(f"python - <<'END'\n{python}END", checkout, environment) == "2\n"
 
 
 def test_the_example_of_an_own_job_type_passes_its_test_and_runs(checkout: Path, environment: dict[str, str]):

@@ -34,6 +34,8 @@ def test_a_poisonous_job_is_buried_and_no_neighbour_with_it(full: Installation, 
     full.eventually(lambda: full.job(poison["id"])["state"] == "dead", BURIED_WITHIN)
     for job in neighbours:
         full.succeeded(job, BURIED_WITHIN)
+    # The process that the last strike took may still be coming back.
+    full.wait_until_ready()
 
     known = check(full, ledger, jobs, faults=STRIKES_BESIDE + 1)
     assert {known.rows[job["id"]].lost for job in neighbours} == {STRIKES_BESIDE}

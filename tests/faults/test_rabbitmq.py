@@ -16,7 +16,7 @@ from tests.acceptance.ledger import Ledger
 from tests.acceptance.private_services import PrivateRabbitmq
 from tests.faults import figures
 from tests.faults.conftest import Install
-from tests.faults.crashing import REACHED, frozen, kill_family, revive, start_armed
+from tests.faults.crashing import await_freeze, frozen, kill_family, revive, start_armed
 from tests.faults.invariants import check
 from tests.faults.load import submit_patiently
 from tests.faults.under_load import under_load
@@ -199,22 +199,20 @@ def impatient(rabbitmq: PrivateRabbitmq) -> Iterator[str]:
 def test_a_job_outlives_its_message_whose_deliveries_were_used_up(
     full: Installation, rabbitmq: PrivateRabbitmq, impatient: str, ledger: Ledger
 ):
-    worker, connection = full.worker, pika.BlockingConnection(pika.URLParameters(rabbitmq.url))
+    worker = full.worker
     kill_family(worker)
-    spoken = len(worker.words)
-
-    def put_aside() -> Any:
-        """Whatever a supervisor would do is done until the message is a dead letter."""
-        if not worker.alive:
-            start_armed(worker, "worker.before_start=kill")
-        return connection.channel().basic_get(impatient, auto_ack=True)[1:]
-
-    with closing(connection):
-        job = submit_patiently(full, "fault.quick", ledger.args)
-        properties, body = full.eventually(lambda: (got := put_aside())[1] and got, 120, 0.2)
-    deaths = worker.words[spoken:].count(REACHED)
-    kill_family(worker)
-    assert deaths > LIMIT
+    job = submit_patiently(full, "fault.quick", ledger.args)
+    for _ in range(LIMIT + 1):
+        # Frozen there, it is killed with its parent, whose next process would be unharmed and do the job.
+        await_freeze(full, start_armed(worker, "worker.before_start=stop"), "worker.before_start")
+        kill_family(worker)
+    with (
+        closing(pika.BlockingConnection(pika.URLParameters(rabbitmq.url))) as connection,
+        connection.channel() as channel,
+    ):
+        _, properties, body = full.eventually(
+            lambda: (got := channel.basic_get(impatient, auto_ack=True))[2] and got, 20, 0.2
+        )
     assert properties.headers["x-death"][0]["reason"] == "delivery_limit"
     assert [str(ref.id) for ref in decode(body)] == [job["id"]]
     assert ledger.starts() == []

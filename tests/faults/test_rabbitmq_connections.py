@@ -82,6 +82,10 @@ def quick(context: Context) -> str:
     return "done"
 
 
+GROWN_POOL = 3
+"""Connections to the database that are made when more is asked at once than before; five leaks are more."""
+
+
 def held() -> tuple[int, int]:
     """Threads and descriptors of this process."""
     gc.collect()
@@ -104,7 +108,8 @@ def test_five_resets_leave_as_many_threads_descriptors_connections_and_consumers
     mill.worker(queues=QUEUES)
     done(mill)
     mill.eventually(lambda: consumers_of() == [1, 1])
-    before = held()
+    threads, descriptors = held()
+    before = threads, descriptors + GROWN_POOL
     for turn in range(1, 6):
         connections = proxy.connections
         proxy.reset()

@@ -126,25 +126,28 @@ class Story:
     slowest_recovery_without_parent: float  # the same, where the parent was killed as well
 
 
-UNITS = {
-    "rate": "jobs/s",
-    "rest": "s",
-    "back": "s",
-    "longest_pause": "s",
-    "slowest_start": "s",
-    "queued_again": "s",
-    "slowest_recovery": "s",
-    "slowest_recovery_without_parent": "s",
+KEPT = {
+    "accepted": ("jobs accepted", ""),
+    "rate": ("a second", "jobs"),
+    "kills": ("processes killed", ""),
+    "lost": ("jobs lost", ""),
+    "doubled": ("jobs with two effects", ""),
+    "repeated": ("runs that a kill cost", ""),
+    "queued_again": ("queued again by the parent after", "s"),
+    "slowest_recovery": ("running again after", "s"),
+    "rest": ("backlog gone after", "s"),
+    "back": ("95 % of the rate after", "s"),
 }
+"""What of a story is kept, under which words and in which unit."""
 
 
 def show(story: Story, of: Counter[str]) -> None:
     """Print the report of a run, and keep its figures."""
     for name, value in asdict(story).items():
-        if isinstance(value, str):
-            print(f"{name}: {value}")  # noqa: T201
-            continue
-        keep(FAULT, name.replace("_", " "), value, UNITS.get(name, ""))
+        print(f"{name}: {value}")  # noqa: T201
+        if name in KEPT:
+            what, unit = KEPT[name]
+            keep(FAULT, what, value, unit)
     print(dict(of))  # noqa: T201 - how many of each were killed
 
 

@@ -38,9 +38,8 @@ class Trial:
         """The dependency is away while the block lasts, which is long enough for /readyz to have to say so."""
         since = time.monotonic()
         yield
-        self.installation.eventually(lambda: self.watch.samples[-1].at > since + HEALTH_LAG_SECONDS)
-        # The last that was answered by now: one that is still waiting may rightly be told that it is back.
-        self.outages.append(Outage(dependency, since, self.watch.samples[-1].at))
+        self.installation.eventually(lambda: self.watch.was_told_since(since + HEALTH_LAG_SECONDS))
+        self.outages.append(Outage(dependency, since, time.monotonic()))
 
     def submit_until(self, how_many: int, within_seconds: float = 10) -> None:
         """Wait until so many jobs more have been accepted."""

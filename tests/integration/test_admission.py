@@ -1,9 +1,12 @@
 """Queues that are too far behind take no more, where the operator wants it so."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from api.backlog import Backlog
@@ -12,6 +15,8 @@ from models.database import Database
 from models.states import State
 from tests.doors import JOBS, Doors, assert_problem
 from tests.factories import ago, job_in, unique
+
+BATCH = f"{JOBS}/batch"
 
 
 @pytest.fixture
@@ -51,6 +56,38 @@ def test_a_job_that_was_accepted_is_answered_again_however_far_its_queue_is_behi
     assert (again.status_code, again.json["id"]) == (202, first.json["id"])
     assert again.headers["Idempotency-Replayed"] == "true"
     assert_problem(caller.post(JOBS, body), 503, "backlog-too-old")
+
+
+def test_a_batch_asks_once_which_of_its_jobs_were_accepted_before(database: Database, queue: str):
+    doors = Doors(database, backlog_limit_seconds=300)
+    caller = doors.caller()
+    known = {"type": "test.echo", "queue": queue, "idempotency_key": unique("key")}
+    first = caller.post(BATCH, {"jobs": [known]}).json["data"][0]["job"]
+    doors.services.backlog._asked_at.clear()
+    behind(database, queue, minutes=6)
+    new = [{**known, "idempotency_key": unique("key")} for _ in range(20)]
+    elsewhere = {"type": "test.echo", "queue": f"{queue}2"}
+    with statements_of(database) as asked:
+        items = caller.post(BATCH, {"jobs": [new[0], known, elsewhere, *new[1:]]}).json["data"]
+    assert [item["status"] for item in items] == [503, 202, 202] + [503] * 19
+    assert items[1]["job"]["id"] == first["id"]
+    # Once for admission, and once to answer the job that is known.
+    assert sum("idempotency_key IN" in statement for statement in asked) == 2
+    assert len(asked) < len(new)
+
+
+@contextmanager
+def statements_of(database: Database) -> Iterator[list[str]]:
+    asked: list[str] = []
+
+    def keep(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        asked.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", keep)
+    try:
+        yield asked
+    finally:
+        event.remove(database.engine, "before_cursor_execute", keep)
 
 
 def test_what_is_not_due_or_not_waiting_is_no_backlog(database: Database, queue: str):

@@ -200,7 +200,7 @@ def test_a_thousand_jobs_are_one_insert(doors: Doors, caller: Caller) -> None:
     assert len(inserts) == 1
 
 
-def test_batches_at_once_that_share_unique_keys_do_not_wait_for_each_other(doors: Doors, caller: Caller) -> None:
+def test_batches_at_once_that_share_unique_keys_make_each_job_once(doors: Doors, caller: Caller) -> None:
     start = threading.Barrier(4)
 
     def send(sender: int) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from api.endpoint import Operation, operation_of
+from api.endpoint import operation_of
+from api.operation import Operation
 from api.services import Services
 from jobs import tokens
 from jobs.scopes import ROLES, Scope

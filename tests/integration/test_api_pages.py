@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.problems import KINDS
+from api.kinds import KINDS
 from models.database import Database
 from tests.doors import JOBS, Caller, Doors, assert_problem
 

@@ -98,7 +98,7 @@ def test_a_running_job_is_asked_to_stop_as_often_as_one_likes(doors: Doors, call
     first, again = (caller.post(f"{JOBS}/{job_id}/cancel") for _ in range(2))
     for answer in (first, again):
         assert (answer.status_code, answer.json["state"]) == (202, State.RUNNING)
-        assert answer.headers["Retry-After"] == "1"
+        assert "Retry-After" in answer.headers
     assert first.json["cancel_requested_at"] == again.json["cancel_requested_at"] is not None
     assert len(caller.get(f"{JOBS}/{job_id}/events").json["data"]) == 1
 

@@ -119,7 +119,8 @@ def test_a_server_that_stops_answers_those_that_wait(server: Server, doors: Door
 
         assert waiting.result(5).json()["state"] == "running"
         assert "event: job" in reading.result(5).text
-    assert took < 5
+    # Neither the grace period of 20 s nor the wait of 60; a connection without a request alone may cost gunicorn 5.
+    assert took < 15
 
 
 def test_more_clients_may_wait_than_requests_are_served_at_once(server: Server, doors: Doors) -> None:

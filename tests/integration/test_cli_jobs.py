@@ -11,8 +11,10 @@ from click.testing import CliRunner, Result
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from cli import server, waiting
+from cli import connecting
 from cli.main import main
+from jobmill_client import connection, waiting
+from jobmill_client.connection import Patience
 
 ID = "01a20a68-14c5-749a-aed9-5ee1760574c8"
 KEY = "jm_test_" + "k" * 43
@@ -35,7 +37,7 @@ def job(state: str = "queued", **members: Any) -> dict[str, Any]:
 @pytest.fixture
 def run(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(server, "_backoff", lambda _: 0.01)
+    monkeypatch.setattr(connection, "_backoff", lambda _: 0.01)
     monkeypatch.setattr(waiting, "FIRST_PAUSE", 0.01)
     environment = {"JOBMILL_URL": httpserver.url_for("").rstrip("/"), "JOBMILL_API_KEY": KEY, "JOBMILL_DATA_DIR": None}
 
@@ -136,8 +138,8 @@ def test_an_answer_that_only_trickles_is_given_up(run, httpserver, monkeypatch):
 
         return Response(letters(), content_type="application/json")
 
-    monkeypatch.setattr(server, "CALL_SECONDS", 0.3)
-    monkeypatch.setattr(server, "A_FEW_TIMES", server.stop_after_attempt(1))
+    monkeypatch.setattr(connecting, "CALL_SECONDS", 0.3)
+    monkeypatch.setattr(connecting, "A_FEW_TIMES", Patience(retries=0))
     httpserver.expect_request("/v1/jobs").respond_with_handler(trickle)
     begun = time.monotonic()
     result = run("jobs", "list")

@@ -149,7 +149,8 @@ def test_a_result_comes_through(worker: Isolated):
 
 
 def test_the_context_is_that_of_the_job(worker: Isolated):
-    row = worker.did("look_around", tags={"for": "ada"}, timeout_seconds=77, max_attempts=7)
+    trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
+    row = worker.did("look_around", tags={"for": "ada"}, timeout_seconds=77, max_attempts=7, **trace)
     assert row["result"] == {
         "job_id": str(row["id"]),
         "job_type": "isolated.do",
@@ -160,6 +161,7 @@ def test_the_context_is_that_of_the_job(worker: Isolated):
         "tags": {"for": "ada"},
         "timeout": 77.0,
         "last_checkpoint": None,
+        **trace,
         "on_main_thread": True,
         "limits": [-1, -1],
     }
@@ -209,12 +211,13 @@ def test_a_checkpoint_under_a_lost_lease_ends_the_attempt(worker: Isolated, monk
 def test_log_lines_are_written_to_the_workers_log_with_the_jobs_ids(worker: Isolated, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("logging.Logger.getEffectiveLevel", lambda _logger: 20)
     with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
-        row = worker.did("log")
+        row = worker.did("log", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
     said = {line["event"]: line for line in lines}
     assert "too_quiet" not in said
     fetched = said["page_fetched"]
     assert (fetched["page"], fetched["huge"], fetched["log_level"]) == ("3", str(2**70), "info")
     assert (fetched["job_id"], fetched["job_type"]) == (str(row["id"]), "isolated.do")
+    assert fetched["trace_id"] == "a" * 32
     assert (said["from_acme"]["job_id"], said["on paper"]["log_level"]) == ("another", "info")
     assert "no luck" in said["it_broke"]["exception"]
 

@@ -1,17 +1,14 @@
 """Migrations: twice, at once, from nothing; and tables that are not this release's are noticed."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
 from typing import Any
 
-import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from models import identity, migrate, worker
+from models import identity, migrate
 from models.database import Database, connect_postgresql, connect_sqlite
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import SchemaMismatch
@@ -106,20 +103,27 @@ def test_tables_that_were_changed_by_hand_are_noticed(connect: Connect, damage: 
         migrate.check(database)
 
 
-def test_the_tables_of_an_older_release_are_refused_and_those_of_a_later_one_served(connect: Connect) -> None:
+def test_the_tables_of_a_later_release_are_served_and_not_called_this_ones(connect: Connect) -> None:
     database = connect()
     migrate.upgrade(database)
 
-    _say_revision(database, "0000")
-    with pytest.raises(SchemaMismatch, match="0000"):
-        migrate.require(database)
-    _say_revision(database, "9999")
+    database_says(database, "9999")
     migrate.require(database)
-    with pytest.raises(SchemaMismatch, match="9999"):
+    with pytest.raises(SchemaMismatch, match="9999 of a later release"):
         migrate.check(database)
 
 
-def _say_revision(database: Database, revision: str) -> None:
+def test_the_tables_of_a_version_before_the_first_release_are_refused_for_what_they_are(connect: Connect) -> None:
+    database = connect()
+    migrate.upgrade(database)
+    database_says(database, "0005")
+
+    for refused in (migrate.check, migrate.require, migrate.upgrade):
+        with pytest.raises(SchemaMismatch, match=r"revision 0005, which no release has.*empty database"):
+            refused(database)
+
+
+def database_says(database: Database, revision: str) -> None:
     with database.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
 
@@ -136,52 +140,3 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(connect: Connect) -> None:
     with database.transaction() as session:
         session.execute(text("DROP TABLE job_events"))
     assert migrate.upgrade(database) == migrate.HEAD
-
-
-def test_a_worker_of_the_release_before_counts_as_one_that_consumes(empty_database_url: str) -> None:
-    database = connect_postgresql(empty_database_url, "jobmill-tests", POOL_SIZE)
-    migrate.upgrade(database)
-    told = "id, host, pid, queues, threads, version, started_at, heartbeat_at"
-    values = "gen_random_uuid(), 'h', 1, '[\"default\"]', 3, '0.0.9', now(), now()"
-    with database.transaction() as session:
-        session.execute(text(f"INSERT INTO workers ({told}) VALUES ({values})"))  # noqa: S608 - all of it is above
-
-    with database.reading() as session:
-        assert worker.capacities(session)["default"].threads == 3
-    database.close()
-
-
-@pytest.mark.fault(
-    "postgresql-migration", "a transaction that has read the table is open while an upgrade wants to alter it"
-)
-def test_an_upgrade_that_waits_for_an_old_transaction_lets_others_work_meanwhile(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with ExitStack() as stack:
-        database = stack.enter_context(closing(connect_postgresql(empty_database_url, "jobmill-tests", POOL_SIZE)))
-        migrate.upgrade(database)
-        config = migrate._config
-
-        def alters(connection: Connection) -> Any:
-            connection.execute(text("ALTER TABLE tenants ADD COLUMN added text"))
-            return config(connection)
-
-        monkeypatch.setattr(migrate, "_config", alters)
-        holder = stack.enter_context(psycopg.connect(empty_database_url))
-        holder.execute("SELECT count(*) FROM tenants")
-        threads = stack.enter_context(ThreadPoolExecutor(1))
-        upgrading = threads.submit(migrate.upgrade, database)
-        waits = [_read_a_tenant(database) for _ in range(40)]
-        assert not upgrading.done()
-        holder.rollback()
-        assert upgrading.result(10) == migrate.HEAD
-    assert max(waits) < 1
-
-
-def _read_a_tenant(database: Database) -> float:
-    began = time.monotonic()
-    with database.reading() as session:
-        session.execute(text("SELECT count(*) FROM tenants"))
-    took = time.monotonic() - began
-    time.sleep(0.05)
-    return took

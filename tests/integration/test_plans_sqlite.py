@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from models import lists
 from models.database import Database, connect_sqlite
 from models.job import jobs
 from tests.questions import QUESTIONS, Crowd, add_finished, add_live, crowd_of, statements
@@ -26,6 +27,12 @@ class Crowded:
 
     database: Database
     crowd: Crowd
+
+
+@pytest.fixture(autouse=True)
+def look_at_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a page look at fewer jobs than the smaller crowd has, so that a page that looks at all is told from it."""
+    monkeypatch.setattr(lists, "LOOKED_AT", 100)
 
 
 @pytest.fixture(scope="module")

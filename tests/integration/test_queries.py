@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from models import moves, queries
+from models import lists, moves, queries
 from models.ids import new_id
 from models.job import Ref
+from models.lists import JobFilter
 from models.moves import Ending
-from models.queries import JobFilter, Lane, Signal
+from models.queries import Lane, Signal
 from models.states import FINAL, LIVE, LOSSES_UNTIL_ALONE, Move, State
 from tests.factories import LEASE, ago, job_in, jobs_in, row_of, tenant_id_of, unique
 
@@ -78,7 +79,7 @@ def test_the_holder_of_a_unique_key_is_the_unfinished_job(session: Session) -> N
 
 def _listed(session: Session, limit: int = 100, before: Any = None, **wanted: Any) -> list[Any]:
     told = {"tenant_id": tenant_id_of(session), **wanted}
-    return _ids(queries.list_jobs(session, JobFilter(**told), before, limit))
+    return _ids(lists.list_jobs(session, JobFilter(**told), before, limit).jobs)
 
 
 def test_a_list_is_newest_first_and_of_one_tenant(session: Session) -> None:

@@ -380,10 +380,29 @@ def test_a_job_whose_start_was_committed_and_never_heard_of_is_queued_again(
     assert watched.row(ref)["state"] == State.RUNNING
     beat(watched)
     row = watched.row(ref)
-    assert (row["state"], row["lost"], row["attempt"]) == (State.QUEUED, 1, 2)
+    assert (row["state"], row["lost"], row["attempt"]) == (State.QUEUED, 0, 2), "nothing of it ran, nothing was lost"
     assert ran == []
     (told,) = watched.history(ref)
+    assert (told["move"], told["actor"]) == ("interrupt", f"worker:{watched.worker_id}")
+
+
+def test_a_job_whose_end_was_not_recorded_counts_as_lost(watched: Watched):
+    ref = watched.plant(lambda _context: None, State.RUNNING, worker_id=watched.worker_id)
+    beat(watched)
+    row = watched.row(ref)
+    assert (row["state"], row["lost"]) == (State.QUEUED, 1)
+    (told,) = watched.history(ref)
     assert (told["move"], told["actor"]) == ("rescue", f"worker:{watched.worker_id}")
+
+
+def test_a_job_of_an_unheard_start_that_was_to_be_cancelled_is_cancelled(watched: Watched):
+    ref = watched.plant(lambda _context: None, State.RUNNING, worker_id=watched.worker_id)
+    watched.executor.in_hand.doubt([ref])
+    watched.cancel(ref)
+    beat(watched)
+    assert watched.row(ref)["state"] == State.RUNNING
+    watched.look(HEARTBEAT_EVERY.total_seconds() * 2 + 2)
+    assert watched.row(ref)["state"] == State.CANCELLED
 
 
 def test_jobs_in_hand_and_other_workers_jobs_are_left_alone(watched: Watched, database: Database):

@@ -8,7 +8,7 @@ from hypothesis.stateful import precondition, rule
 from jobs.outcomes import Abandoned, Failed, FailedForGood, Failure, GivenBack, Snoozed, Stopped, Succeeded
 from models import moves, queries, reports, worker
 from models.job import Ref
-from models.moves import Started
+from models.moves import Ending, Started
 from models.reports import Report
 from models.states import Move, State
 from tests.model.clients import Clients
@@ -60,6 +60,7 @@ class Workers(Clients, Dispatchers):
         moved = self.reference.start(fresh, at.id)
         if answer == "never heard":
             self.database.run_single(lambda session: moves.start(session, fresh, at.id))
+            at.executor.in_hand.doubt(fresh)
             at.executor.in_hand.let_go(fresh)
             self.forgotten.update(moved)
             return
@@ -210,12 +211,23 @@ class Workers(Clients, Dispatchers):
         self.reference.stopped.discard(at.id)
 
     def take_back(self, at: Hand) -> None:
-        """The rows say that this worker runs it, and no thread of it does."""
+        """The rows say that this worker runs it, and no thread of it does; what was not even begun is not lost."""
         running = self.database.read(lambda session: queries.running_of(session, [at.id], 500))
         unheld = at.executor.in_hand.lacks(running)
         assert set(unheld) == set(self.reference.running_of([at.id])) - {run.ref for run in at.runs}
-        if unheld:
-            self.rescue(unheld, at.actor)
+        doubted = at.executor.in_hand.doubted()
+        unbegun = [ref for ref in unheld if ref in doubted]
+        if unbegun:
+            self._give_back_unbegun(at, unbegun)
+        if begun := [ref for ref in unheld if ref not in doubted]:
+            self.rescue(begun, at.actor)
+        at.executor.in_hand.settle_doubts(doubted)
+
+    def _give_back_unbegun(self, at: Hand, refs: list[Ref]) -> None:
+        expected = self.reference.give_back_unbegun(refs, at.actor)
+        endings = [Ending(ref, reason="unheard of") for ref in refs]
+        moved = self.database.run(lambda session: moves.interrupt(session, endings, at.actor))
+        self.agree(Move.INTERRUPT, moved, expected, len(refs))
 
     @precondition(lambda self: self.attempts())
     @rule(hand=which, how=st.sampled_from(["crash", "crash, and its messages are lost", "freeze", "freeze"]))

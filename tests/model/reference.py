@@ -218,6 +218,11 @@ class Reference:
         due = {} if after is None else {"due_at": self.now + after}
         return self._put_back(run, move, actor, lambda row: row.back_in_the_queue(attempt=row.attempt - 1, **due))
 
+    def give_back_unbegun(self, refs: Sequence[Ref], actor: str) -> list[Ref]:
+        """Started as far as the rows know; not those that are to be cancelled."""
+        held = [row for row in self._held(refs, State.RUNNING) if not row.asked_to_stop]
+        return self._all(held, lambda row: row.back_in_the_queue(attempt=row.attempt - 1), Move.INTERRUPT, actor)
+
     def put_off(self, ref: Ref, worker_id: UUID, after: timedelta, actor: str) -> None:
         """Begun and given back in one."""
         for begun in self.start([ref], worker_id, alone=True):

@@ -17,6 +17,7 @@ def _loaded() -> Any:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules["mutate"] = module
+    sys.path.append(str(FILE.parent))  # where a script finds its neighbours
     spec.loader.exec_module(module)
     return module
 

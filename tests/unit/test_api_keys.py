@@ -12,7 +12,8 @@ from jobs.scopes import ROLES, Scope
 from models import audit, identity
 from models.database import connect_sqlite
 from models.schema import metadata
-from settings import API_KEY_FORM, Settings
+from setting_forms import API_KEY_FORM
+from settings import Settings
 
 PEPPER = b"p" * 32
 BOOTSTRAP = "jm_ops1_" + "a" * 43

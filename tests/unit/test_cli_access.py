@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from cli.access import access
+from cli.connecting import connected
 from cli.failures import Failure
-from cli.server import Server, _seconds
 
 KEY = "jm_abc_" + "s" * 43
 LOCAL = "http://127.0.0.1:8000"
@@ -72,16 +72,7 @@ def test_a_password_in_the_address_is_refused_and_not_repeated():
 
 def test_the_key_is_in_no_repr(monkeypatch):
     monkeypatch.setenv("JOBMILL_API_KEY", KEY)
-    opened = access(LOCAL)
-    assert KEY not in repr(opened)
-    with Server(opened) as server:
+    assert KEY not in repr(access(LOCAL))
+    with connected(LOCAL) as server:
         assert KEY not in repr(vars(server))
-        assert KEY not in repr(server._client.headers)
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [(None, None), ("", None), ("3", 3.0), ("0", 0.0), ("soon", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
-)
-def test_retry_after_is_seconds_or_a_date(header, seconds):
-    assert _seconds(header) == seconds
+        assert KEY not in repr(server._http.headers)

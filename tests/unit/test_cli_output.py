@@ -1,10 +1,13 @@
 from datetime import UTC, datetime
 
+import httpx2
 import pytest
 
 from cli import job_view, output
-from cli.problems import describe, problem
+from cli.problems import describe
 from cli.visible import visible
+from jobmill_client.answers import judged
+from jobmill_client.errors import ApiError, api_error
 
 ID = "01a20a68-14c5-749a-aed9-5ee1760574c8"
 JOB = {
@@ -126,7 +129,7 @@ def test_a_problem_is_told_with_every_fault_and_the_request_id():
             {"in": "query", "pointer": "limit", "code": "too-big"},
         ],
     }
-    assert describe(400, document, "r-2").splitlines() == [
+    assert describe(api_error(400, document, "r-2")).splitlines() == [
         "The request is not valid (400 invalid-request)",
         "  See errors.",
         "  body /args/url: Field required",
@@ -137,4 +140,6 @@ def test_a_problem_is_told_with_every_fault_and_the_request_id():
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b"\xff", b'{"errors": 3, "title": null}'])
 def test_a_refusal_without_a_problem_document_is_told_too(body):
-    assert describe(502, problem(body), "r-2") == "Bad Gateway (502)\n  request id: r-2"
+    with pytest.raises(ApiError) as refusal:
+        judged("http://x", httpx2.Response(502, headers={"X-Request-Id": "r-2"}), body)
+    assert describe(refusal.value) == "Bad Gateway (502)\n  request id: r-2"

@@ -18,7 +18,7 @@ from tests.doors import settings
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
-PAGES = [*sorted(ROOT.glob("*.md")), *DOCS]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "client" / "README.md", *DOCS]
 
 # Read by commands, tests and the loading of settings itself, so no settings of a process.
 OTHER_VARIABLES = {"JOBMILL_URL", "JOBMILL_API_KEY", "JOBMILL_SECRETS_DIR", "JOBMILL_MODEL_EXAMPLES"} | {
@@ -122,7 +122,7 @@ def test_every_log_event_that_is_told_is_written_somewhere():
 def test_every_metric_that_is_named_exists(generator: Any):
     known = set(re.findall(r"`(jobmill_\w+)`", generator.metrics_table()))
     named = {name for page in PAGES for name in re.findall(r"\bjobmill_\w+", page.read_text(encoding="utf-8"))}
-    assert named - {"jobmill_test"} <= known
+    assert named - {"jobmill_test", "jobmill_client"} <= known
 
 
 def test_every_shipped_job_type_and_each_of_its_arguments_is_told():

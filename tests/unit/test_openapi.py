@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from api.app import create_app, describe
 from api.endpoint import operation_of
-from api.problems import KINDS
+from api.kinds import KINDS
 from api.services import Services
 from jobs.registry import Registry, job, load
 from jobs.scopes import Scope
@@ -86,6 +86,7 @@ def test_every_route_is_told():
 def test_every_operation_says_what_it_does_and_who_may(operation: dict[str, Any]):
     assert 5 < len(operation["summary"]) < 120
     assert operation["operationId"]
+    assert set(operation["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
     for way in operation["security"]:
         assert [Scope(scope) for scope in way["bearer"]]
 

@@ -7,7 +7,8 @@ import orjson
 import pytest
 from flask import Flask, g
 
-from api.problems import CODES_BY_STATUS, KINDS, Flaw, Problem, response
+from api.kinds import CODES_BY_STATUS, KINDS
+from api.problems import Flaw, Problem, response
 from jobs.submit import Fault
 
 API = Path(__file__).parents[2] / "api"

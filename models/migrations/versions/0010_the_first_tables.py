@@ -1,4 +1,7 @@
-"""The first tables."""
+"""The tables of the first release, with the triggers that fill the tags' table and guard the audit log.
+
+The numbers begin at 10: databases of versions before the first release are at 1 to 5, and must not pass for this one's.
+"""
 
 import secrets
 
@@ -8,13 +11,24 @@ from sqlalchemy.dialects import postgresql
 
 from models import dialect
 
-revision = "0001"
+revision = "0010"
 down_revision = None
 branch_labels = None
 depends_on = None
 
+_REFUSED = "the audit log is only ever added to"
+
 
 def upgrade() -> None:
+    _installation()
+    _identity()
+    _audit_log()
+    _jobs()
+    _job_tags()
+    _job_events()
+
+
+def _installation() -> None:
     op.create_table(
         "installation",
         sa.Column("name", sa.Text(), nullable=False),
@@ -50,9 +64,14 @@ def upgrade() -> None:
         sa.Column("heartbeat_at", dialect.UtcTime(), nullable=False),
         sa.Column("draining_at", dialect.UtcTime(), nullable=True),
         sa.Column("stopped_at", dialect.UtcTime(), nullable=True),
+        sa.Column("consuming_at", dialect.UtcTime(), nullable=True),
+        sa.Column("parent_pid", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
         postgresql_with={"fillfactor": "50"},
     )
+
+
+def _identity() -> None:
     op.create_table(
         "api_keys",
         sa.Column("id", sa.Text(), nullable=False),
@@ -63,9 +82,59 @@ def upgrade() -> None:
         sa.Column("created_at", dialect.UtcTime(), nullable=False),
         sa.Column("expires_at", dialect.UtcTime(), nullable=True),
         sa.Column("revoked_at", dialect.UtcTime(), nullable=True),
+        sa.Column("last_used_at", dialect.UtcTime(), nullable=True),
+        sa.Column("rate_limits", sa.JSON(), nullable=True),
+        sa.Column("position", sa.Uuid(), nullable=False),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_api_keys_tenant_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
     )
+    op.create_index("api_keys_page", "api_keys", ["tenant_id", "position"])
+    op.create_table(
+        "signing_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("public_key", sa.LargeBinary(), nullable=False),
+        sa.Column("private_key", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", dialect.UtcTime(), nullable=False),
+        sa.Column("signs_from", dialect.UtcTime(), nullable=False),
+        sa.Column("retires_at", dialect.UtcTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_signing_keys")),
+    )
+
+
+def _audit_log() -> None:
+    op.create_table(
+        "audit_log",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("at", dialect.UtcTime(), nullable=False),
+        sa.Column("tenant_id", sa.Uuid(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("resource", sa.Text(), nullable=False),
+        sa.Column("resource_id", sa.Text(), nullable=True),
+        sa.Column("address", sa.Text(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=True),
+        sa.Column("detail", dialect.Document(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),
+    )
+    op.create_index("audit_log_page", "audit_log", ["tenant_id", "id"])
+    if op.get_bind().dialect.name != dialect.POSTGRESQL:
+        for change in ("UPDATE", "DELETE"):
+            op.execute(
+                f"CREATE TRIGGER audit_log_no_{change.lower()} BEFORE {change} ON audit_log "
+                f"BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
+            )
+        return
+    op.execute(
+        "CREATE FUNCTION jobmill_audit_log_is_kept() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{_REFUSED}'; END $$"
+    )
+    op.execute(
+        "CREATE TRIGGER audit_log_is_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log "
+        "FOR EACH STATEMENT EXECUTE FUNCTION jobmill_audit_log_is_kept()"
+    )
+
+
+def _jobs() -> None:
     op.create_table(
         "jobs",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -102,6 +171,7 @@ def upgrade() -> None:
         sa.Column("request_hash", sa.LargeBinary(), nullable=True),
         sa.Column("request_id", sa.Text(), nullable=True),
         sa.Column("traceparent", sa.Text(), nullable=True),
+        sa.Column("tracestate", sa.Text(), nullable=True),
         sa.CheckConstraint(
             "state <> 'cancelled' OR (finished_at IS NOT NULL AND cancel_requested_at IS NOT NULL AND lease_expires_at IS NULL AND result IS NULL)",
             name=op.f("jobs_shape_cancelled"),
@@ -142,75 +212,68 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         postgresql_with={"fillfactor": "80"},
     )
-    op.create_index(
-        "jobs_claim",
-        "jobs",
-        ["queue", "priority", "due_at", "id"],
-        unique=False,
-        sqlite_where=sa.text("state = 'queued'"),
-        postgresql_where=sa.text("state = 'queued'"),
-    )
-    op.create_index(
-        "jobs_claim_expiry",
-        "jobs",
-        ["lease_expires_at"],
-        unique=False,
-        sqlite_where=sa.text("state = 'dispatched'"),
-        postgresql_where=sa.text("state = 'dispatched'"),
-    )
-    op.create_index(
-        "jobs_dead",
-        "jobs",
-        ["tenant_id", "finished_at", "id"],
-        unique=False,
-        sqlite_where=sa.text("state = 'dead'"),
-        postgresql_where=sa.text("state = 'dead'"),
-    )
-    op.create_index(
-        "jobs_dispatched",
-        "jobs",
-        ["queue", "dispatched_at"],
-        unique=False,
-        sqlite_where=sa.text("state = 'dispatched'"),
-        postgresql_where=sa.text("state = 'dispatched'"),
-    )
-    op.create_index(
-        "jobs_finished",
-        "jobs",
-        ["state", "finished_at"],
-        unique=False,
-        sqlite_where=sa.text("finished_at IS NOT NULL"),
-        postgresql_where=sa.text("finished_at IS NOT NULL"),
-    )
-    op.create_index(
-        "jobs_idempotency_key",
-        "jobs",
-        ["tenant_id", "idempotency_key"],
-        unique=True,
-        sqlite_where=sa.text("idempotency_key IS NOT NULL"),
-        postgresql_where=sa.text("idempotency_key IS NOT NULL"),
-    )
-    op.create_index("jobs_list", "jobs", ["tenant_id", "id"], unique=False)
-    op.create_index("jobs_list_by_queue", "jobs", ["tenant_id", "queue", "id"], unique=False)
-    op.create_index("jobs_list_by_state", "jobs", ["tenant_id", "state", "id"], unique=False)
-    op.create_index("jobs_list_by_type", "jobs", ["tenant_id", "type", "id"], unique=False)
-    op.create_index(
-        "jobs_running",
-        "jobs",
-        ["worker_id"],
-        unique=False,
-        sqlite_where=sa.text("state = 'running'"),
-        postgresql_where=sa.text("state = 'running'"),
-    )
-    op.create_index(
+    op.create_index("jobs_list", "jobs", ["tenant_id", "id"])
+    op.create_index("jobs_list_by_queue", "jobs", ["tenant_id", "queue", "id"])
+    op.create_index("jobs_list_by_state", "jobs", ["tenant_id", "state", "id"])
+    op.create_index("jobs_list_by_type", "jobs", ["tenant_id", "type", "id"])
+    _partial("jobs_claim", "state = 'queued'", ["queue", "priority", "due_at", "id"])
+    _partial("jobs_claim_expiry", "state = 'dispatched'", ["lease_expires_at"])
+    _partial("jobs_dead", "state = 'dead'", ["tenant_id", "finished_at", "id"])
+    _partial("jobs_dispatched", "state = 'dispatched'", ["queue", "dispatched_at"])
+    _partial("jobs_finished", "finished_at IS NOT NULL", ["state", "finished_at"])
+    _partial("jobs_idempotency_key", "idempotency_key IS NOT NULL", ["tenant_id", "idempotency_key"], unique=True)
+    _partial("jobs_running", "state = 'running'", ["worker_id"])
+    _partial(
         "jobs_unique_key",
-        "jobs",
+        "unique_key IS NOT NULL AND state IN ('queued', 'dispatched', 'running')",
         ["tenant_id", "type", "unique_key"],
         unique=True,
-        sqlite_where=sa.text("unique_key IS NOT NULL AND state IN ('queued', 'dispatched', 'running')"),
-        postgresql_where=sa.text("unique_key IS NOT NULL AND state IN ('queued', 'dispatched', 'running')"),
     )
+    _partial("jobs_list_by_unique_key", "unique_key IS NOT NULL", ["tenant_id", "unique_key", "id"])
 
+
+def _partial(name: str, where: str, columns: list[str], *, unique: bool = False) -> None:
+    op.create_index(name, "jobs", columns, unique=unique, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
+def _job_tags() -> None:
+    op.create_table(
+        "job_tags",
+        sa.Column("job_id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("tenant_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_tags_job_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("job_id", "name", name=op.f("pk_job_tags")),
+    )
+    op.create_index("job_tags_list", "job_tags", ["name", "value", "tenant_id", "job_id"])
+    # By a trigger, so that a submission is one statement, and whoever inserts a job need not think of it.
+    if op.get_bind().dialect.name != dialect.POSTGRESQL:
+        op.execute("""
+            CREATE TRIGGER copy_job_tags AFTER INSERT ON jobs WHEN new.tags <> '{}'
+            BEGIN
+                INSERT INTO job_tags (job_id, name, value, tenant_id)
+                SELECT new.id, tag.key, tag.value, new.tenant_id FROM json_each(new.tags) AS tag;
+            END
+        """)
+        return
+    op.execute("""
+        CREATE FUNCTION copy_job_tags() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO job_tags (job_id, name, value, tenant_id)
+            SELECT added.id, tag.key, tag.value, added.tenant_id
+            FROM added, jsonb_each_text(added.tags) AS tag
+            WHERE added.tags <> '{}';
+            RETURN NULL;
+        END $$
+    """)
+    op.execute("""
+        CREATE TRIGGER copy_job_tags AFTER INSERT ON jobs REFERENCING NEW TABLE AS added
+        FOR EACH STATEMENT EXECUTE FUNCTION copy_job_tags()
+    """)
+
+
+def _job_events() -> None:
     op.create_table(
         "job_events",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -227,7 +290,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_events_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_events")),
     )
-    op.create_index("job_events_of_job", "job_events", ["job_id", "id"], unique=False)
+    op.create_index("job_events_of_job", "job_events", ["job_id", "id"])
 
 
 def downgrade() -> None:

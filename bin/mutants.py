@@ -1,0 +1,305 @@
+"""The guards of the product, each with the edit that takes it out and the tests that must fail without it."""
+
+from dataclasses import dataclass
+
+MOVES = "tests/integration/test_moves_matrix.py::"
+RULES = "tests/integration/test_moves_rules.py::"
+RACES = "tests/integration/test_races.py::"
+EXECUTOR = "tests/integration/test_executor.py::"
+ALONE = "tests/integration/test_alone.py::"
+BROKER = "tests/integration/test_broker.py::"
+DUTIES = "tests/integration/test_duties.py::"
+DATABASE = "tests/integration/test_database.py::"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A guard, the edit that takes it out, and the tests that must fail then. Those that are `quick` run in CI."""
+
+    guard: str
+    file: str
+    text: str
+    instead: str
+    tests: tuple[str, ...]
+    quick: bool = True
+
+    def __str__(self) -> str:
+        return self.guard
+
+
+MUTANTS = (
+    Mutant(
+        "a move looks at the lease",
+        "models/moves/frame.py",
+        "_c.lease == rows.c.lease, in_source_of(move)",
+        "in_source_of(move)",
+        (MOVES + "test_a_move_under_another_lease_changes_nothing",),
+    ),
+    Mutant(
+        "a move looks at the state",
+        "models/moves/frame.py",
+        "_c.lease == rows.c.lease, in_source_of(move)",
+        "_c.lease == rows.c.lease",
+        (MOVES + "test_a_move_from_any_other_state_changes_nothing",),
+    ),
+    Mutant(
+        "a claim raises the lease",
+        "models/moves/dispatching.py",
+        "lease=_c.lease + 1",
+        "lease=_c.lease",
+        (MOVES + "test_a_move_takes_a_job_from_its_source_to_its_target",),
+        quick=False,
+    ),
+    Mutant(
+        "a retry leaves alone what is to be cancelled",
+        "models/moves/finishing.py",
+        "_c.cancel_requested_at.is_(None))\n        .values(\n            state=State.QUEUED,\n            error",
+        "True)\n        .values(\n            state=State.QUEUED,\n            error",
+        (MOVES + "test_a_job_whose_cancellation_was_asked_for_is_not_put_back",),
+        quick=False,
+    ),
+    Mutant(
+        "a redrive leaves alone what shares its key with an unfinished job",
+        "models/moves/operating.py",
+        "rows.c.place == 1, ~held",
+        "rows.c.place == 1",
+        (RULES + "test_a_dead_job_whose_unique_key_is_held_stays_dead",),
+        quick=False,
+    ),
+    Mutant(
+        "claims pass over rows that others lock (SKIP LOCKED)",
+        "models/dialect.py",
+        "with_for_update(skip_locked=True)",
+        "with_for_update()",
+        (RACES + "test_a_claimer_is_not_held_up_by_another_s_open_claim",),
+        quick=False,
+    ),
+    Mutant(
+        "a prune looks at the state again when it deletes",
+        "models/moves/operating.py",
+        ", in_source_of(Move.PRUNE)",
+        "",
+        (RACES + "test_a_job_that_is_redriven_meanwhile_is_not_pruned",),
+        quick=False,
+    ),
+    Mutant(
+        "SQLite's writers take the lock at once (BEGIN IMMEDIATE)",
+        "models/engines.py",
+        '"BEGIN" if reads_only else "BEGIN IMMEDIATE"',
+        '"BEGIN"',
+        (
+            DATABASE + "test_a_transaction_that_will_write_holds_the_write_lock_from_its_beginning",
+            DATABASE + "test_no_update_is_lost_when_many_read_and_then_write",
+        ),
+    ),
+    Mutant(
+        "an idempotency key is unique",
+        "models/migrations/versions/0010_the_first_tables.py",
+        '["tenant_id", "idempotency_key"], unique=True',
+        '["tenant_id", "idempotency_key"], unique=False',
+        (RACES + "test_50_identical_submissions_at_once_make_one_job_that_all_see",),
+    ),
+    Mutant(
+        "a batch is recorded in the order of its keys",
+        "jobs/submit.py",
+        "sorted(_firsts(open_), key=_by_keys)",
+        "_firsts(open_)",
+        (
+            "tests/integration/test_batches_deadlock.py::test_batches_that_share_keys_in_opposite_orders_do_not_wait_for_each_other",
+        ),
+    ),
+    Mutant(
+        "a message without a queue is returned (mandatory)",
+        "workers/publisher.py",
+        "mandatory=True",
+        "mandatory=False",
+        (
+            "tests/integration/test_publisher.py::test_a_message_that_is_returned_is_not_confirmed_and_the_queue_is_made_anew",
+        ),
+    ),
+    Mutant(
+        "a returned message is not confirmed",
+        "workers/publisher.py",
+        "acknowledged and tag not in self.returned",
+        "acknowledged",
+        (
+            "tests/integration/test_publisher.py::test_a_message_that_is_returned_is_not_confirmed_and_the_queue_is_made_anew",
+        ),
+        quick=False,
+    ),
+    Mutant(
+        "a refused message is not confirmed (nack)",
+        "workers/publisher.py",
+        "isinstance(method, pika.spec.Basic.Ack)",
+        "True",
+        ("tests/integration/test_publisher.py::test_a_queue_that_refuses_is_not_confirmed",),
+    ),
+    Mutant(
+        "an answer goes to the consumer that delivered (epochs)",
+        "workers/consumer.py",
+        "if message.consumer is self:",
+        "if True:",
+        (BROKER + "test_an_answer_to_an_earlier_consumers_message_is_dropped",),
+    ),
+    Mutant(
+        "what is no message of ours goes to the dead letters",
+        "workers/messages.py",
+        "if len(document) == 1 and len(items) <= MOST_REFS",
+        "",
+        ("tests/unit/test_messages.py::test_what_encode_cannot_have_made_is_no_message",),
+    ),
+    Mutant(
+        "an interrupt that did not strike in time is withdrawn",
+        "workers/section.py",
+        "if thread is not None and self._interrupted:",
+        "if False:",
+        ("tests/unit/test_section.py::test_no_interrupt_surfaces_after_leave_however_close_the_race",),
+        quick=False,
+    ),
+    Mutant(
+        "an interrupt is raised under the lock that leaving takes",
+        "workers/section.py",
+        "        with self._lock:\n            if self._thread is None or self._interrupted:",
+        "        if True:\n            if self._thread is None or self._interrupted:",
+        ("tests/unit/test_section.py::test_no_interrupt_surfaces_after_leave_however_close_the_race",),
+        quick=False,
+    ),
+    Mutant(
+        "a section is interrupted once",
+        "workers/section.py",
+        "if self._thread is None or self._interrupted:",
+        "if self._thread is None:",
+        ("tests/unit/test_section.py::test_a_section_is_interrupted_once_at_most",),
+    ),
+    Mutant(
+        "a job in hand is not begun again",
+        "workers/running.py",
+        " if ref not in self._taken]\n            self._taken.update",
+        "]\n            self._taken.update",
+        (
+            "tests/unit/test_running.py::test_a_job_is_taken_once_until_it_is_let_go",
+            EXECUTOR + "test_a_second_delivery_while_the_handler_runs_is_counted_and_let_go",
+        ),
+    ),
+    Mutant(
+        "a start whose answer was lost is looked up",
+        "workers/executor.py",
+        "return started + found",
+        "return started",
+        (EXECUTOR + "test_a_start_whose_answer_was_lost_is_found_and_run_once",),
+    ),
+    Mutant(
+        "an end whose answer was lost is looked up, in history",
+        "workers/recorder.py",
+        "queries.ended_by(session, ref, self.actor)",
+        "None",
+        (EXECUTOR + "test_a_finish_whose_answer_was_lost_is_known_for_done_and_not_for_stale",),
+        quick=False,
+    ),
+    Mutant(
+        "an end is one's own only under one's own name",
+        "models/queries.py",
+        ", c.actor == actor",
+        "",
+        (EXECUTOR + "test_an_outcome_that_came_too_late_is_stale_also_where_the_job_is_where_it_would_have_gone",),
+        quick=False,
+    ),
+    Mutant(
+        "a handler's own writes are committed with its success only",
+        "workers/recorder.py",
+        "        desk.roll_back()\n        if decision is not None",
+        "        desk.commit()\n        if decision is not None",
+        (EXECUTOR + "test_and_rolled_back_with_whatever_else_happens",),
+        quick=False,
+    ),
+    Mutant(
+        "a checkpoint is kept under its lease only",
+        "models/reports.py",
+        '_c.lease == bindparam("of_lease"), ',
+        "",
+        (EXECUTOR + "test_a_checkpoint_is_refused_once_the_lease_is_lost",),
+        quick=False,
+    ),
+    Mutant(
+        "what was not confirmed is given back",
+        "workers/duties/dispatch.py",
+        "if not arrived for ref",
+        "if False for ref",
+        (DUTIES + "test_what_is_not_confirmed_is_given_back_and_counted",),
+        quick=False,
+    ),
+    Mutant(
+        "only the leader rescues",
+        "workers/duties/rescue.py",
+        "if not self.leadership.held:",
+        "if False:",
+        (DUTIES + "test_a_standby_rescues_nobody",),
+        quick=False,
+    ),
+    Mutant(
+        "a lease of leadership is free only when it has expired",
+        "models/worker.py",
+        "leases.c.expires_at < now()",
+        "leases.c.expires_at.is_not(None)",
+        (RACES + "test_while_one_leads_nobody_else_does_and_it_may_go_on",),
+        quick=False,
+    ),
+    Mutant(
+        "a job that was lost with its worker travels alone",
+        "workers/duties/grouping.py",
+        "for job in claimed if job.lost]",
+        "for job in claimed if False]",
+        ("tests/unit/test_grouping.py",),
+    ),
+    Mutant(
+        "a job that one more loss would bury starts only alone",
+        "models/moves/dispatching.py",
+        "started.where(_c.lost < LOSSES_UNTIL_ALONE)",
+        "started",
+        (
+            RULES + "test_a_job_that_one_more_loss_would_bury_starts_only_alone",
+            ALONE + "test_it_is_not_begun_before_the_others_are_done",
+        ),
+        quick=False,
+    ),
+    Mutant(
+        "a process that one job has for itself is kept from other messages",
+        "workers/flow.py",
+        "return 0 if self._reserved else",
+        "return",
+        (ALONE + "test_it_runs_and_nobody_else_gets_a_message_meanwhile",),
+        quick=False,
+    ),
+    Mutant(
+        "a whole step is done again when its connection is cut",
+        "models/database.py",
+        "if left <= 0 or error.trouble is Trouble.AWAY:",
+        "if True:",
+        (DATABASE + "test_a_step_whose_connection_is_cut_is_done_again_from_its_beginning",),
+        quick=False,
+    ),
+    Mutant(
+        "each job is begun once, also by ten workers at once",
+        "models/moves/frame.py",
+        "return still_in(*MOVES[move].sources)",
+        "return still_in(*MOVES[move].sources, *MOVES[move].targets)",
+        (RACES + "test_two_dispatchers_and_ten_workers_start_each_of_2000_jobs_exactly_once",),
+        quick=False,
+    ),
+    Mutant(
+        "a cursor is good for its filters only",
+        "api/lists.py",
+        "\\0{urlencode(sorted(_filters()))}",
+        "",
+        ("tests/integration/test_api_reads.py::test_a_cursor_is_good_for_the_filters_it_was_given_out_for",),
+        quick=False,
+    ),
+    Mutant(
+        "a cursor is good for its tenant only",
+        "api/paging.py",
+        "\\0{self.tenant_id}",
+        "",
+        ("tests/unit/test_paging.py::test_a_foreign_cursor_is_refused",),
+        quick=False,
+    ),
+)

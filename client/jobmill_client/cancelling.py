@@ -1,0 +1,19 @@
+"""Cancelling a job, which may be asked twice."""
+
+from jobmill_client.answers import Answer
+from jobmill_client.connection import Connection
+from jobmill_client.errors import Conflict
+
+
+def cancel(connection: Connection, job_id: str) -> Answer:
+    """The job, cancelled or asked to stop; one that is cancelled already is no error. Else Conflict if it has ended."""
+    try:
+        return connection.post(f"/v1/jobs/{job_id}/cancel")
+    except Conflict as refusal:
+        if refusal.code != "job-is-final":
+            raise
+        # Perhaps by this very call, if the answer to a first try was lost.
+        answer = connection.get(f"/v1/jobs/{job_id}")
+        if answer.document.get("state") != "cancelled":
+            raise
+        return answer

@@ -1,0 +1,211 @@
+"""The client: a server's jobs as Python objects."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack
+from urllib.parse import quote
+from uuid import UUID
+
+import httpx2
+from pydantic import BaseModel
+
+from jobmill_client.answers import Answer
+from jobmill_client.cancelling import cancel
+from jobmill_client.connection import Connection, Patience
+from jobmill_client.credentials import Bearer, ClientCredentials
+from jobmill_client.documents import WAIT_SECONDS, Event, Job, JobType, Worker
+from jobmill_client.errors import api_error
+from jobmill_client.submissions import (
+    MOST_BATCH_BYTES,
+    MOST_JOBS,
+    BatchItem,
+    Options,
+    Submission,
+    batch_member,
+    portions,
+)
+from jobmill_client.waiting import watch
+
+BATCH_SECONDS = 45.0
+"""A batch may take so much longer than another call."""
+
+Args = Mapping[str, Any] | BaseModel
+
+
+class Filters(TypedDict, total=False):
+    """Which jobs to list: `state` and `type` may be several, `tags` holds one pair."""
+
+    state: str | Sequence[str]
+    type: str | Sequence[str]
+    queue: str
+    unique_key: str
+    tags: Mapping[str, str]
+
+
+class Client:
+    """A server's jobs. Threads may share one; close it when done, or use it in a `with`.
+
+    Opened by an API `key`, or by a `token` as of an identity provider, or by `client_id` and `client_secret`, the two
+    parts of a key, which then never travels with a request: short-lived tokens do, renewed before they expire.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but the first are for choice, and named
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        token: str | None = None,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        timeout: float = 15.0,
+        retries: int = 4,
+        retry_seconds: float = 30.0,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        A try may take `timeout` seconds. A call is repeated `retries` times at most, and no try starts later than
+        `retry_seconds` after the first. Raises ValueError if the url, or what opens it, cannot be right.
+        """
+        auth = _auth(url, key, token, client_id, client_secret)
+        patience = Patience(retries, retry_seconds)
+        self.connection = Connection(url, auth, timeout=timeout, patience=patience, transport=transport)
+
+    def __repr__(self) -> str:
+        return f"Client({self.connection.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """A copy of a job shares its client."""
+        del memo
+        return self
+
+    def close(self) -> None:
+        """Close the connections of the pool."""
+        self.connection.close()
+
+    # Handing in.
+
+    def submit(self, job_type: str, args: Args | None = None, **options: Unpack[Options]) -> Job:
+        """Hand in a job. It is committed when this returns; a call that fails can be repeated with the error's key.
+
+        Raises ApiError, ConnectionFailed.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        return self.hand_in(Submission.model_validate({"type": job_type, "args": args or {}, **given}))
+
+    def hand_in(self, submission: Submission) -> Job:
+        """Hand in a job that was put together before. The same one again gives the same job."""
+        answer = self.connection.post("/v1/jobs", submission.document(), idempotency_key=submission.idempotency_key)
+        return self._job(answer)
+
+    def batch(self, jobs: Iterable[Submission | Mapping[str, Any]], *, atomic: bool = False) -> list[BatchItem]:
+        """Hand in many jobs, and tell of each what became of it, in their order.
+
+        Any number: 1,000 (or 16 MiB) travel in one request. If a later request fails, those before are recorded: give
+        Submissions rather than dicts to be able to repeat the call, which then makes no job twice. With `atomic` all
+        are recorded or none, by a Conflict whose `document["refused"]` tells why; ValueError for more than 1,000.
+        """
+        submissions = [job if isinstance(job, Submission) else Submission.model_validate(job) for job in jobs]
+        if atomic and len(submissions) > MOST_JOBS:
+            raise ValueError(f"{len(submissions)} jobs cannot be recorded all or none; {MOST_JOBS} can.")
+        if atomic:
+            return self._batch(submissions, atomic=True) if submissions else []
+        return [item for portion in portions(submissions) for item in self._batch(portion, atomic=False)]
+
+    # Reading and following.
+
+    def job(self, job_id: str | UUID) -> Job:
+        """A job as it is now. Raises NotFound."""
+        return self._job(self.connection.get(f"/v1/jobs/{_id(job_id)}"))
+
+    def jobs(self, *, page_size: int = 100, **filters: Unpack[Filters]) -> Iterator[Job]:
+        """Jobs, newest first; each page of `page_size` is read when it is needed."""
+        tags = {f"tag.{name}": value for name, value in filters.pop("tags", {}).items()}
+        for item in self._items("/v1/jobs", {**filters, **tags, "limit": page_size}):
+            yield Job.told(item, self)
+
+    def wait(self, job_id: str | UUID, timeout: float = WAIT_SECONDS) -> Job:
+        """The job once it has ended, in whatever way. Raises WaitTimedOut after so many seconds."""
+        return self._job(deque(watch(self.connection, _id(job_id), timeout), maxlen=1).pop())
+
+    def result(self, job_id: str | UUID, timeout: float = WAIT_SECONDS) -> Any:
+        """What the job's handler returned, once it has ended. Raises JobFailed, or WaitTimedOut."""
+        return self.wait(job_id, timeout).result()
+
+    def watch(self, job_id: str | UUID, timeout: float = WAIT_SECONDS, every: float = 1.0) -> Iterator[Job]:
+        """The job now, and whenever it has changed, at most each `every` seconds, to its end. Raises WaitTimedOut."""
+        return map(self._job, watch(self.connection, _id(job_id), timeout, every))
+
+    def events(self, job_id: str | UUID) -> Iterator[Event]:
+        """What happened to a job besides the straight way, newest first."""
+        return map(Event.model_validate, self._items(f"/v1/jobs/{_id(job_id)}/events"))
+
+    # Acting on one.
+
+    def cancel(self, job_id: str | UUID) -> Job:
+        """Cancel a job: at once if it waits, else as soon as its handler lets go. Raises Conflict if it has ended."""
+        return self._job(cancel(self.connection, _id(job_id)))
+
+    def run_now(self, job_id: str | UUID) -> Job:
+        """Have a job run now that waits for its time or its next attempt. Raises Conflict if it does not wait."""
+        return self._job(self.connection.post(f"/v1/jobs/{_id(job_id)}/run-now"))
+
+    # What there is.
+
+    def job_types(self) -> Iterator[JobType]:
+        """The types of job that the server takes, by name."""
+        return map(JobType.model_validate, self._items("/v1/job-types"))
+
+    def job_type(self, name: str) -> JobType:
+        """One type of job. Raises NotFound."""
+        return JobType.model_validate(self.connection.get(f"/v1/job-types/{quote(name, safe='')}").document)
+
+    def workers(self) -> Iterator[Worker]:
+        """The workers that live, or lived within the last hour."""
+        return map(Worker.model_validate, self._items("/v1/workers"))
+
+    def _job(self, answer: Answer) -> Job:
+        return Job.told(answer.document, self)
+
+    def _items(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[Mapping[str, Any]]:
+        for page in self.connection.pages(path, params):
+            yield from page.document["data"]
+
+    def _batch(self, submissions: Sequence[Submission], *, atomic: bool) -> list[BatchItem]:
+        path = "/v1/jobs/batch?atomic=true" if atomic else "/v1/jobs/batch"
+        document = {"jobs": [batch_member(submission) for submission in submissions]}
+        answer = self.connection.post(path, document, most_bytes=MOST_BATCH_BYTES, held=BATCH_SECONDS)
+        return [
+            self._item(submission, told) for submission, told in zip(submissions, answer.document["data"], strict=True)
+        ]
+
+    def _item(self, submission: Submission, told: Mapping[str, Any]) -> BatchItem:
+        if "job" in told:
+            return BatchItem(submission, job=Job.told(told["job"], self), replayed=told.get("replayed", False))
+        return BatchItem(submission, error=api_error(told["status"], told["problem"]))
+
+
+def _auth(
+    url: str, key: str | None, token: str | None, client_id: str | None, client_secret: str | None
+) -> httpx2.Auth:
+    pair = (client_id, client_secret)
+    given = [key is not None, token is not None, pair != (None, None)]
+    if sum(given) != 1 or (given[2] and None in pair):
+        raise ValueError("Give one of: key, token, client_id with client_secret.")
+    if client_id is not None and client_secret is not None:
+        return ClientCredentials(url.rstrip("/"), client_id, client_secret)
+    return Bearer(key or token or "")
+
+
+def _id(job_id: str | UUID) -> str:
+    """A job's id as it stands in a path. Raises ValueError."""
+    return str(UUID(str(job_id)))
