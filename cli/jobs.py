@@ -12,7 +12,7 @@ from cli.lists import show_list
 from cli.options import listed, over_http
 from cli.parameters import Pair, Seconds
 from cli.submit import WAIT_SECONDS, submit
-from jobmill_client.cancelling import cancel as cancel_job
+from jobmill_client import acting
 from jobmill_client.connection import Connection
 from models.states import State
 
@@ -83,7 +83,7 @@ def wait(server: Connection, job_id: UUID, *, seconds: float, as_json: bool) -> 
 @over_http
 def cancel(server: Connection, job_id: UUID, *, as_json: bool) -> None:
     """Cancel a job: at once if it waits, else as soon as its handler lets go."""
-    show(cancel_job(server, str(job_id)), as_json=as_json)
+    show(acting.cancel(server, str(job_id)), as_json=as_json)
 
 
 @jobs.command("run-now")
@@ -91,7 +91,7 @@ def cancel(server: Connection, job_id: UUID, *, as_json: bool) -> None:
 @over_http
 def run_now(server: Connection, job_id: UUID, *, as_json: bool) -> None:
     """Have a job run now that waits for its time or its next attempt."""
-    show(server.post(f"/v1/jobs/{job_id}/run-now"), as_json=as_json)
+    show(acting.run_now(server, str(job_id)), as_json=as_json)
 
 
 @jobs.command()

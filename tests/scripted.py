@@ -48,8 +48,9 @@ class Scripted(httpx2.BaseTransport):
         said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(said, Exception):
             raise said
-        answer = said if isinstance(said, httpx2.Response) else said(request)
-        return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        if not isinstance(said, httpx2.Response):
+            return said(request)
+        return httpx2.Response(said.status_code, headers=said.headers, content=said.content)
 
     def sent(self, header: str) -> Iterable[str | None]:
         """That header of each request."""

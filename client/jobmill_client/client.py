@@ -10,25 +10,21 @@ from uuid import UUID
 import httpx2
 from pydantic import BaseModel
 
+from jobmill_client.acting import cancel, run_now
 from jobmill_client.answers import Answer
-from jobmill_client.cancelling import cancel
+from jobmill_client.batches import hand_in_all
 from jobmill_client.connection import Connection, Patience
 from jobmill_client.credentials import Bearer, ClientCredentials
 from jobmill_client.documents import WAIT_SECONDS, Event, Job, JobType, Worker
 from jobmill_client.errors import api_error
 from jobmill_client.submissions import (
-    MOST_BATCH_BYTES,
     MOST_JOBS,
     BatchItem,
     Options,
     Submission,
-    batch_member,
     portions,
 )
 from jobmill_client.waiting import watch
-
-BATCH_SECONDS = 45.0
-"""A batch may take so much longer than another call."""
 
 Args = Mapping[str, Any] | BaseModel
 
@@ -68,7 +64,7 @@ class Client:
         A try may take `timeout` seconds. A call is repeated `retries` times at most, and no try starts later than
         `retry_seconds` after the first. Raises ValueError if the url, or what opens it, cannot be right.
         """
-        auth = _auth(url, key, token, client_id, client_secret)
+        auth = _auth(url, key, token, client_id, client_secret, timeout)
         patience = Patience(retries, retry_seconds)
         self.connection = Connection(url, auth, timeout=timeout, patience=patience, transport=transport)
 
@@ -157,7 +153,7 @@ class Client:
 
     def run_now(self, job_id: str | UUID) -> Job:
         """Have a job run now that waits for its time or its next attempt. Raises Conflict if it does not wait."""
-        return self._job(self.connection.post(f"/v1/jobs/{_id(job_id)}/run-now"))
+        return self._job(run_now(self.connection, _id(job_id)))
 
     # What there is.
 
@@ -181,12 +177,8 @@ class Client:
             yield from page.document["data"]
 
     def _batch(self, submissions: Sequence[Submission], *, atomic: bool) -> list[BatchItem]:
-        path = "/v1/jobs/batch?atomic=true" if atomic else "/v1/jobs/batch"
-        document = {"jobs": [batch_member(submission) for submission in submissions]}
-        answer = self.connection.post(path, document, most_bytes=MOST_BATCH_BYTES, held=BATCH_SECONDS)
-        return [
-            self._item(submission, told) for submission, told in zip(submissions, answer.document["data"], strict=True)
-        ]
+        all_told = hand_in_all(self.connection, submissions, atomic=atomic)
+        return [self._item(submission, told) for submission, told in zip(submissions, all_told, strict=True)]
 
     def _item(self, submission: Submission, told: Mapping[str, Any]) -> BatchItem:
         if "job" in told:
@@ -195,14 +187,14 @@ class Client:
 
 
 def _auth(
-    url: str, key: str | None, token: str | None, client_id: str | None, client_secret: str | None
+    url: str, key: str | None, token: str | None, client_id: str | None, client_secret: str | None, timeout: float
 ) -> httpx2.Auth:
     pair = (client_id, client_secret)
     given = [key is not None, token is not None, pair != (None, None)]
     if sum(given) != 1 or (given[2] and None in pair):
         raise ValueError("Give one of: key, token, client_id with client_secret.")
     if client_id is not None and client_secret is not None:
-        return ClientCredentials(url.rstrip("/"), client_id, client_secret)
+        return ClientCredentials(url.rstrip("/"), client_id, client_secret, timeout)
     return Bearer(key or token or "")
 
 

@@ -25,9 +25,8 @@ from tenacity import (
 from tenacity.stop import stop_base
 
 from jobmill_client.address import is_local, server_address
-from jobmill_client.answers import Answer, judged
+from jobmill_client.answers import Answer, bounded, judged
 from jobmill_client.errors import (
-    AnswerTooLarge,
     Conflict,
     ConnectionFailed,
     JobmillError,
@@ -126,12 +125,13 @@ class Connection:
         document: Mapping[str, Any] | None = None,
         *,
         idempotency_key: str | None = None,
-        repeatable: bool = True,
+        repeatable: bool | None = None,
         most_bytes: int = MOST_REQUEST_BYTES,
         held: float = 0.0,
     ) -> Answer:
-        """Ask for something; set `repeatable` to False if asking twice would do it twice.
+        """Ask for something; set `repeatable` if asking twice does it once, as it does with an idempotency key.
 
+        Else it is repeated only if nothing can have been done: not after a cut, lost or broken (5xx) answer.
         Raises ApiError, ConnectionFailed, UnexpectedAnswer, RequestTooLarge; ValueError for what JSON cannot say.
         """
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
@@ -143,7 +143,11 @@ class Connection:
                 raise RequestTooLarge(len(content), most_bytes)
         once = partial(self._once, "POST", path, held, content=content, headers=headers)
         try:
-            return self._again(once, self._patience.stop(None), repeatable=repeatable)
+            return self._again(
+                once,
+                self._patience.stop(None),
+                repeatable=idempotency_key is not None if repeatable is None else repeatable,
+            )
         except JobmillError as error:
             error.idempotency_key = idempotency_key
             raise
@@ -159,37 +163,36 @@ class Connection:
                 return
 
     def _again(self, once: "partial[Answer]", stop: stop_base, *, repeatable: bool = True) -> Answer:
+        tried = _Tried()
         attempts = Retrying(
             retry=retry_if_exception(partial(_may_pass, repeatable=repeatable)),
             wait=_pause,
             stop=stop,
-            before_sleep=_log_again,
+            before_sleep=tried,
             reraise=True,
         )
-        return attempts(once)
+        try:
+            return attempts(once)
+        except JobmillError as error:
+            error.perhaps_done = tried.perhaps_done
+            raise
 
     def _once(self, method: str, path: str, held: float, **request: Any) -> Answer:
         seconds = self.timeout + held
-        timeout = httpx2.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
         deadline = time.monotonic() + seconds
         try:
-            with self._http.stream(method, path, timeout=timeout, **request) as response:
-                body = self._read(response, deadline)
+            with self._http.stream(method, path, timeout=timeouts(seconds), **request) as response:
+                chunks = response.iter_bytes()
+                body = b"".join(bounded(chunks, self.url, response.status_code, MOST_ANSWER_BYTES, deadline))
         except httpx2.RequestError as error:
             sent = not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
             raise ConnectionFailed(self.url, str(error) or type(error).__name__, sent) from error
         return judged(self.url, response, body)
 
-    def _read(self, response: httpx2.Response, deadline: float) -> bytes:
-        # The library's timeouts count from one read to the next; a server that trickles would never meet them.
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if time.monotonic() > deadline:
-                raise ConnectionFailed(self.url, "it did not finish its answer in time")
-            if len(body) > MOST_ANSWER_BYTES:
-                raise AnswerTooLarge(self.url, MOST_ANSWER_BYTES)
-        return bytes(body)
+
+def timeouts(seconds: float) -> httpx2.Timeout:
+    """Of one try; connecting takes less."""
+    return httpx2.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
 
 
 def _checked(url: str) -> str:
@@ -204,10 +207,8 @@ def _may_pass(error: BaseException, *, repeatable: bool) -> bool:
     match error:
         case RateLimited():
             return True
-        case ConnectionFailed():
-            return repeatable or not error.sent
-        case ServerError():
-            return repeatable
+        case ConnectionFailed() | ServerError():
+            return repeatable or not _perhaps_done(error)
         case Conflict():
             return error.code in PASSING
         case _:
@@ -219,10 +220,21 @@ def _pause(state: RetryCallState) -> float:
     return _backoff(state) if wanted is None else float(wanted)
 
 
-def _log_again(state: RetryCallState) -> None:
-    # Not by the library's own function, which would log the request with its arguments.
-    error = state.outcome.exception() if state.outcome else None
-    _log.info("trying again in %.1f s: %s", state.upcoming_sleep, error)
+class _Tried:
+    """Logs that a call is tried again, and remembers whether one of the tries may have done what was asked."""
+
+    def __init__(self) -> None:
+        self.perhaps_done = False
+
+    def __call__(self, state: RetryCallState) -> None:
+        # Not by the library's own function, which would log the request with its arguments.
+        error = state.outcome.exception() if state.outcome else None
+        self.perhaps_done |= _perhaps_done(error)
+        _log.info("trying again in %.1f s: %s", state.upcoming_sleep, error)
+
+
+def _perhaps_done(error: BaseException | None) -> bool:
+    return isinstance(error, ServerError) or (isinstance(error, ConnectionFailed) and error.sent)
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:

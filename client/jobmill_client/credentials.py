@@ -1,22 +1,25 @@
 """What is sent as `Authorization`: a key or token as it was given, or tokens got for a key and renewed in time."""
 
-import json
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from copy import copy
 from http import HTTPStatus
 
 import httpx2
 
 from jobmill_client.address import is_token
-from jobmill_client.errors import UnexpectedAnswer
+from jobmill_client.answers import bounded, judged
+from jobmill_client.connection import timeouts
+from jobmill_client.errors import AnswerTooLarge, ConnectionFailed, JobmillError, UnexpectedAnswer
 
 TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path
 EARLY_SECONDS = 60.0
 """A token is renewed so long before it expires, since a request may be long on its way."""
 
+MOST_TOKEN_BYTES = 64 * 1024
+
 _Flow = Generator[httpx2.Request, httpx2.Response, None]
-_Asking = Generator[httpx2.Request, httpx2.Response, httpx2.Response | None]
 
 
 class Bearer(httpx2.Auth):
@@ -34,48 +37,71 @@ class Bearer(httpx2.Auth):
 
 
 class ClientCredentials(httpx2.Auth):
-    """Tokens of /oauth/token for an API key's id and secret: one for all threads, renewed before it expires."""
+    """Tokens of /oauth/token for an API key's id and secret: one for all threads, renewed before it expires.
 
-    def __init__(self, url: str, client_id: str, client_secret: str) -> None:
+    One thread at a time asks for it, and the others wait: for `timeout` seconds at most, as long as a try may take. If
+    it gets none, neither do they, and each fails as it did. Raises ApiError if the key gets no token, ConnectionFailed,
+    UnexpectedAnswer.
+    """
+
+    def __init__(self, url: str, client_id: str, client_secret: str, timeout: float) -> None:
         self._url = url + TOKEN_PATH
         self._form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._token: str | None = None
         self._good_until = 0.0
+        self._failure: JobmillError | None = None
 
     def sync_auth_flow(self, request: httpx2.Request) -> _Flow:
-        """Send the request with a token; with a new one if the server no longer takes it.
-
-        If none is given, the answer that says so becomes the answer to the request.
-        """
-        if (yield from self._renewed(request)) is not None:
-            return
+        """Send the request with a token; with a new one if the server no longer takes it."""
+        yield from self._renew(request)
         sent = self._authorize(request)
         response = yield request
         if response.status_code != HTTPStatus.UNAUTHORIZED:
             return
         # The keys that sign tokens may have been changed at once, as after a leak.
-        if (yield from self._renewed(request, instead_of=sent)) is None:
-            self._authorize(request)
-            yield request
+        yield from self._renew(request, instead_of=sent)
+        self._authorize(request)
+        yield request
 
-    def _renewed(self, request: httpx2.Request, instead_of: str | None = None) -> _Asking:
-        """Get a token unless there is one; gives the answer that refuses it."""
-        with self._lock:
-            if self._token != instead_of and time.monotonic() < self._good_until:
-                return None
-            agent, limits = request.headers.get("User-Agent", ""), request.extensions
-            headers = {"Accept": "application/json", "User-Agent": agent}
-            answer = yield httpx2.Request("POST", self._url, data=self._form, headers=headers, extensions=limits)
-            answer.read()
-            if not answer.is_success:
-                return answer
-            self._keep(answer)
-            return None
-
-    def _keep(self, answer: httpx2.Response) -> None:
+    def _renew(self, request: httpx2.Request, instead_of: str | None = None) -> _Flow:
+        """Get a token unless there is one."""
+        before = self._failure
+        if not self._lock.acquire(timeout=self._timeout):
+            raise ConnectionFailed(self._url, "another thread still waits for its token", sent=False)
         try:
-            document = json.loads(answer.content)
+            if self._token != instead_of and time.monotonic() < self._good_until:
+                return
+            if self._failure is not None and self._failure is not before:
+                # Whoever has waited for one failure does not wait for the next: they would fail one after the other.
+                raise copy(self._failure)
+            yield from self._ask(request.headers.get("User-Agent", ""))
+        finally:
+            self._lock.release()
+
+    def _ask(self, agent: str) -> _Flow:
+        # If no answer comes the library ends this without a word.
+        failure: JobmillError | None = ConnectionFailed(self._url, "no answer to the request for a token", sent=False)
+        deadline = time.monotonic() + self._timeout
+        try:
+            answer = yield self._request(agent)
+            self._keep(answer, deadline)
+            failure = None
+        except JobmillError as error:
+            failure = copy(error)
+            raise
+        finally:
+            self._failure = failure
+
+    def _request(self, agent: str) -> httpx2.Request:
+        headers = {"Accept": "application/json", "User-Agent": agent}
+        extensions = {"timeout": timeouts(self._timeout).as_dict()}
+        return httpx2.Request("POST", self._url, data=self._form, headers=headers, extensions=extensions)
+
+    def _keep(self, answer: httpx2.Response, deadline: float) -> None:
+        document = judged(self._url, answer, self._read(answer, deadline)).document
+        try:
             token, life = document["access_token"], float(document["expires_in"])
         except (ValueError, TypeError, KeyError):
             raise UnexpectedAnswer(self._url, answer.status_code) from None
@@ -84,7 +110,32 @@ class ClientCredentials(httpx2.Auth):
         self._token = token
         self._good_until = time.monotonic() + life - min(EARLY_SECONDS, life / 2)
 
+    def _read(self, answer: httpx2.Response, deadline: float) -> bytes:
+        if isinstance(answer.stream, httpx2.SyncByteStream):
+            chunks = bounded(answer.stream, self._url, answer.status_code, MOST_TOKEN_BYTES, deadline)
+            answer.stream = _Bounded(answer.stream, chunks)
+        try:
+            return answer.read()
+        except ConnectionFailed as error:
+            raise ConnectionFailed(self._url, error.reason, sent=False) from error
+        except AnswerTooLarge:
+            raise UnexpectedAnswer(self._url, answer.status_code) from None
+
     def _authorize(self, request: httpx2.Request) -> str:
         token = self._token or ""
         request.headers["Authorization"] = f"Bearer {token}"
         return token
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """A body that the library reads by itself, between two requests of a flow, and not without end."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, chunks: Iterator[bytes]) -> None:
+        self._stream = stream
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        self._stream.close()

@@ -29,10 +29,15 @@ Document = Mapping[str, Any]
 
 
 class JobmillError(Exception):
-    """Any failure of this client. `idempotency_key` is that of the submission that failed: safe to send again."""
+    """Any failure of this client.
+
+    `idempotency_key` is that of the submission that failed: safe to send again. `perhaps_done`: what was asked may have
+    been done all the same, by an earlier try of the same call.
+    """
 
     # The arguments of each are its facts, and its text is made of them: so it can be pickled.
     idempotency_key: str | None = None
+    perhaps_done: bool = False
 
 
 class ConnectionFailed(JobmillError):
@@ -76,11 +81,12 @@ class RequestTooLarge(JobmillError):
 
 
 class AnswerTooLarge(JobmillError):
-    """An answer of more bytes than this client reads, as a page of very large jobs is."""
+    """An answer of more bytes than this client reads, as a page of very large jobs is. `status`: what it began with."""
 
-    def __init__(self, url: str, most: int) -> None:
-        super().__init__(url, most)
+    def __init__(self, url: str, status: int, most: int) -> None:
+        super().__init__(url, status, most)
         self.url = url
+        self.status = status
         self.most = most
 
     def __str__(self) -> str:

@@ -30,6 +30,17 @@ def test_a_look_is_held_for_a_second_so_that_progress_is_seen():
     assert list(scripted.sent("Prefer")) == ["wait=1"]
 
 
+def test_progress_is_seen_each_second_though_the_server_says_that_the_job_will_be_long():
+    seen: list[float] = []
+    looks = [
+        says(job("running", progress={"percent": percent}), Retry_After="30", Preference_Applied="wait=1")
+        for percent in (10, 20)
+    ]
+    connection, _ = server(*looks, says(job("succeeded", progress={"percent": 100})))
+    waiting.wait(connection, ID, 10, lambda told: seen.append(told["progress"]["percent"]))
+    assert seen == [10, 20, 100]
+
+
 def test_ctrl_c_says_that_the_job_goes_on():
     def interrupt(_: Any) -> None:
         raise KeyboardInterrupt

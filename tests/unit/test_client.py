@@ -8,10 +8,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from jobmill_client import Client, Conflict, InvalidRequest, Job, RequestTooLarge, Submission, connection, submissions
+from jobmill_client import (
+    AnswerTooLarge,
+    Client,
+    Conflict,
+    InvalidRequest,
+    Job,
+    NotFound,
+    RequestTooLarge,
+    Submission,
+    connection,
+    submissions,
+)
 from jobmill_client.waiting import FINAL
 from models import states
 from tests.scripted import ADDRESS, ID, KEY, Scripted, job, problem, says
@@ -165,6 +177,27 @@ def test_cancelling_a_final_job_is_refused_unless_it_is_cancelled(state, again):
             opened.cancel(ID)
 
 
+@pytest.mark.parametrize("lost", [httpx2.ReadError("cut"), problem(500), problem(503)], ids=["cut", "500", "503"])
+def test_a_job_that_runs_since_an_answer_was_lost_is_told_and_no_conflict(lost):
+    opened, server = client(lost, problem(429), problem(409, "job-not-waiting"), says(job("running")))
+    assert opened.run_now(ID).state == "running"
+    assert [request.method for request in server.asked] == ["POST"] * 3 + ["GET"]
+
+
+@pytest.mark.parametrize("before", [[], [httpx2.ConnectError("refused")], [problem(429)]], ids=["no", "refused", "429"])
+def test_a_job_that_does_not_wait_is_a_conflict_if_nothing_had_it_run(before):
+    opened, server = client(*before, problem(409, "job-not-waiting"))
+    with pytest.raises(Conflict):
+        opened.run_now(ID)
+    assert len(server.asked) == len(before) + 1
+
+
+def test_having_it_run_may_fail_otherwise_after_an_answer_was_lost():
+    opened, _ = client(httpx2.ReadError("cut"), problem(404, "not-found"))
+    with pytest.raises(NotFound):
+        opened.run_now(ID)
+
+
 def test_a_list_is_read_page_by_page_as_it_is_needed():
     pages = [says({"data": [job(), job()], "next_cursor": "c1"}), says({"data": [job("dead")], "next_cursor": None})]
     opened, server = client(*pages)
@@ -243,6 +276,49 @@ def test_all_or_none_are_refused_together_with_the_reasons():
     assert server.asked[0].url.params["atomic"] == "true"
     with pytest.raises(ValueError, match="all or none"):
         opened.batch([{"type": "demo.echo"}] * 1001, atomic=True)
+
+
+@pytest.fixture
+def _reads_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MOST_ANSWER_BYTES", 2500)  # four jobs
+
+
+@pytest.mark.usefixtures("_reads_little")
+@pytest.mark.parametrize("atomic", [False, True])
+def test_an_answer_that_is_too_large_is_asked_for_again_in_parts_by_the_same_keys(atomic):
+    opened, server = client(answered)
+    jobs = [Submission(type="demo.echo", args={"value": number}) for number in range(10)]
+    items = opened.batch(jobs, atomic=atomic)
+    assert [item.submission for item in items] == jobs
+    assert all(item.job for item in items)
+    sent = [[member["idempotency_key"] for member in server.document(at)["jobs"]] for at in range(len(server.asked))]
+    assert [len(keys) for keys in sent] == [10, 5, 2, 3, 5, 2, 3]
+    assert [key for keys in sent if len(keys) < 5 for key in keys] == [job.idempotency_key for job in jobs]
+    # All are recorded: the parts only ask for them, and a part that stood alone would record no more than itself.
+    assert [request.url.params.get("atomic") for request in server.asked[1:]] == [None] * 6
+
+
+@pytest.mark.usefixtures("_reads_little")
+def test_an_answer_that_no_part_makes_smaller_is_given_up():
+    opened, server = client(says({"data": ["x" * 3000]}, 202))
+    with pytest.raises(AnswerTooLarge):
+        opened.batch([{"type": "demo.echo"}] * 2)
+    assert len(server.asked) == 2
+
+
+@pytest.mark.usefixtures("_reads_little")
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_refusal_that_is_too_large_is_not_asked_for_again(atomic):
+    opened, server = client(problem(409, "batch-refused", refused=["x" * 3000]))
+    with pytest.raises(AnswerTooLarge):
+        opened.batch([{"type": "demo.echo"}] * 2, atomic=atomic)
+    assert len(server.asked) == 1
+
+
+def test_a_batch_is_sent_again_since_its_jobs_have_keys():
+    opened, server = client(problem(503), httpx2.ReadError("cut"), answered)
+    assert len(opened.batch([{"type": "demo.echo"}])) == 1
+    assert len({request.content for request in server.asked}) == 1
 
 
 def test_a_batch_may_take_longer_than_another_call():

@@ -29,6 +29,7 @@ from jobmill_client import (
     Unavailable,
     UnexpectedAnswer,
     WaitTimedOut,
+    answers,
     connection,
 )
 from jobmill_client.answers import seconds_until
@@ -135,8 +136,17 @@ def test_retry_after_is_waited_for(monkeypatch):
 def test_what_must_not_be_done_twice_is_repeated_only_if_it_was_not_done(failure, tries):
     server = Scripted(failure)
     with Connection(ADDRESS, Bearer(KEY), transport=server) as opened, pytest.raises(jobmill_client.JobmillError):
-        opened.post("/v1/keys", {"name": "ci"}, repeatable=False)
+        opened.post("/v1/keys", {"name": "ci"})
     assert len(server.asked) == tries
+
+
+def test_what_has_a_key_or_may_be_done_twice_is_repeated():
+    server = Scripted(httpx2.ReadError("reset"))
+    with Connection(ADDRESS, Bearer(KEY), transport=server, patience=connection.Patience(retries=1)) as opened:
+        for allowed in ({"idempotency_key": "mine"}, {"repeatable": True}):
+            with pytest.raises(ConnectionFailed):
+                opened.post("/v1/jobs", {"type": "demo.echo"}, **allowed)
+    assert len(server.asked) == 4
 
 
 def test_a_problem_is_told_in_full():
@@ -184,7 +194,9 @@ def test_a_redirect_is_not_followed_and_told():
 
 def test_an_answer_that_trickles_is_given_up(monkeypatch):
     now = itertools.count(0, 20)
-    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    clock = SimpleNamespace(monotonic=lambda: next(now))
+    monkeypatch.setattr(connection, "time", clock)
+    monkeypatch.setattr(answers, "time", clock)
     opened, _ = client(says(job()), retries=0)
     with pytest.raises(ConnectionFailed, match="did not finish"):
         opened.job(ID)
@@ -287,7 +299,7 @@ def test_retry_after_may_be_a_date_to_come():
         ConnectionFailed(ADDRESS, "refused", sent=False),
         UnexpectedAnswer(ADDRESS, 301, "https://elsewhere/"),
         RequestTooLarge(2, 1),
-        AnswerTooLarge(ADDRESS, 1),
+        AnswerTooLarge(ADDRESS, 202, 1),
         Conflict(409, {"code": "not-unique", "holder": ID}, "r-1", 1.0),
         WaitTimedOut(ID, "running", 3.0),
         JobFailed(Job.model_validate(job("dead", error={"type": "ValueError", "message": "no", "code": None}))),

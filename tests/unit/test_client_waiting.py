@@ -39,13 +39,14 @@ def client(*answers: Any) -> tuple[Client, Scripted]:
     return Client(ADDRESS, KEY, transport=server), server
 
 
-def holding(clock: Clock, state: str = "running", early: float = 0.0) -> Any:
-    """A server that holds each look as long as it is asked to, or answers so much earlier."""
+def holding(clock: Clock, state: str = "running", early: float = 0.0, pace: str = "30") -> Any:
+    """A server that holds each look as long as it is asked to, or answers so much earlier, and tells a slow pace."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         held = request.headers.get("Prefer", "wait=0").removeprefix("wait=")
         clock.now += max(0, int(held) - early)
-        return says(job(state), Retry_After="1", Preference_Applied=f"wait={held}")
+        applied = {"Preference_Applied": f"wait={held}"} if int(held) else {}
+        return says(job(state), Retry_After=pace, **applied)
 
     return answer
 
@@ -66,8 +67,28 @@ def test_the_server_is_asked_to_hold_each_look_and_not_asked_again_until_then(cl
     assert clock.now == 1050
 
 
-def test_a_hold_that_ends_early_is_no_reason_to_hurry(clock):
-    opened, server = client(holding(clock, early=19.5), holding(clock, "succeeded", early=20))
+@pytest.mark.parametrize("every", [0.3, 1.0, 2.0])
+def test_what_happens_on_the_way_is_seen_however_slow_the_type_is(clock, every):
+    opened, server = client(*[holding(clock)] * 5, holding(clock, "succeeded"))
+    assert len(list(opened.watch(ID, every=every))) == 6
+    assert set(server.sent("Prefer")) == {f"wait={max(1, int(every))}"}
+    assert set(clock.slept) == {0}
+
+
+def test_a_held_look_without_a_change_is_followed_at_once_by_the_next(clock):
+    def unchanged(request: httpx2.Request) -> httpx2.Response:
+        clock.now += 20
+        held = {"Retry-After": "30", "Preference-Applied": request.headers["Prefer"]}
+        return httpx2.Response(304, headers=held)
+
+    opened, _ = client(says(job("running"), ETag='"a"', Retry_After="0"), unchanged, says(job("succeeded")))
+    opened.wait(ID)
+    assert clock.now == 1020
+
+
+@pytest.mark.parametrize("pace", ["1", "30"])
+def test_a_hold_that_ends_early_is_no_reason_to_hurry(clock, pace):
+    opened, server = client(holding(clock, early=19.5, pace=pace), holding(clock, "succeeded", early=20))
     opened.wait(ID)
     assert (clock.slept, len(server.asked)) == ([0.5], 2)
 
@@ -96,7 +117,7 @@ def test_without_a_word_from_the_server_the_pace_slows_from_a_fifth_of_a_second_
     assert max(clock.slept) == 2.0
 
 
-def test_the_server_sets_the_pace_when_it_says_so(clock):
+def test_a_server_that_does_not_hold_a_look_sets_the_pace(clock):
     opened, _ = client(says(job("running"), Retry_After="5"))
     with pytest.raises(WaitTimedOut):
         opened.wait(ID, 12)

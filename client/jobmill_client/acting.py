@@ -1,4 +1,4 @@
-"""Cancelling a job, which may be asked twice."""
+"""Acting on a job, where a lost answer makes a call be repeated that has done its work."""
 
 from jobmill_client.answers import Answer
 from jobmill_client.connection import Connection
@@ -8,7 +8,7 @@ from jobmill_client.errors import Conflict
 def cancel(connection: Connection, job_id: str) -> Answer:
     """The job, cancelled or asked to stop; one that is cancelled already is no error. Else Conflict if it has ended."""
     try:
-        return connection.post(f"/v1/jobs/{job_id}/cancel")
+        return connection.post(f"/v1/jobs/{job_id}/cancel", repeatable=True)
     except Conflict as refusal:
         if refusal.code != "job-is-final":
             raise
@@ -17,3 +17,13 @@ def cancel(connection: Connection, job_id: str) -> Answer:
         if answer.document.get("state") != "cancelled":
             raise
         return answer
+
+
+def run_now(connection: Connection, job_id: str) -> Answer:
+    """The job, due now. Conflict if it does not wait, unless the answer to an earlier try was lost: it then goes on."""
+    try:
+        return connection.post(f"/v1/jobs/{job_id}/run-now", repeatable=True)
+    except Conflict as refusal:
+        if refusal.code != "job-not-waiting" or not refusal.perhaps_done:
+            raise
+        return connection.get(f"/v1/jobs/{job_id}")
