@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from importlib.metadata import requires
+from importlib.metadata import requires, version
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 CLIENT = Path(__file__).parents[2] / "client"
 DEADLINE = 60
@@ -48,7 +50,7 @@ def test_it_holds_its_modules_its_types_and_its_licence_and_nothing_else(wheel: 
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_it_asks_for_three_packages_and_the_server_asks_for_it(wheel: Path):
+def test_it_asks_for_three_packages(wheel: Path):
     archive = ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
     asked = [line for line in archive.read(metadata).decode().splitlines() if line.startswith("Requires-Dist: ")]
@@ -57,7 +59,15 @@ def test_it_asks_for_three_packages_and_the_server_asks_for_it(wheel: Path):
         "pydantic",
         "tenacity",
     ]
-    assert any(line.startswith("jobmill-client") for line in requires("jobmill") or ())
+
+
+def test_the_server_takes_the_client_of_its_folder_and_no_other_of_that_name():
+    (asked,) = (line for line in map(Requirement, requires("jobmill") or ()) if line.name == "jobmill-client")
+    own = Version(version("jobmill-client"))
+    assert own in asked.specifier
+    assert own.local, "a public index could have it"
+    others = ["0.1.0", "0.1.9", "1.0", "99!1", f"{own.public}.post1", f"{own.public}+other"]
+    assert not [other for other in others if asked.specifier.contains(other, prereleases=True)]
 
 
 def test_it_is_used_where_no_server_is(wheel: Path, tmp_path: Path):

@@ -228,7 +228,7 @@ def test_a_request_says_who_asks_and_with_what():
     opened.job(ID)
     (request,) = server.asked
     assert request.headers["Authorization"] == f"Bearer {KEY}"
-    assert request.headers["User-Agent"] == "jobmill-client/0.1.0"
+    assert request.headers["User-Agent"] == "jobmill-client/0.1.0+unpublished"
     assert str(request.url) == f"{ADDRESS}/v1/jobs/{ID}"
 
 
