@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, literal, select, union_all
+from sqlalchemy import ColumnElement, Select, case, exists, func, literal, select, true, union_all
 from sqlalchemy.orm import Session
 
 from models.job import Job, as_job, columns_without, in_state, job_tags, jobs
@@ -69,14 +69,14 @@ def list_jobs(
     """Jobs newest first, those older than `before`, `without` some of DOCUMENTS."""
     walks = _walks(wanted, before)
     most = max(limit, LOOKED_AT // len(walks))
-    pages = [_page(walk, limit, most, without) for walk in walks]
-    found = [as_job(row) for row in session.execute(_merged(pages, limit)).mappings()]
-    if not walks[0].besides or (len(walks) == 1 and len(found) == limit):
-        return JobPage(found)
-    ends = [end for walk in walks if (end := session.scalar(walk.met.offset(most - 1).limit(1))) is not None]
+    page = _merged([_page(walk, limit, most, without) for walk in walks], limit)
+    if not walks[0].besides:
+        return JobPage([as_job(row) for row in session.execute(page).mappings()])
+    rows = [dict(row) for row in session.execute(_with_end(page, walks, most, limit)).mappings()]
+    (end,) = {row.pop("looked_until") for row in rows}
     # What another walk met behind the first end belongs to the next page, with whatever this one meets there.
-    kept = [job for job in found if not ends or job.id >= max(ends)]
-    return JobPage(kept, max(ends) if ends and len(kept) < limit else None)
+    found = [as_job(row) for row in rows if row["id"] is not None and (end is None or row["id"] >= end)]
+    return JobPage(found, end if len(found) < limit else None)
 
 
 def _walks(wanted: JobFilter, before: UUID | None) -> list[_Walk]:
@@ -136,3 +136,19 @@ def _merged(pages: Sequence[Select[Any]], limit: int) -> Select[Any]:
         return pages[0]
     merged = union_all(*(page.subquery().select() for page in pages)).subquery("pages")
     return merged.select().order_by(merged.c.id.desc()).limit(limit)
+
+
+def _with_end(page: Select[Any], walks: Sequence[_Walk], most: int, limit: int) -> Select[Any]:
+    """The page's rows, or one without a job, each with the id where the first walk that looked at `most` ended.
+
+    One statement, and so one snapshot: an end that is asked for later lies behind jobs that nobody looked at, if some
+    that were have gone since. A single walk that filled its page has no need of an end, and goes no further.
+    """
+    found = page.cte("page")
+    ends = union_all(*(walk.met.offset(most - 1).limit(1).subquery().select() for walk in walks)).subquery("ends")
+    end: Any = select(ends.c.id).order_by(ends.c.id.desc()).limit(1).scalar_subquery()
+    if len(walks) == 1:
+        end = case((select(func.count()).select_from(found).scalar_subquery() < limit, end))
+    look = select(end.label("looked_until")).subquery("look")
+    rows = select(look.c.looked_until, *found.c).select_from(look.outerjoin(found, true()))
+    return rows.order_by(found.c.id.desc())
