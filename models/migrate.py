@@ -3,9 +3,6 @@
 Alembic is imported inside the functions: it is slow to import, and most processes never migrate.
 """
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +23,6 @@ HEAD = "0010"
 _SCRIPTS = Path(__file__).parent / "migrations"
 # Any fixed number will do; it only keeps two migrations from running at once.
 _MIGRATION_LOCK = 5_646_455_711
-_LOOK_EVERY_SECONDS = 0.1
 PATIENCE = timedelta(minutes=1)
 
 
@@ -34,56 +30,58 @@ def upgrade(database: Database) -> str:
     """Bring the tables to this release; gives the revision. Safe to run twice or at once.
 
     On PostgreSQL each revision is a transaction, and one that fails leaves those before it; on SQLite they all are one.
-    Raises SchemaMismatch for tables that no release made, and Unavailable when others kept a table, or the upgrade
-    itself, for a minute.
+    Raises SchemaMismatch for tables that no release made, and Unavailable when the database was away, or others kept a
+    table or the upgrade itself, for a minute: on PostgreSQL from when the last revision was done.
     """
-    _refuse_unknown(current(database))
+    _refuse_unknown(database.patiently(lambda: current(database), PATIENCE))
     if database.dialect == POSTGRESQL:
-        with _alone(database):
-            database.patiently(lambda: _upgrade_online(database), PATIENCE)
+        while database.patiently(lambda: _one_further(database), PATIENCE):
+            pass
     else:
-        database.run(lambda session: _to_head(session.connection()), PATIENCE)
+        database.run(lambda session: _upgrade(session.connection(), "head"), PATIENCE)
     return HEAD
 
 
-def _upgrade_online(database: Database) -> None:
+def _one_further(database: Database) -> bool:
+    """Bring the tables one revision further; whether there was one."""
     # Everyone who wants a table queues behind a migration that waits for it: rather try again than wait long.
     with database.connected(lock_timeout=limits.LOCK_TIMEOUT, statement_timeout="0") as connection:
-        _to_head(connection)
+        _let_no_other_run(connection)
+        revision = _revision_of(connection)
+        connection.rollback()
+        if revision is not None and revision >= HEAD:
+            return False
+        _upgrade(connection, "+1")
+        return True
 
 
-def _to_head(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str) -> None:
     from alembic import command
 
-    command.upgrade(_config(connection), "head")
+    command.upgrade(_config(connection), revision)
 
 
-@contextmanager
-def _alone(database: Database) -> Iterator[None]:
-    """Let no other upgrade run meanwhile. Raises Unavailable when one did for a minute.
+def _let_no_other_run(connection: Connection) -> None:
+    """Keep other upgrades out as long as the connection lives; raises Unavailable when one is at work.
 
-    Asked for again and again: whoever waits within a statement keeps a snapshot meanwhile, and the other upgrade's
-    CREATE INDEX CONCURRENTLY would wait for him.
+    The lock is the working connection's own: one apart could be lost unseen during a long revision. It is tried, since
+    whoever waits within a statement keeps a snapshot, which the other's CREATE INDEX CONCURRENTLY would wait for.
     """
-    deadline = time.monotonic() + PATIENCE.total_seconds()
-    with database.single() as session:
-        while not session.scalar(select(func.pg_try_advisory_lock(_MIGRATION_LOCK))):
-            if time.monotonic() > deadline:
-                raise Unavailable("Another `jobmill db upgrade` has been at work for a minute.", Trouble.TIMEOUT)
-            time.sleep(_LOOK_EVERY_SECONDS)
-        try:
-            yield
-        finally:
-            session.execute(select(func.pg_advisory_unlock(_MIGRATION_LOCK)))
+    if not connection.scalar(select(func.pg_try_advisory_lock(_MIGRATION_LOCK))):
+        raise Unavailable("Another `jobmill db upgrade` is at work, and was for a minute.", Trouble.TIMEOUT)
 
 
 def current(database: Database) -> str | None:
     """The revision of the database's tables; None if there are none."""
     with database.reading() as session:
-        if not inspect(session.connection()).has_table("alembic_version"):
-            return None
-        found: str | None = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
-        return found
+        return _revision_of(session.connection())
+
+
+def _revision_of(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found
 
 
 def require(database: Database) -> None:

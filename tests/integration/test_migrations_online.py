@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from models import engines, migrate
+from models.connection import Patient
 from models.database import Database, connect_postgresql
 from models.errors import Unavailable
 from models.states import State
@@ -23,6 +25,14 @@ WAITING = """
     SELECT count(*) FROM pg_stat_activity
     WHERE query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock' AND datname = current_database()
 """
+ENDED = "SELECT pg_terminate_backend(pg_backend_pid())"
+HELD = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+IMPATIENCE = 0.4
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "PATIENCE", timedelta(seconds=IMPATIENCE))
 
 
 @pytest.fixture
@@ -69,6 +79,7 @@ def test_a_revision_that_fails_leaves_those_before_it(postgresql_database: Datab
     )
 
 
+@pytest.mark.timed
 def test_an_index_on_a_large_table_is_made_while_others_write_to_it(
     postgresql_database: Database, database_url: str, add: Add, eventually: Callable[..., Any]
 ) -> None:
@@ -134,15 +145,57 @@ def test_a_statement_of_a_revision_may_take_longer_than_one_of_a_request(
 
 
 def test_an_upgrade_says_that_another_keeps_it_waiting(
-    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+    postgresql_database: Database, database_url: str, add: Add, impatient: None
 ) -> None:
-    monkeypatch.setattr(migrate, "PATIENCE", 0.2 * migrate.PATIENCE / 60)
+    add("0100", 'op.execute("SELECT 1")')
 
-    with migrate._alone(postgresql_database), pytest.raises(Unavailable, match="Another `jobmill db upgrade`"):
-        migrate.upgrade(postgresql_database)
-    assert migrate.upgrade(postgresql_database) == migrate.HEAD
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [migrate._MIGRATION_LOCK])
+        with pytest.raises(Unavailable, match="Another `jobmill db upgrade`"):
+            migrate.upgrade(postgresql_database)
+    assert migrate.upgrade(postgresql_database) == "0100"
 
 
+def test_a_revision_is_tried_again_however_long_those_before_it_took(
+    postgresql_database: Database, tmp_path: Path, add: Add, impatient: None
+) -> None:
+    flag = tmp_path / "tried"
+    add("0100", f'op.execute("SELECT pg_sleep({2 * IMPATIENCE})")')
+    once = f"flag.exists() or flag.touch() or op.execute({ENDED!r})"
+    add("0101", f"import pathlib; flag = pathlib.Path({str(flag)!r}); {once}")
+
+    assert migrate.upgrade(postgresql_database) == "0101"
+    assert flag.exists()
+
+
+def test_an_upgrade_waits_for_a_database_that_is_not_there_yet(
+    database_url: str, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("0100", 'op.execute("SELECT 1")')
+    connect, refusals = Patient.connect, iter(range(5))
+
+    def refused(*given: Any, **options: Any) -> Any:
+        if next(refusals, None) is not None:
+            raise psycopg.OperationalError("connection refused")
+        return connect(*given, **options)
+
+    monkeypatch.setattr(Patient, "connect", refused)
+    database = connect_postgresql(database_url, "jobmill-tests", 2)
+
+    assert migrate.upgrade(database) == "0100"
+    assert next(refusals, None) is None
+    database.close()
+
+
+def test_the_lock_between_upgrades_is_the_working_connection_s_own(postgresql_database: Database, add: Add) -> None:
+    add("0100", f'op.execute("CREATE TABLE held AS {HELD}")')
+
+    migrate.upgrade(postgresql_database)
+
+    assert _ask(postgresql_database, "SELECT count FROM held") == 1
+
+
+@pytest.mark.timed
 @pytest.mark.fault(
     "postgresql-migration", "a transaction that has read the table is open while an upgrade wants to alter it"
 )
