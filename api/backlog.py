@@ -1,13 +1,12 @@
 """How far queues are behind, as one process of the API knows it."""
 
-import math
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
+from api.turns import Turns
 from models import backlog
 
 ASKED_EVERY_SECONDS = 1.0
@@ -18,24 +17,15 @@ class Backlog:
     """How far queues are behind, asked once a second a queue at most."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._asked_at: dict[str, float] = {}
+        self._turns = Turns(ASKED_EVERY_SECONDS, clock)
         self._age: dict[str, timedelta] = {}
 
     def age(self, session: Session, queue: str) -> timedelta:
         """How long the queue's oldest due job has waited."""
-        if self._may_ask(queue):
-            self._age[queue] = backlog.oldest_due(session, queue)
-        return self._age.get(queue, timedelta(0))
-
-    def _may_ask(self, queue: str) -> bool:
-        with self._lock:
-            now = self._clock()
-            if now - self._asked_at.get(queue, -math.inf) < ASKED_EVERY_SECONDS:
-                return False
-            if len(self._asked_at) >= MOST_QUEUES:  # clients name queues as they like
-                self._asked_at.clear()
+        if self._turns.take(queue) or queue not in self._age:
+            age = backlog.oldest_due(session, queue)
+            if len(self._age) >= MOST_QUEUES:  # clients name queues as they like
                 self._age.clear()
-            self._asked_at[queue] = now
-            return True
+            self._age[queue] = age
+            return age
+        return self._age.get(queue, timedelta(0))

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Annotated
 from uuid import UUID
 
-from flask import Blueprint, request
+from flask import Blueprint, Response, after_this_request, request
 from pydantic import Field
 
 from api import admission
@@ -94,7 +94,7 @@ def submit_job(call: Call) -> Reply:
     except submit.Refused as refused:
         raise refusal(refused) from None
     count_lost_answer(recorded)
-    headers = {"Location": f"/v1/jobs/{recorded.job.id}"} | _polling(_pace(call), recorded.job)
+    headers = {"Location": f"/v1/jobs/{recorded.job.id}"} | _polling(call.services.pace, recorded.job)
     if recorded.replayed:
         headers["Idempotency-Replayed"] = "true"
     return Reply(job_document(recorded.job), 202, headers, rings=not recorded.replayed)
@@ -135,7 +135,7 @@ def get_job(call: Call, job_id: str) -> Reply:
     """One job as it is now, or with `Prefer: wait=30` as soon as it is final."""
     without = call.unneeded(*DOCUMENTS)
     job = operate.find(call.session, call.principal, job_uuid(job_id), without=without)
-    read, seconds = partial(_read, _pace(call)), wait_seconds()
+    read, seconds = partial(_read, call.services.pace), wait_seconds()
     if seconds and not job.final:
         return replace(read(job), later=partial(when_final, call.services.watcher, job, seconds, read))
     return read(job)
@@ -194,7 +194,7 @@ def cancel_job(call: Call, job_id: str) -> Reply:
         job = operate.cancel(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except operate.JobIsFinal as error:
         raise Problem("job-is-final", str(error)) from None
-    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(_pace(call), job)
+    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(call.services.pace, job)
     return Reply(job_document(job), 202, headers, tenant_id=job.tenant_id)
 
 
@@ -214,7 +214,7 @@ def run_job_now(call: Call, job_id: str) -> Reply:
         job, moved = operate.run_now(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except operate.JobIsNotWaiting as error:
         raise Problem("job-not-waiting", str(error)) from None
-    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(_pace(call), job)
+    headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(call.services.pace, job)
     return Reply(job_document(job), 202, headers, rings=moved, tenant_id=job.tenant_id)
 
 
@@ -249,9 +249,12 @@ def _read(pace: Pace, job: Job) -> Reply:
 
 
 def _polling(pace: Pace, job: Job) -> dict[str, str]:
-    return {} if job.final else {"Retry-After": str(pace.seconds_until(job))}
+    if job.final:
+        return {}
+    after_this_request(partial(_learn_afterwards, pace))
+    return {"Retry-After": str(pace.seconds_until(job))}
 
 
-def _pace(call: Call) -> Pace:
-    call.services.pace.learn(call.session)
-    return call.services.pace
+def _learn_afterwards(pace: Pace, answer: Response) -> Response:
+    answer.call_on_close(pace.learn)
+    return answer

@@ -1,18 +1,23 @@
 """When to look at a job again: by how long jobs of its type have taken lately, as one process of the API knows it."""
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
-from sqlalchemy.orm import Session
+import structlog
 
+from api.turns import Turns
 from models import queries
+from models.database import Database
+from models.errors import Unavailable
 from models.job import Job
 
+log = structlog.get_logger(__name__)
+
 ASKED_EVERY_SECONDS = 10.0
+AT_ONCE = timedelta(0)
 RECENT = 500
 """The median of each type is taken of so many jobs that ended last. A type without one among them keeps its last."""
 MOST_TYPES = 1000
@@ -25,21 +30,26 @@ and never later than by that part."""
 class Pace:
     """How long jobs take from their due time to their end, asked once in ten seconds at most."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._asked_at = -math.inf
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._turns = Turns(ASKED_EVERY_SECONDS, clock)
         self._took: dict[str, float] = {}
         self._ahead = timedelta(0)
 
-    def learn(self, session: Session) -> None:
-        """Ask the database, unless that was done lately."""
-        with self._lock:
-            if self._clock() - self._asked_at < ASKED_EVERY_SECONDS:
-                return
-            self._asked_at = self._clock()
+    def learn(self) -> None:
+        """Ask the database, unless that was done lately. Once the answer has left: a hint is worth no one's wait.
+
+        While the database is away, what was known stays.
+        """
+        if not self._turns.take("ended lately"):
+            return
+        try:
+            ended_lately = self._database.read(lambda session: queries.ended_lately(session, RECENT), AT_ONCE)
+        except Unavailable as error:
+            log.info("pace_unknown", cause=str(error))
+            return
         took: dict[str, list[float]] = {}
-        for ended in queries.ended_lately(session, RECENT):
+        for ended in ended_lately:
             self._ahead = ended.now - datetime.now(UTC)
             took.setdefault(ended.type, []).append(max(0.0, (ended.finished_at - ended.due_at).total_seconds()))
         kept = self._took if len(self._took) < MOST_TYPES else {}

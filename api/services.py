@@ -81,7 +81,7 @@ class Services:
     @cached_property
     def pace(self) -> Pace:
         """How long jobs take."""
-        return Pace()
+        return Pace(self.database)
 
     @cached_property
     def policies(self) -> Policies:
