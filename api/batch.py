@@ -11,7 +11,7 @@ from api import admission, examples, replays
 from api.documents import JobDocument, job_document, shown
 from api.endpoint import Call, Reply, endpoint
 from api.parsing import checked, untold
-from api.problems import Flaw, Problem, ProblemDocument, problem_document
+from api.problems import Flaw, Problem, ProblemDocument, problem_document, problem_teller
 from api.submission import IDEMPOTENCY_KEY, SubmitBody, count_lost_answer, examine, origin, prepared, refusal
 from jobs import submit
 from jobs.outcomes import Json
@@ -104,7 +104,7 @@ def submit_batch(call: Call) -> Reply:
     rings = not all(recorded.replayed for recorded in jobs.values())
     if looked_up := {index: recorded.job.id for index, recorded in jobs.items() if recorded.looked_up}:
         lengths = queries.document_lengths(call.session, list(looked_up.values()))
-        stream = replays.pieces(call.services.database, documents, looked_up, lengths)
+        stream = replays.pieces(call.services.database, documents, looked_up, lengths, problem_teller())
         return Reply(None, 202, rings=rings, stream=stream)
     return Reply({"data": documents}, 202, rings=rings)
 

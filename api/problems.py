@@ -3,8 +3,9 @@
 One table gives each code its status, title and the words of its page at `/problems/<code>`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
@@ -87,6 +88,15 @@ def response(problem: Problem) -> Response:
 
 def problem_document(problem: Problem) -> dict[str, Any]:
     """The problem as JSON, alone or as a part of an answer; it is counted here."""
+    return problem_teller()(problem)
+
+
+def problem_teller() -> Callable[[Problem], dict[str, Any]]:
+    """Gives problems of this request as JSON, also while an answer is written for which it is kept no more."""
+    return partial(_document, request.path, g.get("request_id"))
+
+
+def _document(instance: str, request_id: str | None, problem: Problem) -> dict[str, Any]:
     kind = KINDS[problem.code]
     metrics.problems.labels(problem.code).inc()
     told = problem.flaws[:MOST_FLAWS_TOLD]
@@ -96,9 +106,9 @@ def problem_document(problem: Problem) -> dict[str, Any]:
         "title": kind.title,
         "status": problem.status or kind.status,
         "detail": problem.detail,
-        "instance": request.path,
+        "instance": instance,
         "code": problem.code,
-        "request_id": g.get("request_id"),
+        "request_id": request_id,
         **problem.extra,
         **errors,
     }

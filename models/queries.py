@@ -10,7 +10,7 @@ from sqlalchemy import Select, Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from models.dialect import now, seconds_from_now
-from models.job import Job, JobEvent, Ref, as_job, columns_without, in_state, job_events, jobs
+from models.job import JOB_COLUMNS, Job, JobEvent, Ref, as_job, columns_without, in_state, job_events, jobs
 from models.moves import Started
 from models.states import LIVE, LOSSES_UNTIL_ALONE, Move, State
 from models.tenancy import of_tenant
@@ -19,15 +19,6 @@ _c = jobs.c
 _EVENT = tuple(job_events.c[field.name] for field in fields(JobEvent))
 _SIGN = ("state", "lease", "attempt", "due_at", "cancel_requested_at", "progress_percent", "progress_message")
 Sign = tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Documents:
-    """What of a job can be large: args and result as JSON texts, which nobody who passes them on need read."""
-
-    args: str
-    result: str | None
-    error: Any
 
 
 @dataclass(frozen=True)
@@ -108,10 +99,13 @@ def document_lengths(session: Session, ids: Sequence[UUID]) -> dict[UUID, int]:
     return {row.id: row[1] for row in session.execute(select(_c.id, length).where(_c.id.in_(ids)))}
 
 
-def documents_of(session: Session, ids: Sequence[UUID]) -> dict[UUID, Documents]:
-    """The documents of those jobs, as they are kept."""
-    query = select(_c.id, cast(_c.args, Text), cast(_c.result, Text), _c.error).where(_c.id.in_(ids))
-    return {job_id: Documents(*told) for job_id, *told in session.execute(query)}
+def find_unparsed(session: Session, ids: Sequence[UUID]) -> dict[UUID, Job]:
+    """Those of the jobs that are there, args and result as JSON texts, which nobody who passes them on need read."""
+    texts = [
+        cast(column, Text).label(column.name) if column.name in {"args", "result"} else column for column in JOB_COLUMNS
+    ]
+    rows = session.execute(select(*texts).where(_c.id.in_(ids))).mappings()
+    return {job.id: job for job in map(as_job, rows)}
 
 
 def find_unique_holders(session: Session, tenant_id: UUID, job_type: str, keys: Sequence[str]) -> dict[str, UUID]:

@@ -182,7 +182,7 @@ READS: dict[str, Question] = {
     "jobs by id": lambda s, c: queries.find_by_ids(s, c.tenant_id, [ref.id for ref in c.of(State.SUCCEEDED)]),
     "known keys": lambda s, c: queries.known_idempotency_keys(s, c.tenant_id, ["key-400", "key-404"]),
     "document lengths": lambda s, c: queries.document_lengths(s, [ref.id for ref in c.of(State.SUCCEEDED)]),
-    "documents": lambda s, c: queries.documents_of(s, [ref.id for ref in c.of(State.SUCCEEDED)]),
+    "unparsed": lambda s, c: queries.find_unparsed(s, [ref.id for ref in c.of(State.SUCCEEDED)]),
     "unique holders": lambda s, c: queries.find_unique_holders(s, c.tenant_id, TYPES[0], ["unique-8", "unique-9"]),
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "ended lately": lambda s, c: queries.ended_lately(s, PAGE),

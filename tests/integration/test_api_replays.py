@@ -3,10 +3,12 @@
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
+from werkzeug.test import TestResponse
 
 from api import replays
 from models.database import Database
@@ -41,12 +43,16 @@ def succeed_all(database: Database, result: Any) -> None:
     database.run(lambda session: session.execute(update(jobs).values(**ended, **times)))
 
 
-def pieces_of(caller: Caller, body: Any) -> Iterator[bytes]:
-    """The answer as a server takes it: a piece at a time."""
+def answered(caller: Caller, body: Any) -> TestResponse:
     headers = {"Authorization": f"Bearer {caller.token}", "Content-Type": "application/json"}
     answer = caller.doors.app.test_client().post(BATCH, data=orjson.dumps(body), headers=headers)
     assert (answer.status_code, answer.content_type) == (202, "application/json")
-    yield from answer.response
+    return answer
+
+
+def pieces_of(caller: Caller, body: Any) -> Iterator[bytes]:
+    """The answer as a server takes it: a piece at a time."""
+    yield from answered(caller, body).response
 
 
 def test_an_answer_with_large_results_is_never_held_as_a_whole(doors: Doors, caller: Caller) -> None:
@@ -79,6 +85,38 @@ def test_a_replayed_job_is_answered_as_it_is_now(doors: Doors, caller: Caller) -
     told = [item["job"] for item in items if "job" in item]
     assert told == [caller.get(f"{JOBS}/{job['id']}").json for job in told]
     assert told[1]["result"] == {"number": 1e22, "text": "\u00e9", "none": None}
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each job is a piece of its own. The test client takes the first as soon as the request is served."""
+    monkeypatch.setattr(replays, "PIECE_LENGTH", 0)
+
+
+def test_a_job_that_ends_meanwhile_is_told_as_it_is_then(doors: Doors, caller: Caller, one_by_one: None) -> None:
+    caller.post(BATCH, asked(2))
+
+    answer = answered(caller, asked(2))
+    succeed_all(doors.database, "done")
+    before, after = orjson.loads(b"".join(answer.response))["data"]
+
+    assert (before["job"]["state"], before["job"]["result"]) == ("queued", None)
+    assert after["job"] == caller.get(f"{JOBS}/{after['job']['id']}").json
+    assert (after["job"]["state"], after["job"]["result"]) == ("succeeded", "done")
+
+
+def test_a_job_that_is_pruned_meanwhile_is_told_as_gone(doors: Doors, caller: Caller, one_by_one: None) -> None:
+    first, second = caller.post(BATCH, asked(2)).json["data"]
+    pruned = delete(jobs).where(jobs.c.id == UUID(second["job"]["id"]))
+
+    answer = answered(caller, asked(2))
+    doors.database.run(lambda session: session.execute(pruned))
+    before, after = orjson.loads(b"".join(answer.response))["data"]
+
+    assert before == {**first, "replayed": True}
+    assert after.keys() == {"status", "problem"}
+    assert (after["status"], after["problem"]["code"], after["problem"]["instance"]) == (404, "not-found", BATCH)
+    assert after["problem"]["request_id"] == answer.headers["X-Request-Id"]
 
 
 def test_a_result_of_null_and_an_error_are_told(doors: Doors, caller: Caller) -> None:
