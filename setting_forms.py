@@ -1,4 +1,7 @@
-"""What the values of settings look like: their patterns, and a check for each that needs more than its type."""
+"""Forms that settings and the domain share, and a check for each setting that needs more than its type.
+
+Beside settings.py, which every folder imports: a form that stood in `jobs/` could not be read by it without a circle.
+"""
 
 import json
 import re
