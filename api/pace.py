@@ -8,7 +8,7 @@ from statistics import median
 
 import structlog
 
-from api.turns import Turns
+from api.seldom import Seldom
 from models import queries
 from models.database import Database
 from models.errors import Unavailable
@@ -32,7 +32,7 @@ class Pace:
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
-        self._turns = Turns(ASKED_EVERY_SECONDS, clock)
+        self._seldom = Seldom(ASKED_EVERY_SECONDS, clock)
         self._took: dict[str, float] = {}
         self._ahead = timedelta(0)
 
@@ -41,7 +41,7 @@ class Pace:
 
         While the database is away, what was known stays.
         """
-        if not self._turns.take("ended lately"):
+        if not self._seldom.may_ask("ended lately"):
             return
         try:
             ended_lately = self._database.read(lambda session: queries.ended_lately(session, RECENT), AT_ONCE)

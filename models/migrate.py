@@ -46,9 +46,9 @@ def _one_further(database: Database) -> bool:
     """Bring the tables one revision further; whether there was one."""
     # Everyone who wants a table queues behind a migration that waits for it: rather try again than wait long.
     with database.connected(lock_timeout=limits.LOCK_TIMEOUT, statement_timeout="0") as connection:
-        _let_no_other_run(connection)
-        revision = _revision_of(connection)
-        connection.rollback()
+        with connection.begin():  # ended before Alembic begins its own
+            _let_no_other_run(connection)
+            revision = _revision_of(connection)
         if revision is not None and revision >= HEAD:
             return False
         _upgrade(connection, "+1")

@@ -50,7 +50,7 @@ def test_a_job_that_was_accepted_is_answered_again_however_far_its_queue_is_behi
     caller = doors.caller()
     body, key = {"type": "test.echo", "queue": queue}, {"Idempotency-Key": unique("key")}
     first = caller.post(JOBS, body, **key)
-    doors.services.backlog._turns._taken_at.clear()
+    doors.services.backlog._seldom._asked_at.clear()
     behind(database, queue, minutes=6)
     again = caller.post(JOBS, body, **key)
     assert (again.status_code, again.json["id"]) == (202, first.json["id"])
@@ -63,7 +63,7 @@ def test_a_batch_asks_once_which_of_its_jobs_were_accepted_before(database: Data
     caller = doors.caller()
     known = {"type": "test.echo", "queue": queue, "idempotency_key": unique("key")}
     first = caller.post(BATCH, {"jobs": [known]}).json["data"][0]["job"]
-    doors.services.backlog._turns._taken_at.clear()
+    doors.services.backlog._seldom._asked_at.clear()
     behind(database, queue, minutes=6)
     new = [{**known, "idempotency_key": unique("key")} for _ in range(20)]
     elsewhere = {"type": "test.echo", "queue": f"{queue}2"}
