@@ -42,7 +42,7 @@ def get(server: Connection, job_id: UUID, *, as_json: bool) -> None:
 @click.option("--type", multiple=True, metavar="TYPE", help="May be repeated, as --state.")
 @click.option("--queue", help="Only jobs of this queue.")
 @click.option("--unique-key", help="Only jobs with this unique_key.")
-@click.option("--tag", type=Pair(), help="Only jobs with this tag.")
+@click.option("--tag", "tags", multiple=True, type=Pair(), help="Only jobs with this tag, as customer=42.")
 @listed
 @over_http
 def list_(
@@ -51,13 +51,13 @@ def list_(
     limit: int,
     everything: bool,
     as_json: bool,
-    tag: tuple[str, str] | None,
+    tags: tuple[tuple[str, str], ...],
     **filters: Any,
 ) -> None:
     """List jobs, newest first."""
-    params = {**filters, "limit": limit}
-    if tag is not None:
-        params[f"tag.{tag[0]}"] = tag[1]
+    if len(tags) > 1:
+        raise click.UsageError("Jobs are listed by one tag: give --tag once.")
+    params = {**filters, **{f"tag.{name}": value for name, value in tags}, "limit": limit}
     table = output.Table(*job_view.LIST_COLUMNS)
     show_list(server, "/v1/jobs", params, table, job_view.row, everything=everything, as_json=as_json)
 

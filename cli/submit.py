@@ -95,6 +95,8 @@ def _submit(server: Connection, request: Mapping[str, Any], key: str) -> Answer:
     try:
         return server.post("/v1/jobs", request, idempotency_key=key)
     except (ConnectionFailed, ServerError) as error:
+        if isinstance(error, ConnectionFailed) and not (error.sent or error.perhaps_done):
+            raise
         again = f"It may have been accepted all the same. Safe to try again with: --idempotency-key {key}"
         raise Unreachable(f"{failure(error).message}\n{again}") from error
 

@@ -148,6 +148,19 @@ def test_an_answer_that_only_trickles_is_given_up(run, httpserver, monkeypatch):
     assert time.monotonic() - begun < 2
 
 
+def test_a_submission_that_was_never_sent_is_not_said_to_have_been_accepted(run):
+    result = run("jobs", "submit", "demo.echo", "--idempotency-key", "mine", JOBMILL_URL="http://127.0.0.1:1")
+    assert result.exit_code == 3
+    assert "does not answer" in result.stderr
+    assert "accepted" not in result.stderr
+
+
+def test_two_tags_are_refused_and_none_is_dropped(run, httpserver):
+    result = run("jobs", "list", "--tag", "a=b", "--tag", "c=d")
+    assert (result.exit_code, "give --tag once" in result.stderr) == (2, True)
+    assert httpserver.log == []
+
+
 def test_a_refusal_is_told_in_full_and_not_tried_again(run, httpserver):
     fault = {"in": "body", "pointer": "/args/url", "code": "missing", "detail": "Field required"}
     httpserver.expect_request("/v1/jobs").respond_with_json({**PROBLEM, "errors": [fault]}, status=400)
