@@ -15,6 +15,7 @@ from api import (
     batch,
     body,
     catalogue,
+    dead_letters,
     docs_page,
     headers,
     health,
@@ -74,7 +75,7 @@ def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
-    for resource in (jobs, batch, catalogue, keys, audit_log, tokens, health, pages, docs_page):
+    for resource in (jobs, batch, dead_letters, catalogue, keys, audit_log, tokens, health, pages, docs_page):
         app.register_blueprint(resource.blueprint)
     return app
 

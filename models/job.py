@@ -69,6 +69,9 @@ jobs = Table(
     Column("args", Document(), nullable=False),
     Column("result", Document()),
     Column("error", Document()),
+    # Of the error that the job last died of, to be found by; kept when it is redriven.
+    Column("error_type", Text),
+    Column("fingerprint", Text),
     Column("progress_percent", Float(53)),
     Column("progress_message", Text),
     Column("checkpoint", Document()),
@@ -129,7 +132,15 @@ _partial("jobs_claim", "state = 'queued'", _c.queue, _c.priority, _c.due_at, _c.
 _partial("jobs_dispatched", "state = 'dispatched'", _c.queue, _c.dispatched_at)
 _partial("jobs_claim_expiry", "state = 'dispatched'", _c.lease_expires_at)
 _partial("jobs_running", "state = 'running'", _c.worker_id)
-_partial("jobs_dead", "state = 'dead'", _c.tenant_id, _c.finished_at, _c.id)
+for _name, _columns in {
+    "jobs_dead": [_c.tenant_id],
+    "jobs_dead_by_type": [_c.tenant_id, _c.type],
+    "jobs_dead_by_queue": [_c.tenant_id, _c.queue],
+    "jobs_dead_by_error": [_c.tenant_id, _c.error_type],
+    "jobs_dead_by_group": [_c.tenant_id, _c.type, _c.fingerprint],
+}.items():
+    _partial(_name, "state = 'dead'", *_columns, _c.finished_at, _c.id)
+_partial("jobs_dead_oldest", "state = 'dead'", _c.queue, _c.type, _c.finished_at)
 _partial("jobs_finished", "finished_at IS NOT NULL", _c.state, _c.finished_at)
 Index("jobs_list", _c.tenant_id, _c.id)
 Index("jobs_list_by_state", _c.tenant_id, _c.state, _c.id)
@@ -226,6 +237,7 @@ class Job:
     idempotency_key: str | None
     worker_id: UUID | None
     schedule_id: UUID | None
+    fingerprint: str | None = None
 
     @property
     def final(self) -> bool:
