@@ -13,6 +13,7 @@ from sqlalchemy import (
     Index,
     ScalarSelect,
     Select,
+    SmallInteger,
     Table,
     Text,
     Uuid,
@@ -38,6 +39,8 @@ dead_groups = Table(
     Column("type", Text, primary_key=True),
     Column("fingerprint", Text, primary_key=True),
     Column("queue", Text, primary_key=True),
+    # On PostgreSQL a count is kept in several rows: one would be waited for by all who die of the same thing at once.
+    Column("part", SmallInteger, primary_key=True, autoincrement=False),
     # When the first of them died; it stays, so that pages stay, and that a death changes no index.
     Column("since", UtcTime, nullable=False),
     Column("count", BigInteger, nullable=False),
@@ -45,7 +48,7 @@ dead_groups = Table(
     Index("dead_groups_page_of_all", "since", "type", "fingerprint", "tenant_id"),
     postgresql_with={"fillfactor": "50"},
 )
-"""How many dead jobs there are of a fingerprint in a queue; a row goes with its last job."""
+"""How many dead jobs there are of a fingerprint in a queue, in parts; a row goes with its last job."""
 
 _c = jobs.c
 _g = dead_groups.c
@@ -101,11 +104,11 @@ def list_groups(session: Session, tenant_id: UUID | None, before: Mark | None, l
 
 
 def _page(tenant_id: UUID | None, before: Mark | None, limit: int) -> Select[Any]:
-    """The places of groups; one whose jobs are in several queues stands where it appeared first."""
+    """The places of groups; one of several rows stands where the first of them appeared."""
     earlier = dead_groups.alias("earlier")
     appeared_before = exists().where(
         *(earlier.c[name] == _g[name] for name in ("tenant_id", "type", "fingerprint")),
-        tuple_(earlier.c.since, earlier.c.queue) < tuple_(_g.since, _g.queue),
+        tuple_(earlier.c.since, earlier.c.queue, earlier.c.part) < tuple_(_g.since, _g.queue, _g.part),
     )
     order = [_g[name] for name in Mark._fields]
     page = select(*order).where(of_tenant(_g.tenant_id, tenant_id), ~appeared_before)

@@ -311,8 +311,8 @@ def _counts(session: Session) -> list[tuple[str, str, int]]:
     """Queue, what the group's jobs died of, and how many the group counts."""
     c = dead_groups.c
     names = {fingerprint(loads(error)): loads(error)["type"] for error in (BOOM, BANG)}
-    found = session.execute(select(c.queue, c.fingerprint, c.count).order_by(c.queue, c.count))
-    return [(queue, names[of], count) for queue, of, count in found]
+    found = session.execute(select(c.queue, c.fingerprint, func.sum(c.count)).group_by(c.queue, c.fingerprint))
+    return sorted((queue, names[of], count) for queue, of, count in found)
 
 
 def _dead_of(session: Session, error: str, how_many: int = 1, queue: str = "default") -> list[Ref]:

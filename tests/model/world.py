@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import delete, event, select, text
+from sqlalchemy import delete, event, func, select, text
 
 from models.database import Database, connect_postgresql, connect_sqlite
 from models.dead_groups import dead_groups
@@ -69,7 +69,10 @@ class World:
         c = dead_groups.c
         found: dict[tuple[UUID, str], list[int]] = defaultdict(list)
         with self.database.reading() as session:
-            for tenant_id, queue, count in session.execute(select(c.tenant_id, c.queue, c.count)):
+            of_each = select(c.tenant_id, c.queue, func.sum(c.count)).group_by(
+                c.tenant_id, c.queue, c.type, c.fingerprint
+            )
+            for tenant_id, queue, count in session.execute(of_each):
                 found[tenant_id, queue].append(count)
         return {key: sorted(counts) for key, counts in found.items()}
 
