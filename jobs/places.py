@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 LONGEST = 200
-_OURS = {"api", "cli", "jobs", "models", "settings", "workers"}
+_OURS = {"api", "cli", "jobs", "models", "setting_forms", "settings", "workers"}
 _SHIPPED = "jobs.builtin"
 _LIBRARIES = tuple({f"{path}/" for name, path in sysconfig.get_paths().items() if name.endswith(("stdlib", "lib"))})
 _INSTALLED = {"site-packages", "dist-packages"}

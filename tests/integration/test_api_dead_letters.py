@@ -12,9 +12,10 @@ import pytest
 from werkzeug.test import TestResponse
 
 from api.documents import moment
-from jobs import dead_letters
+from jobs import dead_letters, submit
 from jobs.scopes import ROLES, Principal
 from models import lists, moves
+from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
 from models.moves import Ending
 from models.states import State
@@ -512,6 +513,22 @@ def test_of_many_who_edit_at_once_each_is_told_of_what_he_changed_or_to_look_aga
     for _ in changes:  # each changed what another had left
         number = followed.pop(number)
     assert caller.get(f"{DEAD}/{job_id}").json["args"]["number"] == number
+
+
+def test_what_an_edit_tells_of_is_what_it_replaced(shared_postgresql: Database, monkeypatch: pytest.MonkeyPatch):
+    """Another's edit is committed after the letter was read and before its arguments are; SQLite has one writer."""
+    caller = Doors(shared_postgresql).caller()
+    job_id, check = plant(caller), submit.check_args
+
+    def meanwhile(*given: Any) -> None:
+        monkeypatch.setattr(submit, "check_args", check)
+        assert patch(caller, job_id, {"args": {"number": 5}}).status_code == 200
+        check(*given)
+
+    monkeypatch.setattr(submit, "check_args", meanwhile)
+    assert patch(caller, job_id, {"args": {"number": 6}}).status_code == 200
+    told = [entry["detail"]["changes"][0] for entry in caller.get(LOG).json["data"]]
+    assert {(change["before"], change["after"]) for change in told} == {(1, 5), (5, 6)}
 
 
 def test_an_edit_whose_answer_was_lost_is_told_once(caller: Caller, monkeypatch: pytest.MonkeyPatch):

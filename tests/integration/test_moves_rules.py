@@ -362,6 +362,16 @@ def test_whatever_takes_a_job_from_the_dead_counts_it_down(session: Session) -> 
     assert _counts(session) == []
 
 
+def test_an_edit_of_args_that_are_others_by_now_changes_nothing(session: Session) -> None:
+    """Else of two who edit at once, one would write over what he never saw."""
+    (ref,) = _dead_of(session, BOOM)
+    assert moves.edit(session, ref, '{"value":1}', '{"value":2}', ACTOR, "first")
+
+    assert moves.edit(session, ref, '{"value":1}', '{"value":3}', ACTOR, "second") == []
+    assert row_of(session, ref)["args"] == {"value": 2}
+    assert [event["reason"] for event in history_of(session, ref)][1:] == ["first"]
+
+
 def test_a_job_that_dies_again_of_something_else_is_of_that_group(session: Session) -> None:
     (ref,) = _dead_of(session, BOOM)
     moves.redrive(session, [ref], ACTOR)
