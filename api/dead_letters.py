@@ -20,7 +20,7 @@ from api.documents import JobDocument, job_document
 from api.endpoint import Call, Reply, endpoint
 from api.jobs import job_uuid
 from api.lists import ListQuery, Part, page_by_name
-from api.problems import Problem
+from api.problems import Flaw, Problem
 from api.submission import STORABLE_YEAR, Moment, Word, refusal
 from jobs import dead_letters, submit
 from jobs.scopes import Scope
@@ -134,6 +134,9 @@ def edit_dead_letter(call: Call, job_id: str) -> Reply:
         raise Problem("job-not-dead", str(error)) from None
     except dead_letters.Changed as error:
         raise Problem("job-changed", str(error)) from None
+    except submit.Invalid as invalid:
+        flaws = [Flaw.in_body(fault) for fault in invalid.faults]
+        raise Problem("invalid-request", "The args cannot be accepted as they are; see errors.", flaws) from None
     except submit.Refused as refused:
         raise refusal(refused) from None
     whole = _whole(call, job)

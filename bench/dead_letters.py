@@ -1,4 +1,4 @@
-"""`python -m bench.dead_letters`: the operators' lists over 1,300,000 jobs, and what burying costs.
+"""`make bench ARGS=dead-letters`: the operators' lists over 1,300,000 jobs, and what burying costs.
 
 Fills a database of its own with 1,000,000 finished, 200,000 dead and 100,000 waiting jobs of one tenant, asks the API
 of a full installation for each list, and buries jobs on several connections at once.
@@ -206,7 +206,3 @@ def _get(running: Installation, path: str) -> Any:
 
 def _tell(name: str, value: float) -> None:
     print(f"{name:<48} {value:>10,.1f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -62,7 +62,11 @@ def groups(server: Connection, *, limit: int, everything: bool, as_json: bool) -
 @over_http
 def show(server: Connection, job_id: UUID, *, as_json: bool) -> None:
     """Show a dead letter, with the error and the trace of each of its attempts."""
-    _show(server.get(f"{PATH}/{job_id}"), as_json=as_json)
+    answer = server.get(f"{PATH}/{job_id}")
+    if as_json:
+        output.document(answer.body)
+    else:
+        output.details(_details(answer.document))
 
 
 @dead.command()
@@ -86,7 +90,11 @@ def edit(
     args = args_from(whole, args_file.read() if args_file else None, values, (), str)
     if whole is None and args_file is None:
         args = {**server.get(f"{PATH}/{job_id}").document["args"], **args}
-    _show(server.patch(f"{PATH}/{job_id}", {"args": args}), as_json=as_json)
+    answer = server.patch(f"{PATH}/{job_id}", {"args": args})
+    if as_json:
+        output.document(answer.body)
+    else:
+        output.details(job_view.details(answer.document))
 
 
 @dead.command()
@@ -131,7 +139,7 @@ def _act(server: Connection, job_id: UUID, what: str) -> Answer:
 
 
 def _each(job_ids: Sequence[UUID], act: Callable[[UUID], Answer], *, as_json: bool) -> None:
-    """Act on each, whatever became of the one before. Raises Refused if one was refused, what it was at the end."""
+    """Act on each, whatever became of the one before. Raises Refused at the end if one was refused."""
     refused = 0
     for job_id in job_ids:
         try:
@@ -140,21 +148,16 @@ def _each(job_ids: Sequence[UUID], act: Callable[[UUID], Answer], *, as_json: bo
             raise
         except ApiError as error:
             refused += 1
-            output.note(f"{job_id}: {describe(error)}")
+            output.note(f"{job_id} is left as it is:")
+            for line in describe(error).splitlines():
+                output.note(f"  {line}")
         else:
             if as_json:
                 output.document(answer.body)
             else:
                 output.note(f"{job_id} is {answer.document.get('state')}.")
     if refused:
-        raise Refused(f"{refused} of {len(job_ids)} refused.")
-
-
-def _show(answer: Answer, *, as_json: bool) -> None:
-    if as_json:
-        output.document(answer.body)
-    else:
-        output.details(_details(answer.document))
+        raise Refused(f"{refused} of {len(job_ids)} were left as they are.")
 
 
 def _details(found: Mapping[str, Any]) -> Iterator[tuple[str, object]]:

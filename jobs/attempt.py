@@ -34,7 +34,7 @@ from jobs.outcomes import (
     Succeeded,
     TimedOut,
 )
-from jobs.places import place_of
+from jobs.places import place_of, users_part
 from jobs.registry import JobType
 from jobs.retry import LONGEST_DELAY
 from jobs.serialise import NotSerialisable, clean_text, to_json
@@ -151,7 +151,7 @@ def _message(error: BaseException) -> str:
 def _trace(error: BaseException) -> str | None:
     try:
         # The limit keeps the innermost frames, where the fault is.
-        lines = traceback.format_exception(error, limit=-MOST_TRACE_FRAMES)
+        lines = traceback.format_exception(type(error), error, users_part(error), limit=-MOST_TRACE_FRAMES)
         return _tail("".join(lines), MOST_TRACE_BYTES)
     except Exception:  # noqa: BLE001 - out of memory, or an exception that cannot be formatted
         return None

@@ -4,6 +4,7 @@ import sysconfig
 import traceback
 from dataclasses import dataclass
 from pathlib import PurePath
+from types import FrameType, TracebackType
 
 LONGEST = 200
 _OURS = {"api", "cli", "jobs", "models", "setting_forms", "settings", "workers"}
@@ -52,12 +53,21 @@ def place_of(error: BaseException) -> str | None:
     return f"{users[-1].module}:{_outside_comprehensions(users[-1].function)}"[:LONGEST]
 
 
+def users_part(error: BaseException) -> TracebackType | None:
+    """The exception's traceback from where Jobmill called the user's code; all of it if it never did."""
+    part = error.__traceback__
+    while part is not None and _frame(part.tb_frame).ours:
+        part = part.tb_next
+    return part or error.__traceback__
+
+
 def _frames(error: BaseException) -> list[_Frame]:
     """The frames that the exception passed, outermost first."""
-    return [
-        _Frame(str(frame.f_globals.get("__name__", "?")), frame.f_code.co_qualname, frame.f_code.co_filename)
-        for frame, _line in traceback.walk_tb(error.__traceback__)
-    ]
+    return [_frame(frame) for frame, _line in traceback.walk_tb(error.__traceback__)]
+
+
+def _frame(frame: FrameType) -> _Frame:
+    return _Frame(str(frame.f_globals.get("__name__", "?")), frame.f_code.co_qualname, frame.f_code.co_filename)
 
 
 def _outside_comprehensions(function: str) -> str:

@@ -145,7 +145,8 @@ def test_of_several_each_is_told_what_became_of_it(run: Run, caller: Caller):
     result = run("discard", first, second, "--yes")
     assert result.exit_code == 1
     assert f"{second} is discarded." in result.stderr
-    assert "Error: 1 of 2 refused." in result.stderr
+    assert f"{first} is left as it is:\n  The job is no dead letter (409 job-not-dead)\n" in result.stderr
+    assert "Error: 1 of 2 were left as they are." in result.stderr
     assert state_of(caller, second) == "discarded"
 
 

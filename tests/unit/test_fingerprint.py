@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.fingerprint import error_type, fingerprint, normalised
@@ -26,12 +26,14 @@ def interleaved(words: list[str], ids: list[str]) -> str:
     return " ".join(part for at, word in enumerate(words) for part in (word, ids[at % len(ids)]))
 
 
+@settings(deadline=None)
 @given(words=WORDS, some=st.lists(IDS, min_size=1), others=st.lists(IDS, min_size=1))
 def test_ids_and_numbers_of_a_message_do_not_count(words: list[str], some: list[str], others: list[str]):
     one, other = (ERROR | {"message": interleaved(words, ids)} for ids in (some, others))
     assert fingerprint(one) == fingerprint(other)
 
 
+@settings(deadline=None)
 @given(message=st.text())
 def test_what_is_normalised_stays_so_and_has_no_digit(message: str):
     once = normalised(message)
@@ -40,6 +42,7 @@ def test_what_is_normalised_stays_so_and_has_no_digit(message: str):
     assert not any(letter.isdecimal() for letter in once)
 
 
+@settings(deadline=None)
 @given(words=WORDS, word=st.sampled_from(["row", "file"]))
 def test_a_message_of_other_words_is_another_failure(words: list[str], word: str):
     message = " ".join(words)[:150]

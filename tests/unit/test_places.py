@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobs.places import LONGEST, place_of
+from jobs.places import LONGEST, place_of, users_part
 from tests.unit.test_attempt import Args, run, run_raising
 
 HERE = __name__
@@ -140,6 +140,27 @@ def test_a_handler_that_fails_has_its_place_recorded_and_jobmills_own_code_is_no
 
     failure = run(handler).failure  # type: ignore[union-attr]
     assert failure.place == f"{HERE}:call_library"
+
+
+def test_a_trace_begins_with_the_handler_and_not_with_what_called_it():
+    def handler(args: Args) -> None:
+        call_library()
+
+    lines = (run(handler).failure.trace or "").splitlines()  # type: ignore[union-attr]
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].endswith("in handler")
+    assert "jobs/attempt.py" not in "\n".join(lines)
+
+
+def test_a_trace_without_any_of_the_users_code_is_kept_as_it_is():
+    error: BaseException | None = None
+    try:
+        module("def serve():\n    raise OSError\n", "jobs.attempt", "/srv/jobmill/jobs/attempt.py").serve()
+    except OSError as caught:
+        error = caught.with_traceback(caught.__traceback__ and caught.__traceback__.tb_next)
+    assert error is not None
+    assert users_part(error) is error.__traceback__
+    assert place_of(error) is None
 
 
 def test_a_shipped_handler_is_a_place_like_any_other():
