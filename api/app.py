@@ -10,6 +10,7 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, NotFound
 
 from api import (
+    allowed,
     audit_log,
     auth,
     batch,
@@ -77,6 +78,7 @@ def _with_doors() -> Flask:
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
     for resource in (jobs, batch, dead_letters, catalogue, keys, audit_log, tokens, health, pages, docs_page):
         app.register_blueprint(resource.blueprint)
+    allowed.learn(app)
     return app
 
 
@@ -91,7 +93,7 @@ def _begin() -> Response | None:
     body.receive(operation.most_body_bytes if operation else body.MOST_BYTES)
     if request.environ["PATH_INFO"].startswith("//"):  # which the router takes for one, and a proxy may not
         raise NotFound
-    return batch.other_methods()
+    return allowed.other_methods()
 
 
 def _finish(answer: Response, version: str) -> Response:

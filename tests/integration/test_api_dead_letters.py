@@ -540,3 +540,11 @@ def test_an_edit_whose_answer_was_lost_is_told_once(caller: Caller, monkeypatch:
     assert len(history(caller, job_id)) == 1
     [entry] = caller.get(LOG).json["data"]
     assert entry["detail"]["changes"] == [{"pointer": "/number", "before": 1, "after": 2}]
+
+
+def test_the_groups_address_takes_none_of_a_letters_methods(caller: Caller):
+    """To the router it is that of a letter of this name as well."""
+    for answer in (caller.request("OPTIONS", GROUPS), caller.request("PATCH", GROUPS)):
+        assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert_problem(caller.request("PATCH", GROUPS), 405, "method-not-allowed")
+    assert caller.request("HEAD", GROUPS).status_code == 200
