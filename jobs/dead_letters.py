@@ -91,7 +91,7 @@ def edit(
         raise NotDead(job)
     submit.check_args(job.type, args, registry)
     # Of the text that the move compares: what was read before may have been edited since.
-    before = queries.documents_of(session, [job.id])[job.id].args
+    before = queries.args_text(session, job.id)
     changes = list(_changes(orjson.loads(before), args, ()))
     if changes:
         told = f"args changed at {', '.join(change['pointer'] for change in changes)}"[:_MOST_REASON]

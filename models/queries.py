@@ -230,6 +230,11 @@ def ended_by(session: Session, ref: Ref, actor: str) -> Move | None:
     return None if move is None else Move(move)
 
 
+def args_text(session: Session, job_id: UUID) -> str:
+    """A job's arguments as they are kept, a JSON text."""
+    return session.scalars(select(cast(_c.args, Text)).where(_c.id == job_id)).one()
+
+
 def last_operation(session: Session, job_id: UUID) -> tuple[Move, str] | None:
     """What an operator did last with a dead job, and who it was."""
     c = job_events.c

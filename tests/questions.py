@@ -243,6 +243,7 @@ READS: dict[str, Question] = {
     "groups of every tenant": lambda s, c: dead_groups.list_groups(s, None, None, PAGE),
     "dead figures": lambda s, c: dead_groups.dead_figures(s),
     "attempts": lambda s, c: dead_letters.attempts_of(s, c.refs[State.DEAD][0].id, PAGE),
+    "args text": lambda s, c: queries.args_text(s, c.some_id),
     "last operation": lambda s, c: queries.last_operation(s, c.refs[State.DEAD][0].id),
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "ended lately": lambda s, c: queries.ended_lately(s, PAGE),
