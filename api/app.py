@@ -10,11 +10,13 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, NotFound
 
 from api import (
+    allowed,
     audit_log,
     auth,
     batch,
     body,
     catalogue,
+    dead_letters,
     docs_page,
     headers,
     health,
@@ -74,8 +76,9 @@ def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
-    for resource in (jobs, batch, catalogue, keys, audit_log, tokens, health, pages, docs_page):
+    for resource in (jobs, batch, dead_letters, catalogue, keys, audit_log, tokens, health, pages, docs_page):
         app.register_blueprint(resource.blueprint)
+    allowed.learn(app)
     return app
 
 
@@ -90,7 +93,7 @@ def _begin() -> Response | None:
     body.receive(operation.most_body_bytes if operation else body.MOST_BYTES)
     if request.environ["PATH_INFO"].startswith("//"):  # which the router takes for one, and a proxy may not
         raise NotFound
-    return batch.other_methods()
+    return allowed.other_methods()
 
 
 def _finish(answer: Response, version: str) -> Response:

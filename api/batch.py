@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired
 
-from flask import Blueprint, Response, request
+from flask import Blueprint
 from pydantic import BaseModel, Field, SkipValidation, StringConstraints, with_config
 from typing_extensions import TypedDict
 
@@ -23,7 +23,6 @@ from models.job import DOCUMENTS, NewJob
 
 blueprint = Blueprint("batch", __name__, url_prefix="/v1/jobs")
 
-ADDRESS = "/v1/jobs/batch"
 MOST_JOBS = 1000
 MOST_BODY_BYTES = 16 * 1024 * 1024
 
@@ -63,17 +62,6 @@ class BatchDocument(TypedDict):
     """What became of a batch, in the order of its jobs."""
 
     data: list[BatchItemDocument]
-
-
-def other_methods() -> Response | None:
-    """Say of the address of batches that it takes POST only: to the router it is also that of a job of this name."""
-    if request.path != ADDRESS or request.method == "POST":
-        return None
-    request.url_rule = None
-    allow = {"Allow": "OPTIONS, POST"}
-    if request.method == "OPTIONS":
-        return Response(headers=allow)
-    raise Problem("method-not-allowed", "Batches are sent with POST.", headers=allow)
 
 
 @endpoint(

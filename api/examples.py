@@ -79,6 +79,46 @@ EVENT: dict[str, Any] = {
     "error": {"type": "ConnectTimeout", "message": "example.org did not answer", "code": "exception"},
 }
 
+_DEATH: dict[str, Any] = {"type": "KeyError", "message": "'no column 17'", "code": "exception"}
+_PLACE = "acme.reports:monthly.<locals>.total"
+DEAD_LETTER: dict[str, Any] = JOB | {
+    "type": "acme.report",
+    "state": "dead",
+    "args": {"month": "2026-12"},
+    "error": _DEATH,
+    "progress": None,
+    "attempt": 5,
+    "finished_at": "2027-01-01T00:01:12.500000Z",
+    "group": "acme.report:9f86d081884c7d65",
+    "place": _PLACE,
+}
+WHOLE_DEAD_LETTER: dict[str, Any] = DEAD_LETTER | {
+    "attempts": [
+        {
+            "attempt": 5,
+            "at": DEAD_LETTER["finished_at"],
+            "move": "bury",
+            "state": "dead",
+            "lease": 5,
+            "actor": "worker:01936f6d-9a10-7c44-8b21-0d2f3a4b5c6d",
+            "reason": "attempts exhausted",
+            "error": _DEATH | {"place": _PLACE, "trace": "Traceback (most recent call last):\n  ..."},
+        }
+    ]
+}
+DEAD_LETTER_EDIT: dict[str, Any] = {"args": {"month": "2026-11"}}
+DEAD_GROUP: dict[str, Any] = {
+    "group": DEAD_LETTER["group"],
+    "type": "acme.report",
+    "error_type": _DEATH["type"],
+    "message": _DEATH["message"],
+    "place": _PLACE,
+    "count": 412,
+    "first_seen": "2026-12-31T23:58:03.000000Z",
+    "last_seen": DEAD_LETTER["finished_at"],
+    "sample_id": DEAD_LETTER["id"],
+}
+
 JOB_TYPE: dict[str, Any] = {
     "type": "acme.greet",
     "description": "Greet somebody.",

@@ -104,7 +104,11 @@ def _tree(paths: Iterator[list[str]]) -> Members:
 
 def _cut(document: Mapping[str, Any], chosen_members: Members) -> dict[str, Any]:
     return {
-        name: _cut(value, chosen_members[name]) if chosen_members[name] and value is not None else value
-        for name, value in document.items()
-        if name in chosen_members
+        name: _inside_cut(value, chosen_members[name]) for name, value in document.items() if name in chosen_members
     }
+
+
+def _inside_cut(value: Any, chosen_members: Members) -> Any:
+    if value is None or not chosen_members:
+        return value
+    return [_cut(item, chosen_members) for item in value] if isinstance(value, list) else _cut(value, chosen_members)

@@ -112,6 +112,19 @@ KINDS: dict[str, Kind] = {
         "Read its `state`: it runs, is about to, or is final.",
         "Only a job that is `queued` waits for its `due_at`, and can be made due before it.",
     ),
+    "job-not-dead": Kind(
+        409,
+        "The job is no dead letter",
+        "Read its `state`: somebody may have replayed or discarded it already.",
+        "Only a job that is `dead` can be edited, replayed or discarded. Of two who replay one at the same moment, one "
+        "does, and the other gets this; a discarded one never comes back.",
+    ),
+    "job-changed": Kind(
+        409,
+        "The job was changed meanwhile",
+        "Read it again, and send your change anew if it is still right.",
+        "Somebody else edited the dead letter at the same moment. To write over what he wrote, unseen, would lose it.",
+    ),
     "not-unique": Kind(
         409,
         "The unique_key is held",

@@ -61,6 +61,7 @@ GROUPS = {
     "batch": ("Batches", "Up to 1,000 jobs in one request."),
     "catalogue": ("Catalogue", "What can be submitted here, and who does it."),
     "tokens": ("Tokens", "Short-lived tokens instead of keys, and what they are verified with."),
+    "dead_letters": ("Dead letters", "See what failed for good and why; mend, replay or discard it."),
     "keys": ("Keys", "Who may do what in a tenant."),
     "audit_log": ("Audit log", "Who changed what."),
     "health": ("Health", "For load balancers and monitors."),

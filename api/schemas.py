@@ -112,6 +112,8 @@ class Schemas:
         kept = {name: value for name, value in schema.items() if name not in {"required", "examples"}}
         if "anyOf" in kept:
             kept["anyOf"] = [self._loose(choice) for choice in kept["anyOf"]]
+        if "items" in kept:
+            kept["items"] = self._loose(kept["items"])
         if "properties" in kept:
             kept["properties"] = {name: self._loose(inner) for name, inner in kept["properties"].items()}
             kept["minProperties"] = 1

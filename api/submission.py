@@ -59,7 +59,7 @@ TagValue = Annotated[str, StringConstraints(max_length=255)]
 MOST_TAGS = 16
 
 
-_STORABLE_YEAR = "^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-"
+STORABLE_YEAR = "^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-"
 _NOT_BOTH = "give due_at or delay_seconds, not both"
 _TWO_WAITS = {
     "properties": {"due_at": {"type": "string"}, "delay_seconds": {"type": "number"}},
@@ -75,7 +75,7 @@ class SubmitBody(BaseModel, extra="forbid", strict=True, json_schema_extra=_ABOU
     args: dict[str, Any] = Field(default_factory=dict)
     queue: Annotated[str, StringConstraints(pattern=f"^{QUEUE_NAME.pattern}$")] | None = None
     priority: Annotated[int, Field(ge=-100, le=100), WHOLE] = 0
-    due_at: Annotated[Moment, Field(strict=False, json_schema_extra={"pattern": _STORABLE_YEAR})] | None = None
+    due_at: Annotated[Moment, Field(strict=False, json_schema_extra={"pattern": STORABLE_YEAR})] | None = None
     delay_seconds: Annotated[float, Field(ge=0, le=LONGEST_DELAY_SECONDS)] | None = None
     max_attempts: Annotated[int, Field(ge=1), WHOLE] | None = None
     timeout_seconds: Annotated[int, Field(ge=1), WHOLE] | None = None

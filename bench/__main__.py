@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 
-from bench import scenarios
+from bench import dead_letters, scenarios
 from bench.doors import cost_of_doors
 from bench.installation import installation
 
@@ -48,4 +48,4 @@ def _plain_dramatiq(url: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    dead_letters.main() if sys.argv[1:] == ["dead-letters"] else main()

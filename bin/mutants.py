@@ -10,6 +10,7 @@ ALONE = "tests/integration/test_alone.py::"
 BROKER = "tests/integration/test_broker.py::"
 DUTIES = "tests/integration/test_duties.py::"
 DATABASE = "tests/integration/test_database.py::"
+DEAD_LETTERS = "tests/integration/test_api_dead_letters.py::"
 
 
 @dataclass(frozen=True)
@@ -300,6 +301,29 @@ MUTANTS = (
         "\\0{self.tenant_id}",
         "",
         ("tests/unit/test_paging.py::test_a_foreign_cursor_is_refused",),
+        quick=False,
+    ),
+    Mutant(
+        "an edit looks at what it replaces",
+        "models/moves/operating.py",
+        "cast(_c.args, Text) == rows.c.before",
+        "rows.c.before.is_not(None)",
+        (RULES + "test_an_edit_of_args_that_are_others_by_now_changes_nothing",),
+    ),
+    Mutant(
+        "a second try does not pass off another's replay as its own",
+        "jobs/dead_letters.py",
+        "again and queries.last_operation(session, job_id) == (move, principal.actor)",
+        "again",
+        (DEAD_LETTERS + "test_a_second_try_does_not_pass_off_anothers_doing_as_its_own",),
+        quick=False,
+    ),
+    Mutant(
+        "an edit tells of the args that it replaces, not of those that were read before",
+        "jobs/dead_letters.py",
+        "_changes(orjson.loads(before), args, ())",
+        "_changes(job.args, args, ())",
+        (DEAD_LETTERS + "test_what_an_edit_tells_of_is_what_it_replaced",),
         quick=False,
     ),
 )

@@ -15,6 +15,7 @@ COMMANDS = {
     "worker": Lazy("cli.processes:worker", "Run a worker."),
     "db": Lazy("cli.processes:db", "Make and check the database's tables."),
     "jobs": Lazy("cli.jobs:jobs", "Submit, watch and cancel jobs."),
+    "dead": Lazy("cli.dead:dead", "See what failed for good; mend, replay or discard it."),
     "job-types": Lazy("cli.job_types:job_types", "See which types of job there are."),
     "workers": Lazy("cli.workers:workers", "See who does the work."),
     "openapi": Lazy("cli.openapi:openapi", "Print the description of the HTTP API."),

@@ -19,10 +19,16 @@ Row = Sequence[object]
 NOTHING = "-"
 WIDEST = 1000
 # Columns that may be broken into lines on a terminal.
-PROSE = {"scopes", "reason", "error", "description"}
+PROSE = {"scopes", "reason", "error", "message", "description"}
 
 # On a terminal a table's times end with the second.
 _FRACTION = re.compile(r"(?<=T\d\d:\d\d:\d\d)\.\d+(?=Z$)")
+
+
+class Lines(str):
+    """A text that is shown line by line, as a trace."""
+
+    __slots__ = ()
 
 
 def on_terminal() -> bool:
@@ -112,6 +118,8 @@ def _rich_details(shown: Sequence[tuple[str, Sequence[str]]]) -> None:
 def _lines(value: object) -> list[str]:
     if isinstance(value, dict | list):
         return [visible(line) for line in json.dumps(value, indent=2, ensure_ascii=False).split("\n")]
+    if isinstance(value, Lines):
+        return [visible(line) for line in value.rstrip("\n").split("\n")]
     return [visible(_text(value))]
 
 

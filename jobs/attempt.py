@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from jobs.context import Context
+from jobs.masking import masked
 from jobs.outcomes import (
     Abandoned,
     Answer,
@@ -33,6 +34,7 @@ from jobs.outcomes import (
     Succeeded,
     TimedOut,
 )
+from jobs.places import place_of, users_part
 from jobs.registry import JobType
 from jobs.retry import LONGEST_DELAY
 from jobs.serialise import NotSerialisable, clean_text, to_json
@@ -106,6 +108,7 @@ def _interrupted(error: Interrupt) -> Outcome:
         case LeaseLost():
             return Abandoned()
         case TimedOut():
+            # Without a place: where the time happened to be over says nothing of what took so long; the trace does.
             message = "The attempt ran longer than the job's timeout_seconds."
             return Failed(Failure(_name(error), message, "timed-out", _trace(error)))
         case _:
@@ -129,7 +132,7 @@ def _bounded(after: timedelta) -> timedelta:
 
 
 def _failure(error: BaseException, code: str) -> Failure:
-    return Failure(_name(error), _message(error), code, _trace(error))
+    return Failure(_name(error), _message(error), code, _trace(error), _place(error))
 
 
 def _name(error: BaseException) -> str:
@@ -148,9 +151,17 @@ def _message(error: BaseException) -> str:
 def _trace(error: BaseException) -> str | None:
     try:
         # The limit keeps the innermost frames, where the fault is.
-        lines = traceback.format_exception(error, limit=-MOST_TRACE_FRAMES)
+        lines = traceback.format_exception(type(error), error, users_part(error), limit=-MOST_TRACE_FRAMES)
         return _tail("".join(lines), MOST_TRACE_BYTES)
     except Exception:  # noqa: BLE001 - out of memory, or an exception that cannot be formatted
+        return None
+
+
+def _place(error: BaseException) -> str | None:
+    try:
+        place = place_of(error)
+        return None if place is None else clean_text(place)
+    except Exception:  # noqa: BLE001 - out of memory, or a frame that was tampered with
         return None
 
 
@@ -161,7 +172,9 @@ def _faults(error: ValidationError) -> str:
     return _head("; ".join(told), MOST_MESSAGE_BYTES)
 
 
+# Secrets are masked before the text is cut, since half a secret has no form.
 def _head(text: str, most_bytes: int) -> str:
+    text = masked(text[: 2 * most_bytes])
     body = clean_text(text[:most_bytes]).encode()
     if len(body) <= most_bytes and len(text) <= most_bytes:
         return body.decode()
@@ -169,6 +182,7 @@ def _head(text: str, most_bytes: int) -> str:
 
 
 def _tail(text: str, most_bytes: int) -> str:
+    text = masked(text[-2 * most_bytes :])
     body = clean_text(text[-most_bytes:]).encode()
     if len(body) <= most_bytes and len(text) <= most_bytes:
         return body.decode()

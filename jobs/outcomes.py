@@ -62,12 +62,16 @@ class LeaseLost(Interrupt):
 
 @dataclass(frozen=True)
 class Failure:
-    """An attempt's error as it is recorded: `type` and `message` for people, `code` for programs."""
+    """An attempt's error as it is recorded: `type` and `message` for people, `code` for programs.
+
+    `place` is the function of the user's code that it came from (`jobs.places`).
+    """
 
     type: str
     message: str
     code: str
     trace: str | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,7 @@ class Recorded:
 def prepare(asked: Submission, origin: Origin, registry: Registry) -> NewJob:
     """Check a submission and complete it by its type's defaults. Raises Invalid or ArgsTooLarge; touches nothing."""
     job_type = _type(asked, registry)
-    if len(orjson.dumps(asked.args)) > MOST_ARGS_BYTES:
-        raise ArgsTooLarge(f"args may have {MOST_ARGS_BYTES} bytes as JSON; put large data elsewhere and pass its URL.")
+    _refuse_large(asked.args)
     if faults := _faults(asked, job_type):
         raise Invalid(faults)
     return NewJob(
@@ -129,6 +128,17 @@ def prepare(asked: Submission, origin: Origin, registry: Registry) -> NewJob:
         traceparent=origin.traceparent,
         tracestate=origin.tracestate,
     )
+
+
+def check_args(job_type: str, args: dict[str, Json], registry: Registry) -> None:
+    """Check other arguments for a job that is recorded. Raises Invalid or ArgsTooLarge."""
+    _refuse_large(args)
+    asked = Submission(job_type, args)
+    if job_type not in registry:
+        detail = f"There is no job type {job_type!r} here any more, and so nothing to check its args by."
+        raise Invalid([Fault("/args", "unknown-job-type", detail)])
+    if faults := _args_faults(asked, _type(asked, registry)):
+        raise Invalid(faults)
 
 
 def examine(asked: Json, registry: Registry) -> list[Fault]:
@@ -264,6 +274,11 @@ def _type(asked: Submission, registry: Registry) -> JobType:
     except UnknownJobType:
         detail = f"There is no job type {asked.type!r}; GET /v1/job-types lists those there are."
         raise Invalid([Fault("/type", "unknown-job-type", detail)]) from None
+
+
+def _refuse_large(args: Json) -> None:
+    if len(orjson.dumps(args)) > MOST_ARGS_BYTES:
+        raise ArgsTooLarge(f"args may have {MOST_ARGS_BYTES} bytes as JSON; put large data elsewhere and pass its URL.")
 
 
 def _faults(asked: Submission, job_type: JobType) -> list[Fault]:

@@ -69,6 +69,8 @@ jobs = Table(
     Column("args", Document(), nullable=False),
     Column("result", Document()),
     Column("error", Document()),
+    Column("error_type", Text),  # as the next, of what the job last died of
+    Column("fingerprint", Text),
     Column("progress_percent", Float(53)),
     Column("progress_message", Text),
     Column("checkpoint", Document()),
@@ -129,12 +131,19 @@ _partial("jobs_claim", "state = 'queued'", _c.queue, _c.priority, _c.due_at, _c.
 _partial("jobs_dispatched", "state = 'dispatched'", _c.queue, _c.dispatched_at)
 _partial("jobs_claim_expiry", "state = 'dispatched'", _c.lease_expires_at)
 _partial("jobs_running", "state = 'running'", _c.worker_id)
-_partial("jobs_dead", "state = 'dead'", _c.tenant_id, _c.finished_at, _c.id)
+for _name, _columns in {
+    "": [],
+    "_by_type": [_c.type],
+    "_by_queue": [_c.queue],
+    "_by_error": [_c.error_type],
+    "_by_group": [_c.type, _c.fingerprint],
+}.items():
+    _partial(f"jobs_dead{_name}", "state = 'dead'", _c.tenant_id, *_columns, _c.finished_at, _c.id)
+_partial("jobs_dead_oldest", "state = 'dead'", _c.queue, _c.type, _c.finished_at)
 _partial("jobs_finished", "finished_at IS NOT NULL", _c.state, _c.finished_at)
 Index("jobs_list", _c.tenant_id, _c.id)
-Index("jobs_list_by_state", _c.tenant_id, _c.state, _c.id)
-Index("jobs_list_by_type", _c.tenant_id, _c.type, _c.id)
-Index("jobs_list_by_queue", _c.tenant_id, _c.queue, _c.id)
+for _name in ("state", "type", "queue"):
+    Index(f"jobs_list_by_{_name}", _c.tenant_id, _c[_name], _c.id)
 _partial("jobs_list_by_unique_key", "unique_key IS NOT NULL", _c.tenant_id, _c.unique_key, _c.id)
 
 job_tags = Table(
@@ -226,6 +235,7 @@ class Job:
     idempotency_key: str | None
     worker_id: UUID | None
     schedule_id: UUID | None
+    fingerprint: str | None = None
 
     @property
     def final(self) -> bool:

@@ -230,6 +230,20 @@ def ended_by(session: Session, ref: Ref, actor: str) -> Move | None:
     return None if move is None else Move(move)
 
 
+def args_text(session: Session, job_id: UUID) -> str:
+    """A job's arguments as they are kept, a JSON text."""
+    return session.scalars(select(cast(_c.args, Text)).where(_c.id == job_id)).one()
+
+
+def last_operation(session: Session, job_id: UUID) -> tuple[Move, str] | None:
+    """What an operator did last with a dead job, and who it was."""
+    c = job_events.c
+    of_operators = c.move.in_((Move.EDIT, Move.REDRIVE, Move.DISCARD))
+    query = select(c.move, c.actor).where(c.job_id == job_id, of_operators).order_by(c.id.desc()).limit(1)
+    row = session.execute(query).one_or_none()
+    return None if row is None else (Move(row.move), row.actor)
+
+
 def _refs(session: Session, query: Select[Any]) -> list[Ref]:
     return [Ref(row.id, row.lease) for row in session.execute(query)]
 

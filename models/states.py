@@ -40,6 +40,7 @@ class Move(StrEnum):
     RUN_NOW = "run_now"
     CANCEL = "cancel"
     STOP = "stop"
+    EDIT = "edit"
     REDRIVE = "redrive"
     DISCARD = "discard"
     PRUNE = "prune"
@@ -75,7 +76,9 @@ MOVES: dict[Move, Transition] = {
     Move.INTERRUPT: Transition(
         (State.RUNNING,), (State.QUEUED,), "worker draining", "the attempt is given back, the place in the queue kept"
     ),
-    Move.BURY: Transition((State.RUNNING,), (State.DEAD,), "worker", "attempts exhausted, or a permanent error"),
+    Move.BURY: Transition(
+        (State.RUNNING,), (State.DEAD,), "worker", "attempts exhausted, or a permanent error; its fingerprint"
+    ),
     Move.RESCUE: Transition(
         (State.RUNNING,),
         (State.QUEUED, State.DEAD, State.CANCELLED),
@@ -90,6 +93,7 @@ MOVES: dict[Move, Transition] = {
         LIVE, (State.CANCELLED, State.RUNNING), "API", "a running job is only asked to stop", fenced=False
     ),
     Move.STOP: Transition((State.RUNNING,), (State.CANCELLED,), "worker", "its handler yielded to a cancellation"),
+    Move.EDIT: Transition((State.DEAD,), (State.DEAD,), "operator", "other args; the old ones are in the audit log"),
     Move.REDRIVE: Transition((State.DEAD,), (State.QUEUED,), "operator", "fresh attempts; history keeps the old ones"),
     Move.DISCARD: Transition((State.DEAD,), (State.DISCARDED,), "operator", "kept until its retention ends"),
     Move.PRUNE: Transition(FINAL, (), "upkeep", "the row is deleted, by retention per state", fenced=False),

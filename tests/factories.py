@@ -10,12 +10,14 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from models import identity
+from models.fingerprint import error_type, fingerprint
 from models.ids import new_id
 from models.job import NewJob, Ref, job_events, jobs
 from models.states import SHAPES, State
 
 TENANT = "default"
 LEASE = 3
+DIED = {State.DEAD, State.DISCARDED}
 _numbers = count(1)
 
 
@@ -62,7 +64,10 @@ def columns_in(state: State, tenant_id: UUID, **columns: Any) -> dict[str, Any]:
     }
     absent = dict.fromkeys(set(jobs.c.keys()) - set(fixed))
     present = {name: possible[name] for name in SHAPES[state].present}
-    return absent | fixed | present | columns
+    made = absent | fixed | present | columns
+    if state in DIED:  # what the moves that took it there have written of its error
+        made |= {"error_type": error_type(made["error"]), "fingerprint": fingerprint(made["error"])}
+    return made | columns
 
 
 def job_in(session: Session, state: State, **columns: Any) -> Ref:

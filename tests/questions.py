@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import product
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import event, insert, select
 from sqlalchemy.orm import Session
 
-from models import backlog, lists, moves, queries, reports, worker
+from models import backlog, dead_groups, dead_letters, lists, moves, queries, reports, worker
+from models.dead_groups import Mark
+from models.dead_letters import DeadFilter, Died
+from models.fingerprint import fingerprint
 from models.ids import new_id
 from models.job import Ref, job_events, jobs
 from models.lists import JobFilter
@@ -87,6 +91,7 @@ def add_live(session: Session) -> None:
     for state, how_many in ((State.QUEUED, 240), (State.DISPATCHED, 90), (State.RUNNING, 60)):
         rows = [_live(state, tenant_id, number) for number in range(how_many)]
         insert_jobs(session, rows)
+    insert_jobs(session, _dead_in_every_part(session))
     insert_jobs(
         session,
         [
@@ -94,6 +99,18 @@ def add_live(session: Session) -> None:
             for _ in range(PAGE)
         ],
     )
+
+
+def _dead_in_every_part(session: Session) -> list[dict[str, Any]]:
+    """So that the smaller crowd has as many counts of dead jobs as the larger: to tell of them costs as much in both.
+
+    They are older than all others, so that no question about the newest jobs is about them.
+    """
+    cells = product([tenant_id_of(session, name) for name in TENANTS], TYPES, QUEUES, range(8))
+    return [
+        columns_in(State.DEAD, tenant_id, id=UUID(int=(number << 8) + part), type=job_type, queue=queue)
+        for number, (tenant_id, job_type, queue, part) in enumerate(cells)
+    ]
 
 
 def _live(state: State, tenant_id: UUID, number: int) -> dict[str, Any]:
@@ -176,6 +193,41 @@ LISTS: dict[str, Question] = {
     }.items()
 }
 
+
+def _dead(behind: bool = False, **wanted: Any) -> Question:
+    def ask(session: Session, crowd: Crowd) -> Any:
+        told = {"tenant_id": crowd.tenant_id, **wanted}
+        at = Died(ago(days=30), crowd.some_id) if behind else None
+        return dead_letters.list_dead(session, DeadFilter(**told), at, PAGE)
+
+    return ask
+
+
+_GROUP = (TYPES[0], fingerprint({"type": "ValueError", "message": "as planted"}))
+DEAD_LISTS: dict[str, Question] = {
+    f"dead letters {name}{' oldest first' if oldest else ''}{' from a cursor' if behind else ''}": _dead(
+        behind, oldest_first=oldest, **wanted
+    )
+    for behind in (False, True)
+    for oldest in (False, True)
+    for name, wanted in {
+        "all": {},
+        "by type": {"type": TYPES[0]},
+        "by nobody's type": {"type": NOBODYS},
+        "by queue": {"queue": QUEUES[0]},
+        "by error": {"error_type": "ValueError"},
+        "by nobody's error": {"error_type": NOBODYS},
+        "by group": {"group": _GROUP},
+        "by nobody's group": {"group": (NOBODYS, _GROUP[1])},
+        "by time": {"died_after": ago(days=29), "died_before": ago(days=28)},
+        "by type and nobody's queue": {"type": TYPES[0], "queue": NOBODYS},
+        "by group, queue and time": {"group": _GROUP, "queue": QUEUES[0], "died_after": ago(days=29)},
+        "of every tenant": {"tenant_id": None},
+        "of every tenant by nobody's type": {"tenant_id": None, "type": NOBODYS},
+        "of every tenant by group": {"tenant_id": None, "group": _GROUP},
+    }.items()
+}
+
 READS: dict[str, Question] = {
     "job": lambda s, c: queries.find_job(s, c.some_id, c.tenant_id),
     "idempotency key": lambda s, c: queries.find_by_idempotency_keys(s, c.tenant_id, ["key-400", "key-404"]),
@@ -184,6 +236,15 @@ READS: dict[str, Question] = {
     "document lengths": lambda s, c: queries.document_lengths(s, [ref.id for ref in c.of(State.SUCCEEDED)]),
     "unparsed": lambda s, c: queries.find_unparsed(s, [ref.id for ref in c.of(State.SUCCEEDED)]),
     "unique holders": lambda s, c: queries.find_unique_holders(s, c.tenant_id, TYPES[0], ["unique-8", "unique-9"]),
+    "groups": lambda s, c: dead_groups.list_groups(s, c.tenant_id, None, PAGE),
+    "groups from a cursor": lambda s, c: dead_groups.list_groups(
+        s, c.tenant_id, Mark(ago(), "x", "x", c.tenant_id), PAGE
+    ),
+    "groups of every tenant": lambda s, c: dead_groups.list_groups(s, None, None, PAGE),
+    "dead figures": lambda s, c: dead_groups.dead_figures(s),
+    "attempts": lambda s, c: dead_letters.attempts_of(s, c.refs[State.DEAD][0].id, PAGE),
+    "args text": lambda s, c: queries.args_text(s, c.some_id),
+    "last operation": lambda s, c: queries.last_operation(s, c.refs[State.DEAD][0].id),
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "ended lately": lambda s, c: queries.ended_lately(s, PAGE),
     "lanes": lambda s, c: queries.lanes(s, QUEUES[0]),
@@ -214,6 +275,7 @@ WRITES: dict[str, Question] = {
     "run now": lambda s, c: moves.run_now(s, [ref.id for ref in c.of(State.QUEUED)], "a"),
     "cancel": lambda s, c: moves.cancel(s, [ref.id for ref in c.of(State.QUEUED)], "a"),
     "stop": lambda s, c: moves.stop(s, c.endings(State.RUNNING), "w"),
+    "edit": lambda s, c: moves.edit(s, c.of(State.DEAD)[0], '{"value":1}', "{}", "o", "r"),
     "redrive": lambda s, c: moves.redrive(s, c.of(State.DEAD), "o"),
     "discard": lambda s, c: moves.discard(s, c.of(State.DEAD), "o"),
     **{
@@ -227,7 +289,7 @@ WRITES: dict[str, Question] = {
     "forget workers": lambda s, c: worker.forget(s, timedelta(hours=1), PAGE),
 }
 
-QUESTIONS = LISTS | READS | WRITES
+QUESTIONS = LISTS | DEAD_LISTS | READS | WRITES
 
 
 @contextmanager

@@ -80,7 +80,8 @@ def _policy_delay(policy: RetryPolicy, attempt: int, chance: float) -> timedelta
 def as_json(failure: Failure) -> str:
     """A failure as the rows and the API keep it."""
     kept = {"type": failure.type, "message": failure.message, "code": failure.code}
-    return orjson.dumps(kept | ({"trace": failure.trace} if failure.trace else {})).decode()
+    besides = {"place": failure.place, "trace": failure.trace}
+    return orjson.dumps(kept | {name: told for name, told in besides.items() if told}).decode()
 
 
 def apply(session: Session, decision: Decision, actor: str) -> list[Moved]:

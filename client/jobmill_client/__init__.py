@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jobmill_client.answers import Answer
     from jobmill_client.client import Client
     from jobmill_client.connection import Connection
+    from jobmill_client.dead_letters import DeadGroup, DeadLetter, WholeDeadLetter
     from jobmill_client.documents import Event, Failure, Job, JobType, Progress, Worker
     from jobmill_client.submissions import BatchItem, Submission
 
@@ -41,6 +42,8 @@ __all__ = [
     "Conflict",
     "Connection",
     "ConnectionFailed",
+    "DeadGroup",
+    "DeadLetter",
     "Event",
     "Failure",
     "Forbidden",
@@ -59,6 +62,7 @@ __all__ = [
     "Unavailable",
     "UnexpectedAnswer",
     "WaitTimedOut",
+    "WholeDeadLetter",
     "Worker",
 ]
 
@@ -67,6 +71,9 @@ _LATER = {
     "Answer": "answers",
     "Connection": "connection",
     "Client": "client",
+    "DeadGroup": "dead_letters",
+    "DeadLetter": "dead_letters",
+    "WholeDeadLetter": "dead_letters",
     "Event": "documents",
     "Failure": "documents",
     "Job": "documents",

@@ -15,6 +15,7 @@ from jobmill_client.answers import Answer
 from jobmill_client.batches import hand_in_all
 from jobmill_client.connection import Connection, Patience
 from jobmill_client.credentials import Bearer, ClientCredentials
+from jobmill_client.dead_letters import DeadFilters, DeadGroup, DeadLetter, WholeDeadLetter, told
 from jobmill_client.documents import WAIT_SECONDS, Event, Job, JobType, Worker
 from jobmill_client.errors import api_error
 from jobmill_client.submissions import (
@@ -154,6 +155,37 @@ class Client:
     def run_now(self, job_id: str | UUID) -> Job:
         """Have a job run now that waits for its time or its next attempt. Raises Conflict if it does not wait."""
         return self._job(run_now(self.connection, _id(job_id)))
+
+    # What failed for good.
+
+    def dead_letters(self, *, page_size: int = 100, **filters: Unpack[DeadFilters]) -> Iterator[DeadLetter]:
+        """Jobs that failed for good, those that died last first; each page of `page_size` is read when needed."""
+        for item in self._items("/v1/dead-letters", {**told(filters), "limit": page_size}):
+            yield DeadLetter.told(item, self)
+
+    def dead_letter_groups(self) -> Iterator[DeadGroup]:
+        """What they died of: a group for each type, class of error, place in your code and wording of the message."""
+        return map(DeadGroup.model_validate, self._items("/v1/dead-letters/groups"))
+
+    def dead_letter(self, job_id: str | UUID) -> WholeDeadLetter:
+        """One of them with the error and the trace of each attempt. Raises NotFound if the job is not dead."""
+        return WholeDeadLetter.told(self.connection.get(f"/v1/dead-letters/{_id(job_id)}").document, self)
+
+    def edit_dead_letter(self, job_id: str | UUID, args: Args) -> WholeDeadLetter:
+        """Give it other arguments, all of them. Raises InvalidRequest, Conflict if it is dead no more or changed."""
+        document = {"args": args.model_dump(mode="json") if isinstance(args, BaseModel) else dict(args)}
+        return WholeDeadLetter.told(self.connection.patch(f"/v1/dead-letters/{_id(job_id)}", document).document, self)
+
+    def replay(self, job_id: str | UUID) -> Job:
+        """Queue it again, with fresh attempts. Raises Conflict if it is dead no more, or its unique key is held.
+
+        Asked once: after a ConnectionFailed look at the job.
+        """
+        return self._job(self.connection.post(f"/v1/dead-letters/{_id(job_id)}/replay", repeatable=False))
+
+    def discard(self, job_id: str | UUID) -> Job:
+        """Give it up for good. Raises Conflict if it is dead no more; asked once, as `replay`."""
+        return self._job(self.connection.post(f"/v1/dead-letters/{_id(job_id)}/discard", repeatable=False))
 
     # What there is.
 

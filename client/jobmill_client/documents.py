@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -68,7 +68,7 @@ class Job(Document):
     _client: "Client | None" = None
 
     @classmethod
-    def told(cls, document: Mapping[str, Any], client: "Client") -> "Job":
+    def told(cls, document: Mapping[str, Any], client: "Client") -> Self:
         """A job of a document, whose methods use that client."""
         job = cls.model_validate(document)
         job._client = client  # noqa: SLF001 - its own

@@ -5,8 +5,9 @@ within the transaction would hold up every submission for as long as it takes. S
 revision that does nothing else: one that is ended half-way is done again from its beginning.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -54,6 +55,16 @@ def _batches(statement: str, table: str, size: int) -> None:
             return
         op.get_bind().execute(update, {"after": after, "upto": upto})
         after = upto
+
+
+def filled(rows: sa.Select[Any], fill: Callable[[Sequence[Any]], None]) -> None:
+    """Have `fill` change what `rows` selects, which it must select no more then, a batch at a time and a transaction.
+
+    For what no statement can compute.
+    """
+    with _outside_transactions() if op.get_bind().dialect.name == dialect.POSTGRESQL else nullcontext():
+        while found := op.get_bind().execute(rows.limit(BATCH)).all():
+            fill(found)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ commits. The moves themselves are told in `models.states`.
 from models.moves.dispatching import claim, record, release, start
 from models.moves.finishing import bury, interrupt, rescue, retry, snooze, stop, succeed
 from models.moves.frame import Ending, Moved, Started
-from models.moves.operating import cancel, discard, prune, redrive, run_now
+from models.moves.operating import cancel, discard, edit, prune, redrive, run_now
 
 __all__ = [
     "Ending",
@@ -18,6 +18,7 @@ __all__ = [
     "cancel",
     "claim",
     "discard",
+    "edit",
     "interrupt",
     "prune",
     "record",

@@ -5,6 +5,7 @@ from functools import cache
 from uuid import UUID
 
 from sqlalchemy import (
+    FromClause,
     Update,
     and_,
     case,
@@ -27,6 +28,7 @@ from models.moves.frame import (
     OFF_THE_WORKER,
     Ending,
     Moved,
+    dying_rows,
     ending_rows,
     fenced,
     make,
@@ -111,17 +113,25 @@ def _given_back(update: Update) -> Update:
 
 def bury(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
     """Make dead letters of jobs that failed for good."""
-    moved = make(session, _bury(dialect_of(session)), ending_rows(endings))
+    moved = make(session, _bury(dialect_of(session)), dying_rows(endings))
     crashpoint("bury.before_commit")
     return remember(session, Move.BURY, moved, actor, endings)
 
 
 @cache
 def _bury(dialect: str) -> Update:
-    rows = given(dialect, id=UUID, lease=int, error=str)
+    rows = _dying(dialect)
     return fenced(dialect, Move.BURY, rows).values(
-        state=State.DEAD, error=document(rows.c.error, dialect), finished_at=now()
+        state=State.DEAD,
+        error=document(rows.c.error, dialect),
+        error_type=rows.c.error_type,
+        fingerprint=rows.c.fingerprint,
+        finished_at=now(),
     )
+
+
+def _dying(dialect: str) -> FromClause:
+    return given(dialect, id=UUID, lease=int, error=str, error_type=str, fingerprint=str)
 
 
 def stop(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
@@ -145,14 +155,14 @@ def rescue(session: Session, endings: Sequence[Ending], actor: str) -> list[Move
     They keep their `due_at` and by it their place: due now, they would wait behind all that came in meanwhile. One that
     kills each worker stands at the head of the line as often as LOSSES_UNTIL_DEAD lets it, and no more.
     """
-    moved = make(session, _rescue(dialect_of(session)), ending_rows(endings))
+    moved = make(session, _rescue(dialect_of(session)), dying_rows(endings))
     crashpoint("rescue.before_commit")
     return remember(session, Move.RESCUE, moved, actor, endings)
 
 
 @cache
 def _rescue(dialect: str) -> Update:
-    rows = given(dialect, id=UUID, lease=int, error=str)
+    rows = _dying(dialect)
     cancelled = _c.cancel_requested_at.is_not(None)
     dead = and_(~cancelled, _c.lost + 1 >= LOSSES_UNTIL_DEAD)
     queued = and_(~cancelled, ~dead)
@@ -161,6 +171,8 @@ def _rescue(dialect: str) -> Update:
         lost=_c.lost + 1,
         attempt=ATTEMPT_GIVEN_BACK,
         error=case((cancelled, _c.error), else_=func.coalesce(document(rows.c.error, dialect), _c.error)),
+        error_type=case((dead, rows.c.error_type), else_=_c.error_type),
+        fingerprint=case((dead, rows.c.fingerprint), else_=_c.fingerprint),
         finished_at=case((queued, null()), else_=now()),
         dispatched_at=unless(queued, _c.dispatched_at),
         started_at=unless(queued, _c.started_at),

@@ -24,6 +24,7 @@ from models.dialect import (
     now,
     rows_parameter,
 )
+from models.fingerprint import error_type, fingerprint
 from models.ids import new_id
 from models.job import Ref, job_events, jobs, still_in
 from models.states import MOVES, Move, State
@@ -144,6 +145,23 @@ def ending_rows(endings: Sequence[Ending]) -> dict[str, str]:
                 "message": ending.message,
             }
             for ending in endings
+        ]
+    )
+
+
+def dying_rows(endings: Sequence[Ending]) -> dict[str, str]:
+    """The set as the parameter of a statement by which jobs may die: their errors, and what those are found by."""
+    errors = [(ending, _loaded(ending.error)) for ending in endings]
+    return rows_parameter(
+        [
+            {
+                "id": ending.ref.id,
+                "lease": ending.ref.lease,
+                "error": ending.error,
+                "error_type": error_type(error),
+                "fingerprint": fingerprint(error),
+            }
+            for ending, error in errors
         ]
     )
 

@@ -1,4 +1,4 @@
-"""The moves that people make, and the last one of all: run now, cancel, redrive, discard, prune."""
+"""The moves that people make, and the last one of all: run now, cancel, edit, redrive, discard, prune."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,9 +6,11 @@ from functools import cache
 from uuid import UUID
 
 from sqlalchemy import (
+    Text,
     Update,
     and_,
     case,
+    cast,
     delete,
     exists,
     func,
@@ -24,6 +26,7 @@ from sqlalchemy.orm import Session
 from models.crashpoints import crashpoint
 from models.dialect import (
     dialect_of,
+    document,
     given,
     looked_up,
     now,
@@ -89,6 +92,24 @@ def _cancel(dialect: str) -> Update:
         )
         .returning(*MOVED)
     )
+
+
+def edit(session: Session, ref: Ref, before: str, args: str, actor: str, reason: str) -> list[Moved]:
+    """Give a dead job other arguments, unless they are not `before` any more; both JSON texts, that one as it is kept.
+
+    What a handler saved of its work on the old ones goes with them.
+    """
+    rows = rows_parameter([{"id": ref.id, "lease": ref.lease, "before": before, "args": args}])
+    return remember(
+        session, Move.EDIT, make(session, _edit(dialect_of(session)), rows), actor, [Ending(ref, reason=reason)]
+    )
+
+
+@cache
+def _edit(dialect: str) -> Update:
+    rows = given(dialect, id=UUID, lease=int, before=str, args=str)
+    edited = fenced(dialect, Move.EDIT, rows).where(cast(_c.args, Text) == rows.c.before)
+    return edited.values(args=document(rows.c.args, dialect), checkpoint=null())
 
 
 def redrive(session: Session, refs: Sequence[Ref], actor: str, reason: str | None = None) -> list[Moved]:

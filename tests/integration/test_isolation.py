@@ -259,6 +259,7 @@ def test_what_is_no_exception_fails_the_attempt_and_not_the_process(worker: Isol
     row = worker.did(deed)
     assert (row["state"], row["error"]["code"]) == (State.QUEUED, "exception")
     assert row["error"]["type"].endswith(kind)
+    assert row["error"]["place"] == f"tests.isolated_jobs:{deed}"
     assert worker.did("pid")["result"] == before
 
 

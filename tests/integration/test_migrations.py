@@ -1,7 +1,9 @@
 """Migrations: twice, at once, from nothing; and tables that are not this release's are noticed."""
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,15 @@ from sqlalchemy import text
 
 from models import identity, migrate
 from models.database import Database, connect_postgresql, connect_sqlite
+from models.dead_groups import list_groups
+from models.dead_letters import DeadFilter, list_dead
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import SchemaMismatch
+from models.fingerprint import fingerprint
+from models.migrations import online
+from models.states import State
 from tests.conftest import POOL_SIZE
+from tests.factories import columns_in, insert_jobs, tenant_id_of
 
 
 @pytest.fixture(params=[POSTGRESQL, SQLITE])
@@ -140,3 +148,27 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(connect: Connect) -> None:
     with database.transaction() as session:
         session.execute(text("DROP TABLE job_events"))
     assert migrate.upgrade(database) == migrate.HEAD
+
+
+def test_jobs_that_died_before_there_were_groups_are_in_one(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch at a time, and those alone."""
+    database, first = connect(), tmp_path / "first"
+    shutil.copytree(migrate._SCRIPTS, first, ignore=shutil.ignore_patterns("001[1-9]_*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "_SCRIPTS", first)
+        patch.setattr(migrate, "HEAD", "0010")
+        migrate.upgrade(database)
+    with database.transaction() as session:
+        tenant_id = tenant_id_of(session)
+        rows = [columns_in(state, tenant_id) for state in (State.DEAD, State.DISCARDED) for _ in range(20)]
+        insert_jobs(session, [{name: row[name] for name in row.keys() - {"error_type", "fingerprint"}} for row in rows])
+
+    monkeypatch.setattr(online, "BATCH", 7)
+    migrate.upgrade(database)
+
+    with database.reading() as session:
+        [group] = list_groups(session, tenant_id, None, 10)
+        assert (group.count, group.mark.fingerprint) == (20, fingerprint(rows[0]["error"]))
+        assert len(list_dead(session, DeadFilter(tenant_id, error_type="ValueError"), None, 50).jobs) == 20

@@ -24,6 +24,8 @@ REASON = "because"
 ERROR = {"type": "Boom", "message": "it broke"}
 ERROR_TEXT = '{"type": "Boom", "message": "it broke"}'
 QUEUE = "matrix"
+ARGS_TEXT = '{"value":1}'
+"""The factories' arguments as the databases keep them."""
 
 Maker = Callable[[Session, Sequence[Ref]], Sequence[Any]]
 
@@ -46,6 +48,9 @@ FENCED: dict[Move, Maker] = {
     Move.BURY: lambda session, refs: moves.bury(session, _failed(refs), ACTOR),
     Move.RESCUE: lambda session, refs: moves.rescue(session, _failed(refs), ACTOR),
     Move.STOP: lambda session, refs: moves.stop(session, _endings(refs), ACTOR),
+    Move.EDIT: lambda session, refs: [
+        job for ref in refs for job in moves.edit(session, ref, ARGS_TEXT, '{"value":3}', ACTOR, REASON)
+    ],
     Move.REDRIVE: lambda session, refs: moves.redrive(session, refs, ACTOR, REASON),
     Move.DISCARD: lambda session, refs: moves.discard(session, refs, ACTOR, REASON),
 }

@@ -3,10 +3,13 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select
+from orjson import loads
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from models import moves, queries, reports
+from models.dead_groups import dead_figures, dead_groups
+from models.fingerprint import fingerprint
 from models.ids import new_id
 from models.job import Ref, job_events, jobs
 from models.moves import Ending
@@ -295,6 +298,117 @@ def test_a_rescued_job_tells_how_it_was_lost(session: Session) -> None:
     moves.rescue(session, [Ending(ref, error=ERROR)], ACTOR)
 
     assert row_of(session, ref)["error"] == {"type": "Boom"}
+
+
+# What died of what, and how many did
+
+
+BOOM = '{"type": "Boom", "message": "no column 17", "place": "acme.reports:monthly"}'
+BANG = '{"type": "Bang"}'
+
+
+def _counts(session: Session) -> list[tuple[str, str, int]]:
+    """Queue, what the group's jobs died of, and how many the group counts."""
+    c = dead_groups.c
+    names = {fingerprint(loads(error)): loads(error)["type"] for error in (BOOM, BANG)}
+    found = session.execute(select(c.queue, c.fingerprint, func.sum(c.count)).group_by(c.queue, c.fingerprint))
+    return sorted((queue, names[of], count) for queue, of, count in found)
+
+
+def _dead_of(session: Session, error: str, how_many: int = 1, queue: str = "default") -> list[Ref]:
+    refs = jobs_in(session, State.RUNNING, how_many, queue=queue)
+    moves.bury(session, [Ending(ref, error=error) for ref in refs], ACTOR)
+    return refs
+
+
+def test_a_burial_says_of_what_in_the_same_statement(session: Session) -> None:
+    (ref,) = _dead_of(session, BOOM)
+
+    row = row_of(session, ref)
+    assert (row["error_type"], row["fingerprint"]) == ("Boom", fingerprint(loads(BOOM)))
+
+
+def test_a_loss_says_of_what_only_where_it_is_the_last(session: Session) -> None:
+    living = job_in(session, State.RUNNING)
+    dying = job_in(session, State.RUNNING, lost=LOSSES_UNTIL_DEAD - 1)
+    cancelled = job_in(session, State.RUNNING, lost=LOSSES_UNTIL_DEAD - 1, cancel_requested_at=ago(minutes=1))
+
+    moves.rescue(session, [Ending(ref, error=BOOM) for ref in (living, dying, cancelled)], ACTOR)
+
+    told = [row_of(session, ref)["error_type"] for ref in (living, dying, cancelled)]
+    assert told == [None, "Boom", None]
+    assert _counts(session) == [("default", "Boom", 1)]
+
+
+def test_the_dead_are_counted_by_queue_and_by_what_they_died_of(session: Session) -> None:
+    _dead_of(session, BOOM, 3)
+    _dead_of(session, BANG)
+    _dead_of(session, BOOM, 2, queue="media")
+
+    assert _counts(session) == [("default", "Bang", 1), ("default", "Boom", 3), ("media", "Boom", 2)]
+
+
+def test_whatever_takes_a_job_from_the_dead_counts_it_down(session: Session) -> None:
+    redriven, discarded, deleted, _ = _dead_of(session, BOOM, 4)
+
+    moves.redrive(session, [redriven], ACTOR)
+    moves.discard(session, [discarded], ACTOR)
+    session.execute(delete(jobs).where(jobs.c.id == deleted.id))
+    assert _counts(session) == [("default", "Boom", 1)]
+
+    moves.prune(session, State.DISCARDED, timedelta(0), 10)
+    assert _counts(session) == [("default", "Boom", 1)]
+    moves.prune(session, State.DEAD, timedelta(0), 10)
+    assert _counts(session) == []
+
+
+def test_an_edit_of_args_that_are_others_by_now_changes_nothing(session: Session) -> None:
+    """Else of two who edit at once, one would write over what he never saw."""
+    (ref,) = _dead_of(session, BOOM)
+    assert moves.edit(session, ref, '{"value":1}', '{"value":2}', ACTOR, "first")
+
+    assert moves.edit(session, ref, '{"value":1}', '{"value":3}', ACTOR, "second") == []
+    assert row_of(session, ref)["args"] == {"value": 2}
+    assert [event["reason"] for event in history_of(session, ref)][1:] == ["first"]
+
+
+def test_a_job_that_dies_again_of_something_else_is_of_that_group(session: Session) -> None:
+    (ref,) = _dead_of(session, BOOM)
+    moves.redrive(session, [ref], ACTOR)
+    (ref,) = _claim(session)
+    moves.start(session, [ref], WORKER)
+
+    moves.bury(session, [Ending(ref, error=BANG)], ACTOR)
+
+    assert _counts(session) == [("default", "Bang", 1)]
+
+
+def test_a_dead_row_that_is_changed_by_hand_is_counted_where_it_is_then(session: Session) -> None:
+    (ref,) = _dead_of(session, BOOM)
+    session.execute(update(jobs).where(jobs.c.id == ref.id).values(queue="media"))
+    assert _counts(session) == [("media", "Boom", 1)]
+    session.execute(update(jobs).where(jobs.c.id == ref.id).values(fingerprint=None))
+    assert _counts(session) == []
+
+
+def test_the_figures_tell_how_many_of_a_type_are_dead_in_a_queue_and_since_when(session: Session) -> None:
+    oldest = ago(hours=3)
+    for queue, job_type, at in (
+        ("default", "a", ago(hours=1)),
+        ("default", "a", oldest),
+        ("default", "b", ago()),
+        ("media", "a", ago()),
+    ):
+        job_in(session, State.DEAD, queue=queue, type=job_type, finished_at=at)
+
+    figures = dead_figures(session)
+
+    assert [(figure.queue, figure.type, figure.count) for figure in figures] == [
+        ("default", "a", 2),
+        ("default", "b", 1),
+        ("media", "a", 1),
+    ]
+    assert figures[0].oldest_at == oldest
 
 
 def test_a_stale_worker_cannot_finish_a_rescued_job(session: Session) -> None:

@@ -114,6 +114,16 @@ VARIANTS = [
         "done = None",
     ),
     Variant("another's end is taken for one's own", queries.ended_by, ", c.actor == actor", ""),
+    # Dead letters
+    Variant("a burial does not say of what", finishing._bury, "error_type=rows.c.error_type", "error_type=null()"),
+    Variant("what dies of a loss is of no group", finishing._rescue, "(dead, rows.c.fingerprint)", "(dead, null())"),
+    Variant(
+        "an edit does not look at what it replaces",
+        operating._edit,
+        "cast(_c.args, Text) == rows.c.before",
+        "rows.c.before.is_not(None)",
+    ),
+    Variant("an edit keeps the work on the old arguments", operating._edit, ", checkpoint=null()", ""),
     # History
     Variant(
         "history forgets that an attempt was given back",

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import orjson
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
@@ -18,7 +19,7 @@ OPERATOR = "key:operator"
 
 
 class Clients(Stage):
-    """Submit, cancel, redrive, discard."""
+    """Submit, cancel, edit, redrive, discard."""
 
     @rule(
         tenant=which,
@@ -128,6 +129,18 @@ class Clients(Stage):
         """An operator acts on what he saw, which may be long ago."""
         dead = [row.ref for row in self.reference.in_state(State.DEAD)]
         self.seen = list(dict.fromkeys([*dead, *self.seen]))[:6]
+
+    @precondition(lambda self: self.seen)
+    @rule(number=which, knows=st.booleans())
+    def edit(self, number, knows):
+        """By what he saw of the arguments, or by what he thinks they are."""
+        ref = pick(number, self.seen)
+        row = self.reference.rows.get(ref.id)
+        before, args = row.args if row and knows else {"n": -1}, {"n": number}
+        expected = self.reference.edit(ref, before, args, OPERATOR)
+        texts = [orjson.dumps(document).decode() for document in (before, args)]
+        moved = self.database.run(lambda session: moves.edit(session, ref, *texts, OPERATOR, "as told"))
+        self.agree(Move.EDIT, moved, expected, 1)
 
     @precondition(lambda self: self.seen)
     @rule(number=which, what=st.sampled_from(["redrive", "redrive all", "discard"]))

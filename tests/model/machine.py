@@ -59,6 +59,7 @@ class Model(Workers):
         self._rows_and_history_are_as_they_should_be(rows, history)
         self._no_lease_ever_decreases(rows, history)
         self._no_attempt_is_made_by_two()
+        self._the_dead_are_counted_by_what_they_died_of(rows)
         self._who_could_be_buried_has_no_neighbour(rows)
         self._attempts_are_those_begun_less_those_given_back(rows, history)
 
@@ -81,6 +82,14 @@ class Model(Workers):
         held = [run.ref for _, run in self.attempts()]
         assert len(held) == len(set(held))
         assert all(times <= 1 + self.forgotten[ref] for ref, times in self.begun.items())
+
+    def _the_dead_are_counted_by_what_they_died_of(self, rows: list[Row]) -> None:
+        counted: dict[tuple[UUID, str], Counter[str | None]] = defaultdict(Counter)
+        for row in rows:
+            if row.state == State.DEAD:
+                counted[row.tenant_id, row.queue][row.error_type] += 1
+        told = {key: sorted(by_error.values()) for key, by_error in counted.items()}
+        assert self.world.dead_counts() == told
 
     def _who_could_be_buried_has_no_neighbour(self, rows: list[Row]) -> None:
         """But for what its worker lost sight of: nothing of that runs."""

@@ -45,6 +45,8 @@ class Row:
     worker_id: UUID | None = None
     result: Any = None
     error: Any = None
+    error_type: str | None = None
+    args: Any = None
     checkpoint: Any = None
     progress_percent: float | None = None
 
@@ -142,6 +144,7 @@ class Reference:
             max_attempts=new.max_attempts,
             unique_key=new.unique_key,
             idempotency_key=new.idempotency_key,
+            args=new.args,
             created_at=self.now,
             due_at=self.now + timedelta(seconds=new.delay_seconds),
         )
@@ -208,7 +211,7 @@ class Reference:
         )
 
     def bury(self, run: Started, error: Any, actor: str) -> Move | None:
-        dead = {"state": State.DEAD, "error": error, "finished_at": self.now}
+        dead = {"state": State.DEAD, "error": error, "error_type": error["type"], "finished_at": self.now}
         held = self._held([run.ref], State.RUNNING)
         moved = self._all(held, lambda row: replace(row, **dead), Move.BURY, actor, error)
         return Move.BURY if moved else None
@@ -244,7 +247,7 @@ class Reference:
         if row.asked_to_stop:
             return replace(row, state=State.CANCELLED, finished_at=self.now)
         if row.lost >= LOSSES_UNTIL_DEAD:
-            return replace(row, state=State.DEAD, error=error, finished_at=self.now)
+            return replace(row, state=State.DEAD, error=error, error_type=error["type"], finished_at=self.now)
         return row.back_in_the_queue(error=error)
 
     def _put_back(
@@ -280,6 +283,11 @@ class Reference:
         if row.state is not State.QUEUED or row.due_at <= self.now:
             return False
         return bool(self._all([row], lambda row: replace(row, due_at=self.now), Move.RUN_NOW, actor))
+
+    def edit(self, ref: Ref, before: Any, args: Any, actor: str) -> list[Ref]:
+        """Other arguments for a dead job, unless they are others already; the work on the old ones is forgotten."""
+        held = [row for row in self._held([ref], State.DEAD) if row.args == before]
+        return self._all(held, lambda row: replace(row, args=args, checkpoint=None), Move.EDIT, actor)
 
     def redrive(self, refs: Sequence[Ref], actor: str) -> list[Ref]:
         """Of several that share a unique key the oldest goes, and none while an unfinished job holds the key."""

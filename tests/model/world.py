@@ -5,17 +5,20 @@ product's own, and another is put in its place; on PostgreSQL a schema that is s
 the same name. So no row is touched to make time pass, time can also step back, and each moment is known exactly.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
-from sqlalchemy import delete, event, select, text
+from sqlalchemy import delete, event, func, select, text
 
 from models.database import Database, connect_postgresql, connect_sqlite
+from models.dead_groups import dead_groups
 from models.job import job_events, jobs
 from models.states import Move, State
 from models.worker import workers
@@ -60,6 +63,18 @@ class World:
         with self.database.reading() as session:
             found = session.execute(select(*_ROW).order_by(jobs.c.id)).mappings()
             return [Row(**{**row, "state": State(row["state"])}) for row in found]
+
+    def dead_counts(self) -> dict[tuple[UUID, str], list[int]]:
+        """How many are dead by each thing they died of, for each tenant and queue."""
+        c = dead_groups.c
+        found: dict[tuple[UUID, str], list[int]] = defaultdict(list)
+        with self.database.reading() as session:
+            of_each = select(c.tenant_id, c.queue, func.sum(c.count)).group_by(
+                c.tenant_id, c.queue, c.type, c.fingerprint
+            )
+            for tenant_id, queue, count in session.execute(of_each):
+                found[tenant_id, queue].append(count)
+        return {key: sorted(counts) for key, counts in found.items()}
 
     def history(self) -> list[Entry]:
         with self.database.reading() as session:

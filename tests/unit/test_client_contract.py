@@ -6,8 +6,20 @@ from typing import Any
 
 import pytest
 
-from jobmill_client import Event, Failure, Job, JobType, Progress, Submission, Worker
+from jobmill_client import (
+    DeadGroup,
+    DeadLetter,
+    Event,
+    Failure,
+    Job,
+    JobType,
+    Progress,
+    Submission,
+    WholeDeadLetter,
+    Worker,
+)
 from jobmill_client.client import Filters
+from jobmill_client.dead_letters import Attempt, AttemptFailure, DeadFilters
 from jobmill_client.submissions import Options
 
 API = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text(encoding="utf-8"))
@@ -26,6 +38,11 @@ def members(schema: str) -> set[str]:
         (Event, "Event"),
         (JobType, "JobType"),
         (Worker, "Worker"),
+        (DeadLetter, "DeadLetter"),
+        (WholeDeadLetter, "WholeDeadLetter"),
+        (Attempt, "Attempt"),
+        (AttemptFailure, "AttemptError"),
+        (DeadGroup, "DeadGroup"),
     ],
     ids=lambda given: given if isinstance(given, str) else given.__name__,
 )
@@ -41,9 +58,8 @@ def test_every_option_of_a_submission_can_be_given():
     assert {"type", "args", *Options.__annotations__} == set(Submission.model_fields)
 
 
-def test_every_filter_of_the_list_of_jobs_can_be_given():
-    asked = {
-        parameter["name"] for parameter in API["paths"]["/v1/jobs"]["get"]["parameters"] if parameter["in"] == "query"
-    }
+@pytest.mark.parametrize(("path", "filters"), [("/v1/jobs", Filters), ("/v1/dead-letters", DeadFilters)])
+def test_every_filter_of_a_list_can_be_given(path: str, filters: Any):
+    asked = {parameter["name"] for parameter in API["paths"][path]["get"]["parameters"] if parameter["in"] == "query"}
     by_pages = {"limit", "cursor", "fields"}
-    assert {*Filters.__annotations__} - {"tags"} == {name for name in asked if not name.startswith("tag")} - by_pages
+    assert {*filters.__annotations__} - {"tags"} == {name for name in asked if not name.startswith("tag")} - by_pages

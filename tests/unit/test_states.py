@@ -36,7 +36,7 @@ def test_every_live_state_leads_to_a_final_one(state: State) -> None:
 
 def test_a_final_job_is_moved_by_an_operator_or_pruned_only() -> None:
     out_of_final = {move for move, transition in MOVES.items() if set(transition.sources) & set(FINAL)}
-    assert out_of_final == {Move.REDRIVE, Move.DISCARD, Move.PRUNE}
+    assert out_of_final == {Move.EDIT, Move.REDRIVE, Move.DISCARD, Move.PRUNE}
 
 
 def test_what_a_worker_moves_is_fenced() -> None:
