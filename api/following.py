@@ -17,6 +17,7 @@ from flask import request
 
 from api.documents import job_document
 from api.endpoint import Reply
+from api.fieldsets import Fieldset
 from api.operation import TakenHeader
 from api.problems import Problem
 from api.watcher import Full, Watch, Watcher
@@ -69,10 +70,10 @@ def _wait(watch: Watch, deadline: float) -> None:
             return
 
 
-def stream(watcher: Watcher, job: Job) -> Reply:
+def stream(watcher: Watcher, job: Job, fields: Fieldset | None = None) -> Reply:
     """The job's states and progress as events, until it is final. Raises Problem if too many are followed already."""
     seen = request.headers.get(LAST_EVENT_ID.name)
-    if job.final and _event(job)[0] == seen:
+    if job.final and _event(job, fields)[0] == seen:
         return Reply(None, 204, stream=())  # which tells an EventSource not to come again
     held = ExitStack()
     try:
@@ -81,15 +82,15 @@ def stream(watcher: Watcher, job: Job) -> Reply:
         detail = "As many clients follow jobs in this process as may."
         raise Problem("too-many-streams", detail, headers={"Retry-After": "5"}) from None
     headers = {"X-Accel-Buffering": "no"}
-    return Reply(None, headers=headers, stream=_Events(watch, held, seen))
+    return Reply(None, headers=headers, stream=_Events(held, _pieces(watch, seen, fields)))
 
 
 class _Events:
     """The events of a stream. A server closes it in any case, also when it has not begun."""
 
-    def __init__(self, watch: Watch, held: ExitStack, seen: str | None) -> None:
+    def __init__(self, held: ExitStack, pieces: Iterator[bytes]) -> None:
         self._held = held
-        self._pieces = self._until_the_end(_pieces(watch, seen))
+        self._pieces = self._until_the_end(pieces)
         self._connection = request.environ.get("gunicorn.socket")
         if self._connection is not None:
             # A reader that takes nothing for so long is given up; without this gunicorn waits for ever.
@@ -110,12 +111,12 @@ class _Events:
             self._connection.settimeout(self._before)
 
 
-def _pieces(watch: Watch, seen: str | None) -> Iterator[bytes]:
+def _pieces(watch: Watch, seen: str | None, fields: Fieldset | None) -> Iterator[bytes]:
     ends = time.monotonic() + LONGEST_STREAM_SECONDS
     yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
     while watch.job:
         job, over = watch.job, watch.over
-        name, event = _event(job)
+        name, event = _event(job, fields)
         if name != seen:
             yield event
             seen = name
@@ -125,8 +126,9 @@ def _pieces(watch: Watch, seen: str | None) -> Iterator[bytes]:
             yield b": alive\n\n"
 
 
-def _event(job: Job) -> tuple[str, bytes]:
+def _event(job: Job, fields: Fieldset | None) -> tuple[str, bytes]:
     """An event and its id, which is made of what it says: the same on every process."""
-    document = orjson.dumps(job_document(job))
+    whole = job_document(job)
+    document = orjson.dumps(fields.of(whole) if fields else whole)
     name = base64.urlsafe_b64encode(hashlib.sha256(document).digest()[:12]).decode()
     return name, b"event: job\nid: " + name.encode() + b"\ndata: " + document + b"\n\n"

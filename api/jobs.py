@@ -8,13 +8,13 @@ from uuid import UUID
 from flask import Blueprint, Response, after_this_request, request
 from pydantic import Field
 
-from api import admission
+from api import admission, fieldsets
 from api.documents import EventDocument, JobDocument, event_document, job_document
 from api.endpoint import Call, Reply, endpoint
 from api.examples import EVENT_STREAM
 from api.following import LAST_EVENT_ID, PREFER, stream, wait_seconds, when_final
 from api.lists import ListQuery, Part, page
-from api.operation import Writes
+from api.operation import NoParameters, Writes
 from api.pace import Pace
 from api.parsing import named, repeatable
 from api.problems import Problem
@@ -146,6 +146,7 @@ def get_job(call: Call, job_id: str) -> Reply:
     "GET",
     "/<job_id>/stream",
     scope=Scope.JOBS_READ,
+    query=fieldsets.with_fields(NoParameters, JobDocument),
     takes=(LAST_EVENT_ID,),
     media_type="text/event-stream",
     reply=str,
@@ -157,12 +158,13 @@ def get_job(call: Call, job_id: str) -> Reply:
 def stream_job(call: Call, job_id: str) -> Reply:
     """A job's states and progress as Server-Sent Events, until it is final.
 
-    Each event is named `job` and carries the whole job as it is then. What came between two events that a slow reader
+    Each event is named `job` and carries the job as it is then, or with `fields` those members, whenever one of them
+    has changed. What came between two events that a slow reader
     takes is left out. A reader that comes again tells by `Last-Event-ID` what it has seen; if that was the end, the
     answer is 204.
     """
-    job = operate.find(call.session, call.principal, job_uuid(job_id))
-    return Reply(None, later=partial(stream, call.services.watcher, job))
+    job = operate.find(call.session, call.principal, job_uuid(job_id), without=call.unneeded(*DOCUMENTS))
+    return Reply(None, later=partial(stream, call.services.watcher, job, call.fields))
 
 
 @endpoint(blueprint, "GET", "/<job_id>/events", scope=Scope.JOBS_READ, query=ListQuery, lists=EventDocument)

@@ -152,7 +152,8 @@ def _operation(rule: Rule, operation: Operation, responses: dict[str, Schema], s
 
 
 def _conditional(operation: Operation) -> bool:
-    return operation.scope is not None and "fields" in operation.query.model_fields
+    documents = operation.media_type == "application/json"
+    return documents and operation.scope is not None and fieldsets.NAME in operation.query.model_fields
 
 
 def _implied(operation: Operation) -> list[TakenHeader]:

@@ -214,8 +214,8 @@ def test_the_watcher_bears_an_error(doors: Doors, caller: Caller, pool: Any, eve
 # Streams
 
 
-def followed(caller: Caller, ref: Ref, **headers: str) -> Any:
-    return caller.get(f"{JOBS}/{ref.id}/stream", **headers)
+def followed(caller: Caller, ref: Ref, query: str = "", **headers: str) -> Any:
+    return caller.get(f"{JOBS}/{ref.id}/stream{query}", **headers)
 
 
 def test_a_stream_tells_states_and_progress_until_the_end(
@@ -247,6 +247,22 @@ def test_a_stream_tells_states_and_progress_until_the_end(
     assert len({event["id"] for event in told}) == len(told)
     assert told[-1]["data"] == caller.get(f"{JOBS}/{ref.id}").json
     assert watched(doors, 0)()
+
+
+def test_a_stream_of_some_members_tells_of_their_changes_only(
+    doors: Doors, caller: Caller, pool: Any, eventually: Eventually
+) -> None:
+    ref = plant(doors, caller, State.RUNNING)
+    stream: Future[Any] = pool.submit(followed, caller, ref, "?fields=id,state")
+    eventually(watched(doors, 1))
+    (watch,) = doors.services.watcher._watches
+    progress(doors, ref, 40)
+    eventually(lambda: watch.job and watch.job.progress_percent == 40)
+    succeed(doors, ref)
+
+    told = [event["data"] for event in events_of(stream.result(10).text)]
+    assert told == [{"id": str(ref.id), "state": state} for state in ("running", "succeeded")]
+    assert_problem(followed(caller, ref, "?fields=nothing"), 400, "invalid-request")
 
 
 def test_a_reader_that_comes_again_is_not_told_what_it_knows(doors: Doors, caller: Caller) -> None:
