@@ -5,11 +5,13 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 BIN := .venv/bin
 # Finds, or installs and starts, the services; then gives a command their URLs. A plain eval would hide a failure.
 WITH_SERVICES := urls=$$(bin/services install) && eval "$$urls" && exec
+# Gives a command services of its own.
+LEND := $(BIN)/python -m tests.lend
 
-.PHONY: help setup run test faults soak fuzz check format docs services bench mutants lock audit clean
+.PHONY: help setup run test test-long faults soak fuzz check format docs services bench mutants lock audit clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make the environment in .venv/ from the lock file (PYTHON=python3.12 chooses a Python)
 	@bin/setup
@@ -18,17 +20,21 @@ run: setup ## Start Jobmill here, run a first job, serve until Ctrl-C (PORT, JOB
 	@$(BIN)/jobmill up --demo examples/iris.csv
 
 test: setup ## Run all tests but the long ones, quick ones first (ARGS="-k name" goes to pytest)
-	@$(WITH_SERVICES) bin/test $(ARGS)
+	@$(LEND) bin/test $(ARGS)
+
+test-long: setup ## Run the long tests that `make test` leaves out, which takes hours (ARGS="-k name")
+	@$(LEND) $(BIN)/python -m pytest -m long $(ARGS)
 
 faults: setup ## Break a running Jobmill in every way there is, long ones included (ARGS="-k name")
-	@$(WITH_SERVICES) $(BIN)/python -m pytest tests/faults tests/model tests/acceptance/test_outages.py $(ARGS)
+	@$(LEND) $(BIN)/python -m pytest tests/faults tests/model tests/acceptance/test_outages.py $(ARGS)
 
 soak: setup ## Hold a Jobmill under load for HOURS=8 with a fault a minute, and see what grows (ARGS="--rate 50")
 	@$(WITH_SERVICES) $(BIN)/python -m tests.faults.soak --hours $(or $(HOURS),0.5) $(ARGS)
 
 fuzz: setup ## Hold every operation against the API's description (EXAMPLES=1000 requests each, SEED=7)
-	@$(WITH_SERVICES) env JOBMILL_TEST_FUZZ_EXAMPLES=$(or $(EXAMPLES),1000) \
-		JOBMILL_TEST_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/python -m pytest tests/acceptance/test_fuzz.py $(ARGS)
+	@$(LEND) env JOBMILL_TEST_FUZZ_EXAMPLES=$(or $(EXAMPLES),1000) \
+		JOBMILL_TEST_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) \
+		JOBMILL_TEST_FUZZ_PHASES=examples,coverage,fuzzing,stateful $(BIN)/python -m pytest tests/acceptance/test_fuzz.py $(ARGS)
 
 check: setup ## Check format, lint, types, import contracts, dead code, locks
 	$(BIN)/ruff format --check
@@ -46,7 +52,7 @@ format: setup ## Format the code and fix what the linter can fix
 	$(BIN)/ruff format
 
 mutants: setup ## Take out every guard, one at a time, and see its tests fail (ARGS="lease" chooses by words)
-	@$(WITH_SERVICES) $(BIN)/python bin/mutate.py $(ARGS)
+	@$(LEND) $(BIN)/python bin/mutate.py $(ARGS)
 
 docs: setup ## Write what docs/ repeats from the code
 	@$(BIN)/python bin/docs.py
@@ -54,7 +60,7 @@ docs: setup ## Write what docs/ repeats from the code
 services: setup ## Find or start PostgreSQL, RabbitMQ and Redis, and print their URLs
 	@bin/services install
 
-bench: setup ## Measure throughput, latency and memory on this machine (ARGS=dead-letters: the operators' lists)
+bench: setup ## Measure throughput, latency and memory on this machine (ARGS=dead-letters: the operators' lists; ARGS=explain; ARGS=webhooks)
 	@$(WITH_SERVICES) $(BIN)/python -m bench $(ARGS)
 
 lock: setup ## Remake the lock files (ARGS=--upgrade, or ARGS="--upgrade-package flask")

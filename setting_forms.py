@@ -12,6 +12,8 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 API_KEY_FORM = re.compile(r"jm_([A-Za-z0-9]{1,32})_([A-Za-z0-9_-]{16,128})")
 QUEUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+OWN_TENANT_NAME = "(installation)"
+"""The tenant whose jobs are those of the installation itself; no other may be called so."""
 ORIGIN = re.compile(r"https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 # None that a public key, taken for a shared secret, could pass (RFC 8725, 2.1).

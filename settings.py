@@ -29,6 +29,9 @@ def _setting(default: Any, env: str, description: str, example: str, **limits: A
     return Field(default, validation_alias=env, description=description, examples=[example], **limits)
 
 
+_DAYS = {"ge": 0, "le": 36_500}
+
+
 class Settings(BaseSettings):
     """The settings of one process. Unset differs from empty: an unset DATABASE_URL chooses the embedded mode."""
 
@@ -177,17 +180,43 @@ class Settings(BaseSettings):
     webhook_allow_http: bool = _setting(
         False, "JOBMILL_WEBHOOK_ALLOW_HTTP", "Let outgoing calls use http besides https.", "true"
     )
+    webhook_concurrency: int = _setting(
+        4,
+        "JOBMILL_WEBHOOK_CONCURRENCY",
+        "Deliveries to one webhook receiver that are under way at once; read by the dispatcher.",
+        "8",
+        ge=1,
+        le=1000,
+    )
     retain_succeeded_days: float = _setting(
-        30, "JOBMILL_RETAIN_SUCCEEDED_DAYS", "Days until a succeeded job is pruned; 0: never.", "7", ge=0
+        30,
+        "JOBMILL_RETAIN_SUCCEEDED_DAYS",
+        "Days until a succeeded job is pruned; 0: it is kept for ever.",
+        "7",
+        **_DAYS,
     )
     retain_cancelled_days: float = _setting(
-        30, "JOBMILL_RETAIN_CANCELLED_DAYS", "Days until a cancelled job is pruned; 0: never.", "7", ge=0
+        30,
+        "JOBMILL_RETAIN_CANCELLED_DAYS",
+        "Days until a cancelled job is pruned; 0: it is kept for ever.",
+        "7",
+        **_DAYS,
     )
     retain_dead_days: float = _setting(
-        0, "JOBMILL_RETAIN_DEAD_DAYS", "Days until a dead job is pruned; 0: never.", "365", ge=0
+        0, "JOBMILL_RETAIN_DEAD_DAYS", "Days until a dead job is pruned; 0: it is kept for ever.", "365", **_DAYS
     )
     retain_discarded_days: float = _setting(
-        90, "JOBMILL_RETAIN_DISCARDED_DAYS", "Days until a discarded job is pruned; 0: never.", "30", ge=0
+        90,
+        "JOBMILL_RETAIN_DISCARDED_DAYS",
+        "Days until a discarded job is pruned; 0: it is kept for ever.",
+        "30",
+        **_DAYS,
+    )
+    archive_dir: Path | None = _setting(
+        None,
+        "JOBMILL_ARCHIVE_DIR",
+        "An existing folder, to which dead and discarded jobs are written before they are pruned. Unset: they just go.",
+        "/var/lib/jobmill/archive",
     )
 
     faults: str | None = _setting(

@@ -25,9 +25,15 @@ from api import (
     metrics,
     openapi,
     pages,
+    queues,
     rate_limits,
+    redrives,
     refusals,
     tokens,
+    undeliverable,
+    webhook_deliveries,
+    webhook_endpoints,
+    webhook_secret,
 )
 from api.endpoint import operation_of
 from api.kinds import CODES_BY_STATUS, KINDS
@@ -36,7 +42,11 @@ from api.problems import Problem, response
 from api.services import Services
 from jobs.keys import NoSuchKey
 from jobs.operate import NoSuchJob
+from jobs.queues import NoSuchQueue
+from jobs.redrives import NoSuchRedrive
 from jobs.registry import Registry
+from jobs.undeliverable import NoSuchMessage
+from jobs.webhooks import NoSuchDelivery, NoSuchEndpoint
 from models.errors import Unavailable, Unstorable
 
 log = structlog.get_logger(__name__)
@@ -44,6 +54,7 @@ log = structlog.get_logger(__name__)
 # Visible ASCII; anything else could forge log lines or headers.
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _QUIET = {"/healthz", "/readyz"}
+_MISSING = (NoSuchJob, NoSuchKey, NoSuchQueue, NoSuchMessage, NoSuchRedrive, NoSuchEndpoint, NoSuchDelivery)
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
 
@@ -58,7 +69,7 @@ def create_app(services: Services) -> Flask:
     app.after_request(rate_limits.tell)
     app.after_request(lambda answer: _finish(answer, services.version))
     app.register_error_handler(Problem, response)
-    for missing in (NoSuchJob, NoSuchKey):
+    for missing in _MISSING:
         app.register_error_handler(missing, lambda error: response(Problem("not-found", str(error))))
     app.register_error_handler(Unavailable, _unavailable)
     app.register_error_handler(Unstorable, _unstorable)
@@ -76,7 +87,24 @@ def _with_doors() -> Flask:
     app = Flask("jobmill", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # its redirect would be HTML, and no problem document
-    for resource in (jobs, batch, dead_letters, catalogue, keys, audit_log, tokens, health, pages, docs_page):
+    for resource in (
+        jobs,
+        batch,
+        dead_letters,
+        redrives,
+        undeliverable,
+        webhook_endpoints,
+        webhook_deliveries,
+        webhook_secret,
+        queues,
+        catalogue,
+        keys,
+        audit_log,
+        tokens,
+        health,
+        pages,
+        docs_page,
+    ):
         app.register_blueprint(resource.blueprint)
     allowed.learn(app)
     return app

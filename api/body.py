@@ -79,7 +79,8 @@ def _receive(most_bytes: int) -> Received:
         return _without_length(most_bytes)
     length = request.content_length if request.environ.get("CONTENT_LENGTH") else None
     if length is None:
-        return Received(problem=Problem("length-required", "The request has no Content-Length."))
+        detail = "The request has no Content-Length. Send a body: `{}` if there is nothing to say."
+        return Received(problem=Problem("length-required", detail))
     if length > most_bytes:
         _drop(most_bytes + DROPPED_TOO)
         raise Problem("body-too-large", f"The body has {length} bytes; at most {most_bytes} are accepted.")

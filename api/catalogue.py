@@ -18,7 +18,7 @@ TYPE_NAME = {"name": {"description": "The type's name.", "examples": ["csv.profi
 @endpoint(blueprint, "GET", "/job-types", scope=Scope.JOBS_READ, query=ListQuery, lists=JobTypeDocument)
 def list_job_types(call: Call) -> Reply:
     """Every job type that this installation knows, by name."""
-    known = call.services.registry.all()
+    known = call.services.registry.offered()
     return page_by_name(
         call,
         "job types",

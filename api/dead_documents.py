@@ -7,9 +7,10 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from api import examples
-from api.documents import Id, Instant, JobDocument, job_document, moment, shown
+from api.documents import Id, Instant, JobDocument, job_document, shown
 from jobs.dead_letters import group_of
 from models.dead_groups import Group
+from models.documents import moment
 from models.job import Job, JobEvent
 from models.states import Move, State
 

@@ -1,5 +1,6 @@
 """The doors to dead letters: find them, see what they died of, mend, replay or discard one."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -18,7 +19,8 @@ from api.dead_documents import (
 )
 from api.documents import JobDocument, job_document
 from api.endpoint import Call, Reply, endpoint
-from api.jobs import job_uuid
+from api.ids import AnId
+from api.jobs import job_uuid, refuse_ours
 from api.lists import ListQuery, Part, page_by_name
 from api.problems import Flaw, Problem
 from api.submission import STORABLE_YEAR, Moment, Word, refusal
@@ -44,16 +46,16 @@ Time = Annotated[Moment, AfterValidator(_storable), Field(json_schema_extra={"pa
 GroupName = Annotated[str, StringConstraints(pattern=r"^.{1,100}:[0-9a-f]{16}$")]
 
 
-class DeadLettersQuery(ListQuery):
-    """What GET /v1/dead-letters takes."""
+class DeadLetterFilter(BaseModel, extra="forbid"):
+    """Which dead letters are meant; what is missing means any."""
 
     type: Word | None = None
     queue: Word | None = None
     error: Annotated[Word | None, Field(description="The class of the error, as `acme.errors.NoSuchFile`.")] = None
     group: Annotated[GroupName | None, Field(description="One of GET /v1/dead-letters/groups.")] = None
+    endpoint_id: Annotated[AnId | None, Field(description="Deliveries to that webhook endpoint.")] = None
     died_after: Annotated[Time | None, Field(description="That moment included.")] = None
     died_before: Annotated[Time | None, Field(description="That moment not included.")] = None
-    order: Annotated[Literal["newest", "oldest"], Field(description="By when they died.")] = "newest"
 
     def wanted(self, tenant_id: UUID | None) -> DeadFilter:
         """The filters as the database takes them."""
@@ -65,8 +67,14 @@ class DeadLettersQuery(ListQuery):
             None if self.group is None else dead_letters.parts_of(self.group),
             self.died_after,
             self.died_before,
-            oldest_first=self.order == "oldest",
+            endpoint_id=self.endpoint_id,
         )
+
+
+class DeadLettersQuery(DeadLetterFilter, ListQuery):
+    """What GET /v1/dead-letters takes."""
+
+    order: Annotated[Literal["newest", "oldest"], Field(description="By when they died.")] = "newest"
 
 
 class EditBody(BaseModel, extra="forbid", json_schema_extra={"examples": [examples.DEAD_LETTER_EDIT]}):
@@ -82,7 +90,8 @@ def list_dead_letters(call: Call) -> Reply:
     A page of several filters together looks at some thousands of them at most: it may hold fewer than `limit`, or none,
     and still have a `next_cursor`, by which the search goes on.
     """
-    wanted = call.query.wanted(call.principal.tenant_id)
+    asked = call.query
+    wanted = replace(asked.wanted(call.principal.tenant_id), oldest_first=asked.order == "oldest")
     without = _unneeded(call)
 
     def read(behind: str | None, limit: int) -> Part[Job]:
@@ -156,6 +165,7 @@ def edit_dead_letter(call: Call, job_id: str) -> Reply:
 )
 def replay_dead_letter(call: Call, job_id: str) -> Reply:
     """Queue a dead letter again, with fresh attempts; of two who do at once, one does."""
+    refuse_ours(call, job_id)
     try:
         job, moved = dead_letters.replay(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except dead_letters.NotDead as error:
@@ -176,6 +186,7 @@ def replay_dead_letter(call: Call, job_id: str) -> Reply:
 )
 def discard_dead_letter(call: Call, job_id: str) -> Reply:
     """Give a dead letter up; it stays readable as a job until its retention ends, and cannot be replayed."""
+    refuse_ours(call, job_id)
     try:
         job = dead_letters.discard(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except dead_letters.NotDead as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from email.utils import format_datetime
 from functools import cache
+from types import UnionType
 from typing import Any, get_type_hints
 
 from flask import Response
@@ -59,6 +60,8 @@ def among(model: Any, names: Iterable[str] | None) -> list[Deprecated]:
 
 @cache
 def _marks(model: Any) -> Mapping[str, Deprecated]:
+    if isinstance(model, UnionType):
+        return {name: mark for alternative in model.__args__ for name, mark in _marks(alternative).items()}
     if isinstance(model, type) and issubclass(model, BaseModel):
         told = {name: tuple(field.metadata) for name, field in model.model_fields.items()}
     else:

@@ -3,14 +3,15 @@
 Each document is a type, for the checker and for the OpenAPI document alike, and a function that makes one of a record.
 """
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from api import examples
 from jobs.registry import Isolation, JobType
+from models import documents
+from models.documents import moment
 from models.job import Job, JobEvent
 from models.states import Move, State
 from models.worker import Worker
@@ -127,45 +128,14 @@ class WorkerDocument(TypedDict):
     heartbeat_at: Instant
 
 
-def moment(at: datetime) -> str:
-    """RFC 3339 in UTC with microseconds and `Z`."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def job_document(job: Job) -> JobDocument:
     """A job as clients see it."""
-    progress: ProgressDocument = {"percent": job.progress_percent, "message": job.progress_message}
-    return {
-        "id": str(job.id),
-        "type": job.type,
-        "queue": job.queue,
-        "state": job.state,
-        "priority": job.priority,
-        "args": job.args,
-        "result": job.result,
-        "error": error_document(job.error),
-        "progress": progress if job.progress_percent is not None else None,
-        "attempt": job.attempt,
-        "max_attempts": job.max_attempts,
-        "lost": job.lost,
-        "timeout_seconds": job.timeout_seconds,
-        "created_at": moment(job.created_at),
-        "due_at": moment(job.due_at),
-        "dispatched_at": moment_or_none(job.dispatched_at),
-        "started_at": moment_or_none(job.started_at),
-        "finished_at": moment_or_none(job.finished_at),
-        "cancel_requested_at": moment_or_none(job.cancel_requested_at),
-        "tags": job.tags,
-        "unique_key": job.unique_key,
-        "idempotency_key": job.idempotency_key,
-        "worker_id": str(job.worker_id) if job.worker_id else None,
-        "schedule_id": str(job.schedule_id) if job.schedule_id else None,
-    }
+    return cast("JobDocument", documents.job_document(job))
 
 
 def error_document(error: Any) -> ErrorDocument | None:
     """An error as clients see it; the trace is for operators."""
-    return {"type": error.get("type"), "message": error.get("message"), "code": error.get("code")} if error else None
+    return cast("ErrorDocument | None", documents.error_document(error))
 
 
 def event_document(event: JobEvent) -> EventDocument:
@@ -219,8 +189,3 @@ def worker_document(worker: Worker) -> WorkerDocument:
         "started_at": moment(worker.started_at),
         "heartbeat_at": moment(worker.heartbeat_at),
     }
-
-
-def moment_or_none(at: datetime | None) -> str | None:
-    """The same of a moment that has not come."""
-    return moment(at) if at else None

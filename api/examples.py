@@ -8,6 +8,8 @@ SUBMISSION: dict[str, Any] = {
     "tags": {"customer": "42"},
 }
 
+JOB_WEBHOOK: dict[str, Any] = {"url": "https://example.org/jobs", "events": ["job.succeeded", "job.dead"]}
+
 JOB: dict[str, Any] = {
     "id": "01936f6e-2f5c-7a2b-9c3d-5e8f1a2b3c4d",
     "type": "csv.profile",
@@ -65,6 +67,26 @@ BATCH_ANSWER: dict[str, Any] = {
     ]
 }
 
+EXPLANATION: dict[str, Any] = {
+    "job_id": JOB["id"],
+    "state": "queued",
+    "reason": "queue_paused",
+    "message": "Its queue default is paused, by key:ops1.",
+    "since": "2027-01-01T00:00:00.000000Z",
+    "until": None,
+    "detail": {"queue": "default", "by": "key:ops1"},
+    "also": [
+        {
+            "reason": "behind_others",
+            "message": "12 due jobs of its queue go before it: 12 due for longer.",
+            "since": None,
+            "until": None,
+            "detail": {"higher_priority": 0, "due_longer": 12, "ahead": 12, "more": False},
+        }
+    ],
+    "at": "2027-01-01T00:04:00.000000Z",
+}
+
 EVENT_STREAM = 'event: job\nid: kq3x0yT9zXQ2oYb1\ndata: {"id": "01936f6e-2f5c-7a2b-9c3d-5e8f1a2b3c4d", ...}\n\n'
 
 EVENT: dict[str, Any] = {
@@ -117,6 +139,52 @@ DEAD_GROUP: dict[str, Any] = {
     "first_seen": "2026-12-31T23:58:03.000000Z",
     "last_seen": DEAD_LETTER["finished_at"],
     "sample_id": DEAD_LETTER["id"],
+}
+
+REDRIVE_REQUEST: dict[str, Any] = {
+    "action": "replay",
+    "filter": {"group": DEAD_LETTER["group"]},
+    "rate_per_second": 50,
+    "ramp_seconds": 60,
+    "abort_when_failure_ratio": 0.5,
+}
+REDRIVE: dict[str, Any] = REDRIVE_REQUEST | {
+    "id": "01936f6e-5a2e-7f66-b2c3-d4e5f6071829",
+    "tenant_id": "01936f6d-0000-7c44-8b21-0d2f3a4b5c6d",
+    "priority": -100,
+    "state": "running",
+    "reason": None,
+    "matched": 412,
+    "replayed": 120,
+    "succeeded_again": 97,
+    "died_again": 2,
+    "ended_otherwise": 0,
+    "unanswered": 21,
+    "failing": 1,
+    "discarded": 0,
+    "skipped": 3,
+    "waiting": 289,
+    "rate_now": 12.5,
+    "created_at": "2027-01-01T01:00:00.000000Z",
+    "created_by": "key:ops1",
+    "finished_at": None,
+}
+REDRIVE_PREVIEW: dict[str, Any] = {"matched": 412, "groups": [DEAD_GROUP], "samples": [DEAD_LETTER]}
+UNDELIVERABLE: dict[str, Any] = {
+    "id": "01936f6e-7a2b-7d11-8e3f-4a5b6c7d8e9f",
+    "queue": "default",
+    "reason": "unknown_actor",
+    "detail": "it is for an actor 'send_mail', and ours is no actor",
+    "body_bytes": 38,
+    "dead_lettered_at": "2027-01-01T00:00:12.000000Z",
+    "collected_at": "2027-01-01T00:00:13.500000Z",
+}
+WHOLE_UNDELIVERABLE: dict[str, Any] = UNDELIVERABLE | {
+    "body": '{"actor_name": "send_mail", "args": []}',
+    "body_encoding": "utf-8",
+    "truncated": False,
+    "headers": {"x-death": [{"count": 1, "queue": "jobmill.default", "reason": "rejected"}]},
+    "properties": {"app_id": "mailer", "delivery_mode": 2},
 }
 
 JOB_TYPE: dict[str, Any] = {
@@ -197,3 +265,18 @@ AUDIT_ENTRY: dict[str, Any] = {
     "request_id": "checkout-7f3a",
     "detail": None,
 }
+
+QUEUE: dict[str, Any] = {
+    "name": "media",
+    "paused": False,
+    "paused_at": None,
+    "paused_by": None,
+    "max_running": 3,
+    "max_per_second": None,
+    "counts": {"queued": 197, "dispatched": 1, "running": 2, "dead": 4},
+    "oldest_waiting_seconds": 42.5,
+    "in_per_second": 3.25,
+    "out_per_second": 1.5,
+    "workers": 20,
+}
+QUEUE_LIMITS: dict[str, Any] = {"max_running": 3, "max_per_second": None}

@@ -63,21 +63,21 @@ def healthz() -> Response:
 def readyz() -> tuple[Response, int]:
     """Whether requests can be served, and what is not as it should be."""
     services: Services = current_app.extensions["jobmill"]
-    checks = _kept(services)
-    if checks["database"] != "ok":
-        return jsonify(status="unavailable", checks=checks), 503
-    degraded = any(state != "ok" for state in checks.values())
-    return jsonify(status="degraded" if degraded else "ok", checks=checks), 200
+    found = checks(services)
+    if found["database"] != "ok":
+        return jsonify(status="unavailable", checks=found), 503
+    degraded = any(state != "ok" for state in found.values())
+    return jsonify(status="degraded" if degraded else "ok", checks=found), 200
 
 
-def _kept(services: Services) -> Checks:
+def checks(services: Services) -> Checks:
     """What is known of the dependencies. Whoever asks while another finds out shares that answer."""
     with services.checking:
-        at, checks = services.last_checks
+        at, found = services.last_checks
         if time.monotonic() - at > KEPT_SECONDS:
-            checks = _look(_probes(services), services.asked)
-            services.last_checks = (time.monotonic(), checks)
-        return checks
+            found = _look(_probes(services), services.asked)
+            services.last_checks = (time.monotonic(), found)
+        return found
 
 
 def _look(probes: Mapping[str, Probe], asked: "dict[str, Future[Checks]]") -> Checks:

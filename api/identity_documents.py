@@ -6,9 +6,10 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from api import examples
-from api.documents import Id, Instant, moment, moment_or_none, shown
+from api.documents import Id, Instant, shown
 from jobs.scopes import Scope, role_of
 from models.audit import Entry
+from models.documents import moment, moment_or_none
 from models.identity import ApiKey
 
 

@@ -12,6 +12,7 @@ from api import admission, fieldsets
 from api.documents import EventDocument, JobDocument, event_document, job_document
 from api.endpoint import Call, Reply, endpoint
 from api.examples import EVENT_STREAM
+from api.explanations import ExplanationDocument, broker_is_away, explanation_document
 from api.following import LAST_EVENT_ID, PREFER, stream, wait_seconds, when_final
 from api.lists import ListQuery, Part, page
 from api.operation import NoParameters, Writes
@@ -37,6 +38,7 @@ from models import lists, queries
 from models.crashpoints import crashpoint
 from models.job import DOCUMENTS, Job, NewJob
 from models.lists import JobFilter
+from models.standing import standing_of
 from models.states import State
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
@@ -180,6 +182,24 @@ def list_events(call: Call, job_id: str) -> Reply:
     )
 
 
+@endpoint(blueprint, "GET", "/<job_id>/explain", scope=Scope.JOBS_READ, reply=ExplanationDocument)
+def explain_job(call: Call, job_id: str) -> Reply:
+    """Why a job is where it is: what keeps it from running, who runs it, or how it ended.
+
+    `reason` is what decides now. What would keep the job as well if that were gone is in `also`.
+    """
+    without = frozenset(DOCUMENTS) - {"error"}
+    job = operate.find(call.session, call.principal, job_uuid(job_id), without=without)
+    known = standing_of(call.session, job)
+    if known is None:
+        raise operate.NoSuchJob(f"There is no job {job_id} any more.")
+    if call.principal.tenant_id is not None:  # to which the platform's operators are nobody it knows
+        known = known.without_operators()
+    services = call.services
+    explained = partial(explanation_document, known, gate_width=services.settings.webhook_concurrency)
+    return Reply(None, later=lambda: Reply(explained(broker_away=broker_is_away(services, job))))
+
+
 @endpoint(
     blueprint,
     "POST",
@@ -192,6 +212,7 @@ def list_events(call: Call, job_id: str) -> Reply:
 )
 def cancel_job(call: Call, job_id: str) -> Reply:
     """Cancel a waiting job, or ask a running one to stop."""
+    refuse_ours(call, job_id)
     try:
         job = operate.cancel(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except operate.JobIsFinal as error:
@@ -212,12 +233,22 @@ def cancel_job(call: Call, job_id: str) -> Reply:
 )
 def run_job_now(call: Call, job_id: str) -> Reply:
     """Make a job due that waits for a later time, or for its next attempt."""
+    refuse_ours(call, job_id)
     try:
         job, moved = operate.run_now(call.session, call.principal, job_uuid(job_id), again=call.tries > 1)
     except operate.JobIsNotWaiting as error:
         raise Problem("job-not-waiting", str(error)) from None
     headers = {"Location": f"/v1/jobs/{job.id}"} | _polling(call.services.pace, job)
     return Reply(job_document(job), 202, headers, rings=moved, tenant_id=job.tenant_id)
+
+
+def refuse_ours(call: Call, job_id: str) -> None:
+    """Keep a job that Jobmill itself made from whoever may submit jobs, but not do what it does."""
+    job = operate.find(call.session, call.principal, job_uuid(job_id), without=frozenset(DOCUMENTS))
+    registry = call.services.registry
+    scope = registry.get(job.type).internal if job.type in registry else None
+    if scope is not None and not call.principal.may(scope):
+        raise Problem("forbidden", f"The job is a {job.type}, and takes the scope {scope}.")
 
 
 def job_uuid(text: str) -> UUID:

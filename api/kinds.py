@@ -71,7 +71,7 @@ KINDS: dict[str, Kind] = {
         "The key lacks a scope",
         "Use a key with the scope that `detail` names, or ask for one.",
         "The key is known, and does not grant what this operation needs; or the operation is for tenants, and this is "
-        "a platform key.",
+        "a platform key, or the other way round.",
     ),
     "not-found": Kind(
         404,
@@ -119,11 +119,35 @@ KINDS: dict[str, Kind] = {
         "Only a job that is `dead` can be edited, replayed or discarded. Of two who replay one at the same moment, one "
         "does, and the other gets this; a discarded one never comes back.",
     ),
+    "too-many-letters": Kind(
+        409,
+        "More dead letters than one redrive takes",
+        "Narrow the filter, by `died_before` say, and start another redrive when this one has ended.",
+        "A redrive pins its letters when it is made, 100,000 at most. Nothing was done.",
+    ),
+    "redrive-ended": Kind(
+        409,
+        "The redrive has ended",
+        "Read its `state`. To handle what it left, start another by the same filter.",
+        "A redrive that has succeeded, was aborted or cancelled goes on no more.",
+    ),
     "job-changed": Kind(
         409,
         "The job was changed meanwhile",
         "Read it again, and send your change anew if it is still right.",
         "Somebody else edited the dead letter at the same moment. To write over what he wrote, unseen, would lose it.",
+    ),
+    "too-many-endpoints": Kind(
+        409,
+        "There are as many webhook endpoints as may be",
+        "Delete one that is not used, or add events and types to one that is.",
+        "A tenant may have 100 webhook endpoints: whenever a job ends, all of them are looked at. Nothing was made.",
+    ),
+    "delivery-under-way": Kind(
+        409,
+        "The delivery is being sent",
+        "Wait for what comes of it, and read its `status`.",
+        "Only a delivery that waits, or is over, can be sent once more; this one is on its way at this moment.",
     ),
     "not-unique": Kind(
         409,

@@ -15,6 +15,7 @@ from werkzeug.routing import Rule
 from api import fieldsets
 from api.endpoint import operation_of
 from api.kinds import KINDS
+from api.openapi_webhooks import webhooks
 from api.operation import Operation, TakenHeader
 from api.problems import ProblemDocument
 from api.schemas import Schema, Schemas
@@ -62,7 +63,13 @@ GROUPS = {
     "catalogue": ("Catalogue", "What can be submitted here, and who does it."),
     "tokens": ("Tokens", "Short-lived tokens instead of keys, and what they are verified with."),
     "dead_letters": ("Dead letters", "See what failed for good and why; mend, replay or discard it."),
+    "redrives": ("Redrives", "Replay or discard dead letters by the thousand, at a pace."),
+    "webhook_endpoints": ("Webhook endpoints", "Have jobs' ends told to your own URLs, by signed requests."),
+    "webhook_deliveries": ("Webhook deliveries", "See what was sent and what was answered; send it once more."),
+    "webhook_secret": ("Webhook secret", "What signs webhooks to URLs that come with jobs."),
+    "queues": ("Queues", "See what waits where, and how it moves; pause, resume and limit."),
     "keys": ("Keys", "Who may do what in a tenant."),
+    "undeliverable": ("Undeliverable messages", "See and discard what RabbitMQ could not deliver and is of no job."),
     "audit_log": ("Audit log", "Who changed what."),
     "health": ("Health", "For load balancers and monitors."),
     "pages": ("Pages", "What explains this API."),
@@ -90,6 +97,7 @@ def document(app: Flask, registry: Registry) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": about} for name, about in GROUPS.values()],
         "paths": {path: paths[path] for path in sorted(paths)},
+        "webhooks": webhooks(schemas),
         "components": {
             "securitySchemes": {"bearer": BEARER},
             "schemas": schemas.all(),

@@ -7,7 +7,7 @@ from flask import request
 from pydantic import BaseModel, ValidationError
 
 from api.problems import Flaw
-from jobs.submit import plain_words, pointer
+from jobs.submission import plain_words, pointer
 
 
 def untold(found: Sequence[Flaw], told: Sequence[Flaw]) -> list[Flaw]:

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from api import metrics
 from api.kinds import KINDS
-from jobs.submit import Fault
+from jobs.submission import Fault
 
 MOST_FLAWS_TOLD = 100
 """A body of 1 MiB can have 100,000, and would get an answer of 15 MiB."""

@@ -67,15 +67,15 @@ class Schemas:
         return told
 
     def _add(self, name: str, schema: Schema) -> None:
-        if schema.pop(BY_JOB_TYPE, False) and self._registry.all():
+        if schema.pop(BY_JOB_TYPE, False) and self._registry.offered():
             schema = self._by_job_type(name, schema)
         if self._known.setdefault(name, schema) != schema:
             raise ValueError(f"Two schemas are called {name}; rename one of the types.")
 
     def _by_job_type(self, name: str, common: Schema) -> Schema:
         """A submission as a union that `type` discriminates."""
-        kinds = {known.name: f"{name}.{known.name}" for known in self._registry.all()}
-        for known in self._registry.all():
+        kinds = {known.name: f"{name}.{known.name}" for known in self._registry.offered()}
+        for known in self._registry.offered():
             self._known[kinds[known.name]] = self._of_type(known, common)
         references = {job_type: f"{_REFERENCE}{kind}" for job_type, kind in kinds.items()}
         return {

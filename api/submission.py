@@ -22,9 +22,11 @@ from api.operation import TakenHeader
 from api.problems import Flaw, Problem
 from api.schemas import BY_JOB_TYPE
 from api.services import Services
+from api.webhook_forms import JobWebhook, reach
 from jobs import submit
 from jobs.outcomes import Json
-from jobs.submit import Origin, Submission
+from jobs.submission import Submission
+from jobs.submit import Origin
 from jobs.whole_numbers import WHOLE
 from models.job import NewJob
 from models.metrics import lost_answers
@@ -81,6 +83,7 @@ class SubmitBody(BaseModel, extra="forbid", strict=True, json_schema_extra=_ABOU
     timeout_seconds: Annotated[int, Field(ge=1), WHOLE] | None = None
     unique_key: Word | None = None
     tags: Annotated[dict[TagName, TagValue], Field(max_length=MOST_TAGS)] = Field(default_factory=dict)
+    webhook: JobWebhook | None = None
 
     @field_validator("due_at")
     @classmethod
@@ -98,7 +101,8 @@ class SubmitBody(BaseModel, extra="forbid", strict=True, json_schema_extra=_ABOU
     def submission(self) -> Submission:
         """The body as the domain takes it."""
         asked = {name: getattr(self, name) for name in SubmitBody.model_fields}
-        return Submission(**{**asked, "delay_seconds": self.delay_seconds or 0})
+        webhook = None if self.webhook is None else self.webhook.model_dump()
+        return Submission(**{**asked, "delay_seconds": self.delay_seconds or 0, "webhook": webhook})
 
 
 def examine(services: Services, document: Json) -> list[Flaw]:
@@ -106,7 +110,7 @@ def examine(services: Services, document: Json) -> list[Flaw]:
     members = document if isinstance(document, dict) else {}
     twice = None not in (members.get("due_at"), members.get("delay_seconds"))
     waits = [Flaw("body", "", "value-error", _NOT_BOTH)] if twice else []
-    return waits + [Flaw.in_body(fault) for fault in submit.examine(document, services.registry)]
+    return waits + [Flaw.in_body(fault) for fault in submit.examine(document, services.registry, reach(services))]
 
 
 def refusal(refused: submit.Refused, within: str = "") -> Problem:
@@ -152,4 +156,4 @@ def prepared(call: Call, asked: SubmitBody, document: Json, origin: Origin, key:
         raise Problem("idempotency-key-required", "This installation accepts no job without an Idempotency-Key.")
     if key is not None:
         origin = replace(origin, idempotency_key=key, request_hash=submit.request_hash(document))
-    return submit.prepare(asked.submission(), origin, call.services.registry)
+    return submit.prepare(asked.submission(), origin, call.services.registry, reach(call.services))

@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 
-from bench import dead_letters, scenarios
+from bench import dead_letters, explain, scenarios, webhooks
 from bench.doors import cost_of_doors
 from bench.installation import installation
 
@@ -21,6 +21,7 @@ def main() -> None:
             scenarios.low_load,
             scenarios.submissions,
             scenarios.drain,
+            scenarios.shared_drain,
             scenarios.reads,
             scenarios.batches,
         ):
@@ -48,4 +49,5 @@ def _plain_dramatiq(url: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    dead_letters.main() if sys.argv[1:] == ["dead-letters"] else main()
+    others = {"dead-letters": dead_letters.main, "explain": explain.main, "webhooks": webhooks.main}
+    others.get(" ".join(sys.argv[1:]), main)()

@@ -1,4 +1,4 @@
-"""`make bench ARGS=dead-letters`: the operators' lists over 1,300,000 jobs, and what burying costs.
+"""`make bench ARGS=dead-letters`: the operators' lists, of queues too, over 1,300,000 jobs, and what burying costs.
 
 Fills a database of its own with 1,000,000 finished, 200,000 dead and 100,000 waiting jobs of one tenant, asks the API
 of a full installation for each list, and buries jobs on several connections at once.
@@ -19,6 +19,9 @@ from sqlalchemy import insert
 
 from bench.installation import Installation, installation
 from bench.scenarios import percentile
+from jobs import api_keys
+from jobs.scopes import ROLES
+from models import identity
 from models.database import Database, connect_postgresql
 from models.fingerprint import fingerprint
 from models.identity import ensure_tenant
@@ -53,7 +56,7 @@ _FILL = """
 
 
 def main() -> None:
-    """Fill, ask and bury, and print what it took."""
+    """Fill, ask for letters and for queues, bury, and print what it took."""
     with installation(os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"]) as running:
         began = time.monotonic()
         fill(running.database_url)
@@ -64,6 +67,10 @@ def main() -> None:
         for name, path in _paths(running).items():
             for how, took in asked(running, path).items():
                 _tell(f"{name}, {how} ms", took * 1000)
+        for name, took in _queues(running).items():
+            _tell(name, took * 1000)
+        for name, took in redrives(running).items():
+            _tell(f"{name}, ms", took * 1000)
         for name, rate in burials(running.database_url).items():
             _tell(name, rate)
 
@@ -127,19 +134,54 @@ def _paths(running: Installation) -> Mapping[str, str]:
     }
 
 
-def asked(running: Installation, path: str) -> dict[str, float]:
+def _queues(running: Installation) -> dict[str, float]:
+    """The list of queues and one of them, for an operator of the installation and for a tenant's."""
+    figures = {}
+    for whom, token in (("platform", _platform_token(running)), ("tenant", running.token)):
+        for name, path in (("queues", "/v1/queues"), ("one queue", "/v1/queues/idle1")):
+            for how, took in asked(running, path, token).items():
+                figures[f"{name}, {whom}'s key, {how} ms"] = took
+    return figures
+
+
+def _platform_token(running: Installation) -> str:
+    database = connect_postgresql(running.database_url, "jobmill bench", 1)
+    with database.transaction() as session:
+        pepper = identity.installation_secret(session)
+        minted = api_keys.create_key(session, pepper, tenant_id=None, name="bench", scopes=ROLES["operator"])
+    database.close()
+    return minted.token
+
+
+def asked(running: Installation, path: str, token: str = "") -> dict[str, float]:
     """p50 and p95 of one client that asks for it again and again."""
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
     took = []
     for _ in range(ASKED + 10):
         began = time.monotonic()
-        connection.request("GET", path, headers={"Authorization": f"Bearer {running.token}"})
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token or running.token}"})
         answer = connection.getresponse()
         body = answer.read()
         took.append(time.monotonic() - began)
         if answer.status != http.client.OK:
             raise RuntimeError(f"{path} was answered with {answer.status}: {body[:300]!r}")
     return {"p50": percentile(took[10:], 50), "p95": percentile(took[10:], 95)}
+
+
+def redrives(running: Installation) -> dict[str, float]:
+    """How long it takes to preview a redrive of all letters, and to make one of a filter; which is cancelled."""
+    everything: dict[str, Any] = {"filter": {}, "dry_run": True}
+    half = {"filter": {"queue": "idle1"}, "rate_per_second": 0.01}
+    previewed = [_post(running, "/v1/redrives", everything)[1] for _ in range(10)]
+    made, pinned = _post(running, "/v1/redrives", half)
+    looked = asked(running, f"/v1/redrives/{made['id']}")
+    _post(running, f"/v1/redrives/{made['id']}/cancel", None)
+    return {
+        f"a dry run of {DEAD:,} letters, p50": percentile(previewed, 50),
+        f"a redrive of {made['matched']:,} letters is made": pinned,
+        "how far it is, p50": looked["p50"],
+        "how far it is, p95": looked["p95"],
+    }
 
 
 def burials(url: str) -> dict[str, float]:
@@ -202,6 +244,20 @@ def _get(running: Installation, path: str) -> Any:
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
     connection.request("GET", path, headers={"Authorization": f"Bearer {running.token}"})
     return json.loads(connection.getresponse().read())
+
+
+def _post(running: Installation, path: str, body: Any) -> tuple[Any, float]:
+    """What is answered, and how long that took."""
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    headers = {"Authorization": f"Bearer {running.token}", "Content-Type": "application/json"}
+    began = time.monotonic()
+    connection.request("POST", path, body=None if body is None else json.dumps(body), headers=headers)
+    answer = connection.getresponse()
+    told = json.loads(answer.read())
+    took = time.monotonic() - began
+    if answer.status >= http.client.BAD_REQUEST:
+        raise RuntimeError(f"{path} was answered with {answer.status}: {told}")
+    return told, took
 
 
 def _tell(name: str, value: float) -> None:

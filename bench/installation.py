@@ -5,10 +5,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from uuid import uuid4
 
 import httpx2
@@ -41,8 +42,10 @@ class Installation:
 
 
 @contextmanager
-def installation(database_url: str, rabbitmq_url: str) -> Iterator[Installation]:
-    """Start everything, and end and remove it again."""
+def installation(
+    database_url: str, rabbitmq_url: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Installation]:
+    """Start everything with these settings besides the usual ones, and end and remove it again."""
     name = f"jobmill_bench_{uuid4().hex[:12]}"
     token = f"jm_bench_{uuid4().hex}{uuid4().hex}"
     url = _make_database(database_url, name)
@@ -56,6 +59,7 @@ def installation(database_url: str, rabbitmq_url: str) -> Iterator[Installation]
         "JOBMILL_JOBS": "bench.jobs",
         "PYTHONPATH": str(Path.cwd()),
         "LOG_LEVEL": "WARNING",
+        **settings,
     }
     processes: dict[str, psutil.Popen] = {}
     try:

@@ -25,7 +25,7 @@ READS, LISTS = 5_000, 1_000
 BATCH, BATCHES, BATCH_CONNECTIONS = 1_000, 60, 2
 LOW_LOAD_JOBS = 300
 LOW_LOAD_PER_SECOND = 20
-DRAINED = 5_000
+DRAINED, SHARING = 5_000, 100
 DEADLINE = 120.0
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -109,7 +109,7 @@ def low_load(running: Installation) -> dict[str, float]:
         time.sleep(max(0.0, began + number / LOW_LOAD_PER_SECOND - time.monotonic()))
         _submit(connection, running.token, number, "default")
     question = "SELECT extract(epoch FROM started_at - created_at) FROM jobs WHERE queue = 'default'"
-    waits = _when(running, f"{question} AND finished_at IS NOT NULL", lambda rows: len(rows) == LOW_LOAD_JOBS)
+    waits = when(running, f"{question} AND finished_at IS NOT NULL", lambda rows: len(rows) == LOW_LOAD_JOBS)
     waited = [float(row[0]) for row in waits]
     return {
         "submit to start p50 ms": percentile(waited, 50) * 1000,
@@ -119,17 +119,27 @@ def low_load(running: Installation) -> dict[str, float]:
 
 def drain(running: Installation) -> dict[str, float]:
     """5,000 no-ops that become due at one moment: from that moment to the end of the last."""
+    return {"jobs per second": drained(running, ["default"])}
+
+
+def shared_drain(running: Installation) -> dict[str, float]:
+    """The same of 100 tenants, 50 jobs of each."""
+    names = [f"tenant-{number}" for number in range(SHARING)]
+    return {f"jobs per second, shared by {SHARING} tenants": drained(running, names)}
+
+
+def drained(running: Installation, names: Sequence[str]) -> float:
     due_at = datetime.now(UTC) + timedelta(seconds=15)
     database = connect_postgresql(running.database_url, "jobmill bench", 1)
     with database.transaction() as session:
-        tenant, _ = ensure_tenant(session, "default")
-        record(session, [_noop(tenant.id, due_at) for _ in range(DRAINED)])
+        tenants = [ensure_tenant(session, name)[0].id for name in names]
+        record(session, [_noop(tenants[number % len(tenants)], due_at) for number in range(DRAINED)])
     database.close()
     if datetime.now(UTC) >= due_at:
         raise TimeoutError("Inserting the jobs took longer than the time until they were due.")
     question = "SELECT max(finished_at), count(*) FROM jobs WHERE due_at = %s AND state = 'succeeded'"
-    ((last, _),) = _when(running, question, lambda rows: rows[0][1] == DRAINED, due_at)
-    return {"jobs per second": DRAINED / (last - due_at).total_seconds()}
+    ((last, _),) = when(running, question, lambda rows: rows[0][1] == DRAINED, due_at)
+    return float(DRAINED / (last - due_at).total_seconds())
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -185,7 +195,7 @@ def _get(connection: http.client.HTTPConnection, token: str, path: str) -> tuple
     return took, body
 
 
-def _when(running: Installation, question: str, enough: Callable[[list], bool], *values: object) -> list:
+def when(running: Installation, question: str, enough: Callable[[list], bool], *values: object) -> list:
     """Ask until the answer is `enough`; raises TimeoutError."""
     deadline = time.monotonic() + DEADLINE
     with psycopg.connect(running.database_url, autocommit=True) as connection:

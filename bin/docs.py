@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from api import metrics as doors
 from api.app import describe
 from api.kinds import KINDS
+from jobs import metrics as meaning
 from jobs import registry
 from jobs.registry import JobType, Registry
 from jobs.scopes import ROLES, Scope
@@ -144,13 +145,13 @@ def roles_table() -> str:
 
 def job_types_table() -> str:
     """The shipped job types and their bounds."""
-    return table(["type", "attempts", "time limit", "waits between attempts"], map(_job_type, shipped().all()))
+    return table(["type", "attempts", "time limit", "waits between attempts"], map(_job_type, shipped().offered()))
 
 
 def shipped() -> Registry:
     """The job types that come with Jobmill, without any that whoever runs this has imported besides."""
     only = Registry()
-    for known in registry.load(()).all():
+    for known in registry.load(()).offered():
         if known.handler.__module__.startswith("jobs.builtin."):
             only.add(known)
     return only
@@ -177,7 +178,7 @@ def _span(duration: Any) -> str:
 
 def metrics_table() -> str:
     """Every metric of our own. Its text says first what it counts, then what to do when it moves."""
-    found = [value for module in (motion, truth, doors) for value in vars(module).values()]
+    found = [value for module in (motion, truth, meaning, doors) for value in vars(module).values()]
     known = {id(metric): metric for metric in found if isinstance(metric, MetricWrapperBase)}
     return table(["metric", "labels", "counts", "when it moves"], map(_metric, known.values()))
 
@@ -193,7 +194,7 @@ def _metric(metric: MetricWrapperBase) -> list[str]:
 def faults_table() -> str:
     """Every fault that must be survived: how the tests provoke it, and what was measured."""
     sys.path.append(str(DOCS.parent))
-    from tests.faults.catalogue import FAULTS, NOT_YET, claims
+    from tests.faults.catalogue import FAULTS, claims
 
     known = claims()
     figures = json.loads((DOCS / "reliability.json").read_text(encoding="utf-8"))
@@ -202,19 +203,19 @@ def faults_table() -> str:
         (
             row
             for group, faults in FAULTS.items()
-            for row in [[f"**{group}**", "", ""], *(_fault(name, faults, known, figures, NOT_YET) for name in faults)]
+            for row in [[f"**{group}**", "", ""], *(_fault(name, faults, known, figures) for name in faults)]
         ),
     )
 
 
-def _fault(name: str, faults: Any, claims: Any, figures: Any, not_yet: Any) -> list[str]:
+def _fault(name: str, faults: Any, claims: Any, figures: Any) -> list[str]:
     ways = [
         f"{claim.provoked} ({code(claim.test)}{', long' if claim.long else ''})"
         for claim in claims
         if claim.fault == name
     ]
     measured = [f"{what}: {value}" for what, value in figures.get(name, {}).items()]
-    return [faults[name], "; ".join(ways) or not_yet.get(name, "**not provoked yet**"), ", ".join(measured)]
+    return [faults[name], "; ".join(ways) or "**not provoked yet**", ", ".join(measured)]
 
 
 PARTS: dict[str, Callable[[], str]] = {

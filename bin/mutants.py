@@ -9,7 +9,13 @@ EXECUTOR = "tests/integration/test_executor.py::"
 ALONE = "tests/integration/test_alone.py::"
 BROKER = "tests/integration/test_broker.py::"
 DUTIES = "tests/integration/test_duties.py::"
+COLLECT = "tests/integration/test_collect.py::"
 DATABASE = "tests/integration/test_database.py::"
+QUEUES = "tests/integration/test_queues_table.py::"
+TELLING = "tests/integration/test_telling.py::"
+GATES = "tests/integration/test_gates.py::"
+DELIVERING = "tests/integration/test_delivering.py::"
+WEBHOOK_RACES = "tests/integration/test_webhook_races.py::"
 DEAD_LETTERS = "tests/integration/test_api_dead_letters.py::"
 
 
@@ -22,7 +28,7 @@ class Mutant:
     text: str
     instead: str
     tests: tuple[str, ...]
-    quick: bool = True
+    quick: bool = False
 
     def __str__(self) -> str:
         return self.guard
@@ -35,6 +41,7 @@ MUTANTS = (
         "_c.lease == rows.c.lease, in_source_of(move)",
         "in_source_of(move)",
         (MOVES + "test_a_move_under_another_lease_changes_nothing",),
+        quick=True,
     ),
     Mutant(
         "a move looks at the state",
@@ -42,6 +49,29 @@ MUTANTS = (
         "_c.lease == rows.c.lease, in_source_of(move)",
         "_c.lease == rows.c.lease",
         (MOVES + "test_a_move_from_any_other_state_changes_nothing",),
+        quick=True,
+    ),
+    Mutant(
+        "a start looks whether its queue is paused",
+        "models/moves/dispatching.py",
+        "    started = started.where(_c.queue.not_in(paused_names))\n",
+        "",
+        (QUEUES + "test_no_job_of_a_paused_queue_begins_and_none_is_lost",),
+    ),
+    Mutant(
+        "a claim of a limited queue counts again",
+        "workers/duties/claiming.py",
+        "min(wanted, allowance(held, in_hand))",
+        "wanted",
+        (DUTIES + "test_a_limit_is_asked_again_at_the_claim",),
+        quick=True,
+    ),
+    Mutant(
+        "one dispatcher at a time claims from a limited queue",
+        "models/queue.py",
+        "locked(select(*_QUEUE).where(_c.name == name), dialect_of(session))",
+        "select(*_QUEUE).where(_c.name == name)",
+        (DUTIES + "test_a_limited_queue_that_somebody_holds_is_left_for_this_look",),
     ),
     Mutant(
         "a claim raises the lease",
@@ -49,7 +79,7 @@ MUTANTS = (
         "lease=_c.lease + 1",
         "lease=_c.lease",
         (MOVES + "test_a_move_takes_a_job_from_its_source_to_its_target",),
-        quick=False,
+        quick=True,
     ),
     Mutant(
         "a retry leaves alone what is to be cancelled",
@@ -57,7 +87,6 @@ MUTANTS = (
         "_c.cancel_requested_at.is_(None))\n        .values(\n            state=State.QUEUED,\n            error",
         "True)\n        .values(\n            state=State.QUEUED,\n            error",
         (MOVES + "test_a_job_whose_cancellation_was_asked_for_is_not_put_back",),
-        quick=False,
     ),
     Mutant(
         "a redrive leaves alone what shares its key with an unfinished job",
@@ -65,7 +94,6 @@ MUTANTS = (
         "rows.c.place == 1, ~held",
         "rows.c.place == 1",
         (RULES + "test_a_dead_job_whose_unique_key_is_held_stays_dead",),
-        quick=False,
     ),
     Mutant(
         "claims pass over rows that others lock (SKIP LOCKED)",
@@ -73,15 +101,20 @@ MUTANTS = (
         "with_for_update(skip_locked=True)",
         "with_for_update()",
         (RACES + "test_a_claimer_is_not_held_up_by_another_s_open_claim",),
-        quick=False,
     ),
     Mutant(
         "a prune looks at the state again when it deletes",
-        "models/moves/operating.py",
-        ", in_source_of(Move.PRUNE)",
-        "",
+        "models/moves/pruning.py",
+        "_c.id.in_(old), in_source_of(Move.PRUNE)",
+        "_c.id.in_(old)",
         (RACES + "test_a_job_that_is_redriven_meanwhile_is_not_pruned",),
-        quick=False,
+    ),
+    Mutant(
+        "a letter goes only as it was written down",
+        "models/moves/pruning.py",
+        "now.get(letter.job.id) == letter",
+        "letter.job.id in now",
+        ("tests/integration/test_archive.py::test_a_letter_that_changes_while_it_is_written_stays",),
     ),
     Mutant(
         "SQLite's writers take the lock at once (BEGIN IMMEDIATE)",
@@ -92,6 +125,7 @@ MUTANTS = (
             DATABASE + "test_a_transaction_that_will_write_holds_the_write_lock_from_its_beginning",
             DATABASE + "test_no_update_is_lost_when_many_read_and_then_write",
         ),
+        quick=True,
     ),
     Mutant(
         "an idempotency key is unique",
@@ -99,6 +133,7 @@ MUTANTS = (
         '["tenant_id", "idempotency_key"], unique=True',
         '["tenant_id", "idempotency_key"], unique=False',
         (RACES + "test_50_identical_submissions_at_once_make_one_job_that_all_see",),
+        quick=True,
     ),
     Mutant(
         "a batch is recorded in the order of its keys",
@@ -117,6 +152,7 @@ MUTANTS = (
         (
             "tests/integration/test_publisher.py::test_a_message_that_is_returned_is_not_confirmed_and_the_queue_is_made_anew",
         ),
+        quick=True,
     ),
     Mutant(
         "a returned message is not confirmed",
@@ -126,7 +162,6 @@ MUTANTS = (
         (
             "tests/integration/test_publisher.py::test_a_message_that_is_returned_is_not_confirmed_and_the_queue_is_made_anew",
         ),
-        quick=False,
     ),
     Mutant(
         "a refused message is not confirmed (nack)",
@@ -141,6 +176,7 @@ MUTANTS = (
         "if message.consumer is self:",
         "if True:",
         (BROKER + "test_an_answer_to_an_earlier_consumers_message_is_dropped",),
+        quick=True,
     ),
     Mutant(
         "what is no message of ours goes to the dead letters",
@@ -155,7 +191,6 @@ MUTANTS = (
         "if thread is not None and self._interrupted:",
         "if False:",
         ("tests/unit/test_section.py::test_no_interrupt_surfaces_after_leave_however_close_the_race",),
-        quick=False,
     ),
     Mutant(
         "an interrupt is raised under the lock that leaving takes",
@@ -163,7 +198,6 @@ MUTANTS = (
         "        with self._lock:\n            if self._thread is None or self._interrupted:",
         "        if True:\n            if self._thread is None or self._interrupted:",
         ("tests/unit/test_section.py::test_no_interrupt_surfaces_after_leave_however_close_the_race",),
-        quick=False,
     ),
     Mutant(
         "a section is interrupted once",
@@ -195,7 +229,7 @@ MUTANTS = (
         "queries.ended_by(session, ref, self.actor)",
         "None",
         (EXECUTOR + "test_a_finish_whose_answer_was_lost_is_known_for_done_and_not_for_stale",),
-        quick=False,
+        quick=True,
     ),
     Mutant(
         "an end is one's own only under one's own name",
@@ -203,7 +237,6 @@ MUTANTS = (
         ", c.actor == actor",
         "",
         (EXECUTOR + "test_an_outcome_that_came_too_late_is_stale_also_where_the_job_is_where_it_would_have_gone",),
-        quick=False,
     ),
     Mutant(
         "a handler's own writes are committed with its success only",
@@ -211,7 +244,6 @@ MUTANTS = (
         "        desk.roll_back()\n        if decision is not None",
         "        desk.commit()\n        if decision is not None",
         (EXECUTOR + "test_and_rolled_back_with_whatever_else_happens",),
-        quick=False,
     ),
     Mutant(
         "a checkpoint is kept under its lease only",
@@ -219,7 +251,6 @@ MUTANTS = (
         '_c.lease == bindparam("of_lease"), ',
         "",
         (EXECUTOR + "test_a_checkpoint_is_refused_once_the_lease_is_lost",),
-        quick=False,
     ),
     Mutant(
         "what was not confirmed is given back",
@@ -227,7 +258,6 @@ MUTANTS = (
         "if not arrived for ref",
         "if False for ref",
         (DUTIES + "test_what_is_not_confirmed_is_given_back_and_counted",),
-        quick=False,
     ),
     Mutant(
         "only the leader rescues",
@@ -235,7 +265,6 @@ MUTANTS = (
         "if not self.leadership.held:",
         "if False:",
         (DUTIES + "test_a_standby_rescues_nobody",),
-        quick=False,
     ),
     Mutant(
         "a lease of leadership is free only when it has expired",
@@ -243,7 +272,6 @@ MUTANTS = (
         "leases.c.expires_at < now()",
         "leases.c.expires_at.is_not(None)",
         (RACES + "test_while_one_leads_nobody_else_does_and_it_may_go_on",),
-        quick=False,
     ),
     Mutant(
         "a job that was lost with its worker travels alone",
@@ -261,7 +289,6 @@ MUTANTS = (
             RULES + "test_a_job_that_one_more_loss_would_bury_starts_only_alone",
             ALONE + "test_it_is_not_begun_before_the_others_are_done",
         ),
-        quick=False,
     ),
     Mutant(
         "a process that one job has for itself is kept from other messages",
@@ -269,7 +296,6 @@ MUTANTS = (
         "return 0 if self._reserved else",
         "return",
         (ALONE + "test_it_runs_and_nobody_else_gets_a_message_meanwhile",),
-        quick=False,
     ),
     Mutant(
         "a whole step is done again when its connection is cut",
@@ -277,7 +303,6 @@ MUTANTS = (
         "if left <= 0 or error.trouble is Trouble.AWAY:",
         "if True:",
         (DATABASE + "test_a_step_whose_connection_is_cut_is_done_again_from_its_beginning",),
-        quick=False,
     ),
     Mutant(
         "each job is begun once, also by ten workers at once",
@@ -285,7 +310,6 @@ MUTANTS = (
         "return still_in(*MOVES[move].sources)",
         "return still_in(*MOVES[move].sources, *MOVES[move].targets)",
         (RACES + "test_two_dispatchers_and_ten_workers_start_each_of_2000_jobs_exactly_once",),
-        quick=False,
     ),
     Mutant(
         "a cursor is good for its filters only",
@@ -293,7 +317,6 @@ MUTANTS = (
         "\\0{urlencode(sorted(_filters()))}",
         "",
         ("tests/integration/test_api_reads.py::test_a_cursor_is_good_for_the_filters_it_was_given_out_for",),
-        quick=False,
     ),
     Mutant(
         "a cursor is good for its tenant only",
@@ -301,7 +324,6 @@ MUTANTS = (
         "\\0{self.tenant_id}",
         "",
         ("tests/unit/test_paging.py::test_a_foreign_cursor_is_refused",),
-        quick=False,
     ),
     Mutant(
         "an edit looks at what it replaces",
@@ -316,7 +338,6 @@ MUTANTS = (
         "again and queries.last_operation(session, job_id) == (move, principal.actor)",
         "again",
         (DEAD_LETTERS + "test_a_second_try_does_not_pass_off_anothers_doing_as_its_own",),
-        quick=False,
     ),
     Mutant(
         "an edit tells of the args that it replaces, not of those that were read before",
@@ -324,6 +345,118 @@ MUTANTS = (
         "_changes(orjson.loads(before), args, ())",
         "_changes(job.args, args, ())",
         (DEAD_LETTERS + "test_what_an_edit_tells_of_is_what_it_replaced",),
-        quick=False,
+    ),
+    Mutant(
+        "a message of no job is acknowledged after it is kept",
+        "workers/duties/collect.py",
+        "            outcome = self.database.run(",
+        "            dead_queues.acknowledge(arrivals)\n            outcome = self.database.run(",
+        (COLLECT + "test_a_dispatcher_that_ends_between_its_commit_and_the_acknowledgement_keeps_nothing_twice",),
+    ),
+    Mutant(
+        "a message that comes again is known",
+        "workers/duties/judging.py",
+        "self.arrival.redelivered and self.arrival.digest in digests",
+        "False",
+        (COLLECT + "test_a_message_that_comes_again_is_one_row_and_its_twin_another",),
+    ),
+    Mutant(
+        "a message that was never handed out is new, whatever it is like",
+        "workers/duties/judging.py",
+        "self.arrival.redelivered and self.arrival.digest in digests",
+        "self.arrival.digest in digests",
+        (COLLECT + "test_a_dispatcher_that_ends_between_its_commit_and_the_acknowledgement_keeps_nothing_twice",),
+    ),
+    Mutant(
+        "what is kept of a kind is bounded",
+        "models/undeliverable.py",
+        ".offset(most)",
+        ".offset(most * 1000)",
+        (COLLECT + "test_a_flood_of_one_kind_pushes_out_only_its_own",),
+    ),
+    Mutant(
+        "only the leader collects",
+        "workers/duties/collect.py",
+        "if not (self.leadership.held and self.transport.connected):",
+        "if not self.transport.connected:",
+        (COLLECT + "test_a_standby_takes_nothing",),
+    ),
+    Mutant(
+        "a message of a job that is there is not kept",
+        "workers/duties/judging.py",
+        "if not message.names_any(there)]",
+        "if True]",
+        (COLLECT + "test_a_message_of_a_living_job_gives_its_claim_back",),
+    ),
+    Mutant(
+        "to a tenant there are no messages of no job",
+        "jobs/undeliverable.py",
+        "undeliverable.find_undeliverable(session, message_id) if principal.tenant_id is None else None",
+        "undeliverable.find_undeliverable(session, message_id)",
+        ("tests/integration/test_api_undeliverable.py::test_to_a_tenant_there_are_none",),
+    ),
+    Mutant(
+        "a success of which somebody is told is not recorded without telling",
+        "models/moves/finishing.py",
+        "_succeed(dialect).where(~heard(EVENTS[State.SUCCEEDED]))",
+        "_succeed(dialect)",
+        (TELLING + "test_only_jobs_that_nobody_listens_to_succeed_unheard",),
+        quick=True,
+    ),
+    Mutant(
+        "a gate that somebody else holds is passed over",
+        "workers/duties/claiming.py",
+        "0 if share_id in busy else room(",
+        "room(",
+        (GATES + "test_a_claim_counts_under_the_gates_rows_so_that_two_cannot_fill_one_twice",),
+    ),
+    Mutant(
+        "what an old URL answers is not held against the new one",
+        "jobs/delivering.py",
+        "endpoint is not None and endpoint.url == receiver.url",
+        "endpoint is not None",
+        ("tests/integration/test_delivering.py::test_what_the_old_url_answers_is_not_held_against_the_new_one",),
+    ),
+    Mutant(
+        "a gate lets out only as many as there is room for",
+        "workers/duties/claiming.py",
+        "turns.shares(unserved, wanted - served.total(), rooms)",
+        "turns.shares(unserved, wanted - served.total())",
+        (GATES + "test_of_a_gate_so_many_are_handed_out_and_of_another_as_many",),
+    ),
+    Mutant(
+        "a closed gate lets nothing through",
+        "workers/duties/limits.py",
+        "    if gate.closed:\n        return 0\n",
+        "",
+        (GATES + "test_a_closed_gate_lets_nothing_through_until_its_time",),
+    ),
+    Mutant(
+        "an answer is kept only for the attempt that runs",
+        "models/webhook_deliveries.py",
+        "jobs.c.lease == ref.lease, jobs.c.state == State.RUNNING",
+        "jobs.c.state == State.RUNNING",
+        (DELIVERING + "test_a_stale_attempt_changes_neither_the_delivery_nor_its_endpoint",),
+    ),
+    Mutant(
+        "a sealed secret is bound to what it belongs to",
+        "jobs/sealing.py",
+        "sealed[_NONCE_BYTES:], of.encode()",
+        "sealed[_NONCE_BYTES:], None",
+        (DELIVERING + "test_a_secret_in_the_database_is_sealed_and_bound_to_its_place",),
+    ),
+    Mutant(
+        "a tenant's own secrets are rotated in turn",
+        "jobs/webhook_secrets.py",
+        "        identity.hold_tenant(session, tenant_id)\n",
+        "        pass\n",
+        (WEBHOOK_RACES + "test_of_two_rotations_at_once_the_later_ends_the_secret_of_the_other",),
+    ),
+    Mutant(
+        "no secret is sealed under a key that others do not have",
+        "jobs/webhook_secrets.py",
+        "    secret_key.pledge(session, pepper)\n",
+        "",
+        (DELIVERING + "test_a_worker_with_another_key_makes_no_secret_that_others_cannot_open",),
     ),
 )

@@ -15,8 +15,10 @@ from wsgiref.types import WSGIApplication
 from sqlalchemy.orm import Session
 
 from cli.database import DATABASE_FILE
+from cli.starting import importing
+from jobs import api_keys, redrives, secret_key
 from jobs import registry as job_registry
-from jobs.outbound import Outbound
+from jobs.context import Pepper
 from jobs.registry import Registry
 from models import migrate
 from models.database import Database, connect_postgresql, connect_sqlite, postgresql_connector
@@ -26,6 +28,8 @@ from models.states import State
 from settings import BadSetting, Settings
 
 if TYPE_CHECKING:
+    from jobs.outbound import Outbound
+    from workers.archive import Archive
     from workers.child import Watched, WorkerProcess
     from workers.parent import Parent
 
@@ -43,10 +47,19 @@ def database_url(settings: Settings, role: str) -> str:
 
 
 def full_database(settings: Settings, role: str, pool_size: int, transactions: int | None = None) -> Database:
-    """PostgreSQL as the settings say, with this release's tables. Raises BadSetting, SchemaMismatch, Unavailable."""
+    """PostgreSQL as the settings say, with this release's tables and these settings' secret key.
+
+    Raises BadSetting, SchemaMismatch, WrongSecretKey, Unavailable.
+    """
     database = connect_postgresql(database_url(settings, role), f"jobmill {role}", pool_size, transactions)
     migrate.require(database)
+    require_secret_key(settings, database)
     return database
+
+
+def require_secret_key(settings: Settings, database: Database) -> None:
+    """Raises WrongSecretKey unless the installation's secret key is that of the settings."""
+    database.run(lambda session: secret_key.require(session, settings))
 
 
 def api_database(settings: Settings, statements: int, transactions: int) -> Database:
@@ -68,9 +81,21 @@ def brokers(settings: Settings, role: str) -> tuple[str, ...]:
 
 def check_queues(settings: Settings, role: str, queues: Iterable[str]) -> None:
     """See that these queues are, or make them, as this release needs them. Raises WrongQueue, BadSetting."""
-    from workers import drift, topology
+    from workers import drift
 
-    drift.check(brokers(settings, role), [topology.queue_name(settings.queue_prefix, queue) for queue in queues])
+    drift.check(brokers(settings, role), queue_names(settings, queues))
+
+
+def queue_names(settings: Settings, queues: Iterable[str]) -> list[str]:
+    """The names in RabbitMQ of those queues of jobs."""
+    from workers import topology
+
+    return [topology.queue_name(settings.queue_prefix, queue) for queue in queues]
+
+
+def served_queues(settings: Settings) -> tuple[str, ...]:
+    """What a worker takes jobs from: its own queues, and that of redrives, which need somebody everywhere."""
+    return tuple(dict.fromkeys([*settings.queues, redrives.QUEUE]))
 
 
 def registry(settings: Settings) -> Registry:
@@ -79,15 +104,23 @@ def registry(settings: Settings) -> Registry:
         # At the end, so that a user's own `models` or `settings` cannot take the place of ours.
         sys.path.append(str(Path.cwd()))
     try:
-        return job_registry.load(settings.job_modules)
+        with importing():
+            return job_registry.load(settings.job_modules)
     except Exception as error:
         names = ",".join(settings.job_modules)
         raise BadSetting(f"JOBMILL_JOBS={names} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def outbound(settings: Settings) -> Outbound:
+def outbound(settings: Settings) -> "Outbound":
     """The guarded way out for handlers."""
+    from jobs.outbound import Outbound
+
     return Outbound(settings.webhook_allowed_networks, settings.webhook_allow_http)
+
+
+def pepper(settings: Settings) -> Pepper:
+    """Gives what secrets are sealed with, which may be kept in the database."""
+    return lambda session: api_keys.pepper(session, settings)
 
 
 def retention(settings: Settings) -> dict[State, timedelta]:
@@ -99,6 +132,13 @@ def retention(settings: Settings) -> dict[State, timedelta]:
         State.DISCARDED: settings.retain_discarded_days,
     }
     return {state: timedelta(days=kept) for state, kept in days.items() if kept > 0}
+
+
+def archive(settings: Settings) -> "Archive | None":
+    """Where letters are written down before they are pruned, if they are."""
+    from workers.archive import Archive
+
+    return None if settings.archive_dir is None else Archive(settings.archive_dir)
 
 
 def doorbell(settings: Settings) -> Doorbell:
@@ -118,8 +158,9 @@ def hear_doorbell(settings: Settings) -> threading.Event:
 
 def api_app(settings: Settings, database: Database, known: Registry, bell: Doorbell) -> WSGIApplication:
     """The Flask application."""
-    from api.app import create_app
-    from api.services import Services
+    with importing():
+        from api.app import create_app
+        from api.services import Services
 
     return create_app(Services(settings, database, known, bell, VERSION))
 
@@ -131,24 +172,29 @@ def let_go(app: Any) -> None:
 
 def full_worker(settings: Settings, database: Database, known: Registry, watched: "Watched") -> "WorkerProcess":
     """One process of a worker on RabbitMQ."""
-    from workers import topology
-    from workers.broker import JobmillBroker
-    from workers.child import WorkerPlan, WorkerProcess
+    with importing():
+        from workers import topology
+        from workers.broker import JobmillBroker
+        from workers.child import WorkerPlan, WorkerProcess
 
     broker = JobmillBroker(brokers(settings, "worker"), "jobmill worker")
-    names = tuple(topology.queue_name(settings.queue_prefix, queue) for queue in settings.queues)
-    plan = WorkerPlan(settings.queues, names, settings.threads, VERSION)
-    return WorkerProcess(database, broker, known, outbound(settings), doorbell(settings), plan, watched=watched)
+    served = served_queues(settings)
+    names = tuple(topology.queue_name(settings.queue_prefix, queue) for queue in served)
+    plan = WorkerPlan(served, names, settings.threads, VERSION)
+    return WorkerProcess(
+        database, broker, known, outbound(settings), doorbell(settings), plan, watched=watched, pepper=pepper(settings)
+    )
 
 
-def start_working(running: "WorkerProcess", stop: threading.Event, *, waits: bool) -> bool:
+def start_working(settings: Settings, running: "WorkerProcess", stop: threading.Event, *, waits: bool) -> bool:
     """Start a worker's process, once its database is there if it `waits`; False when it was stopped before that.
 
-    Raises SchemaMismatch, and Unavailable unless it waits.
+    Raises SchemaMismatch, WrongSecretKey, and Unavailable unless it waits.
     """
     while not stop.is_set():
         try:
             migrate.require(running.database)
+            require_secret_key(settings, running.database)
             running.start()
         except Unavailable:
             if not waits:
@@ -161,9 +207,10 @@ def start_working(running: "WorkerProcess", stop: threading.Event, *, waits: boo
 
 def parent(settings: Settings, database: Database, flags: Mapping[str, object]) -> "Parent":
     """The parent of a worker's processes, which are given the same flags."""
-    from models import worker
-    from workers.parent import Birth, Parent
-    from workers.registrar import Living, Registrar
+    with importing():
+        from models import worker
+        from workers.parent import Birth, Parent
+        from workers.registrar import Living, Registrar
 
     host = socket.gethostname()
 
@@ -173,7 +220,7 @@ def parent(settings: Settings, database: Database, flags: Mapping[str, object]) 
             child.worker_id,
             host=host,
             pid=child.pid,
-            queues=settings.queues,
+            queues=served_queues(settings),
             threads=settings.threads,
             version=VERSION,
             parent_pid=os.getpid(),

@@ -14,7 +14,7 @@ DATABASE_FILE = "jobmill.db"
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
     """The database of these settings; raises SchemaMismatch unless its tables are those of this release."""
-    database = _connect(settings)
+    database = connect(settings)
     try:
         migrate.require(database)
         yield database
@@ -22,11 +22,12 @@ def open_database(settings: Settings) -> Iterator[Database]:
         database.close()
 
 
-def _connect(settings: Settings) -> Database:
+def connect(settings: Settings, connections: int = 1) -> Database:
+    """The database, whatever tables it has. Raises SchemaMismatch when the file of the embedded mode is not there."""
     if settings.database_url is not None:
-        return connect_postgresql(settings.database_url.get_secret_value(), "jobmill-cli", pool_size=1)
+        return connect_postgresql(settings.database_url.get_secret_value(), "jobmill-cli", connections)
     path = settings.data_dir / DATABASE_FILE
     if not path.is_file():
         # Connecting would make an empty one.
         raise SchemaMismatch(f"There is no database at {path} yet. Run: jobmill db upgrade")
-    return connect_sqlite(path, pool_size=1)
+    return connect_sqlite(path, connections)

@@ -1,7 +1,6 @@
 """`jobmill dead`: what failed for good, over HTTP: find it, see why, mend it, replay or discard it."""
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 from uuid import UUID
 
@@ -9,14 +8,12 @@ import click
 
 from cli import job_view, output
 from cli.arguments import args_from
-from cli.failures import EXIT_CODES, Refused
+from cli.asking import ask, each, yes_option
+from cli.failures import EXIT_CODES
 from cli.lists import show_list
-from cli.options import listed, over_http
-from cli.parameters import DueAt
-from cli.problems import describe
+from cli.options import dead_filters, listed, over_http
 from jobmill_client.answers import Answer
 from jobmill_client.connection import Connection
-from jobmill_client.errors import ApiError, ServerError
 
 PATH = "/v1/dead-letters"
 LIST_COLUMNS = ("id", "type", "queue", "finished_at", "attempt", "group", "error")
@@ -24,7 +21,6 @@ GROUP_COLUMNS = ("group", "count", "error_type", "place", "first_seen", "last_se
 
 letter = click.argument("job_id", metavar="ID", type=click.UUID)
 letters = click.argument("job_ids", metavar="ID...", type=click.UUID, nargs=-1, required=True)
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.group(epilog=EXIT_CODES)
@@ -33,12 +29,7 @@ def dead() -> None:
 
 
 @dead.command("list")
-@click.option("--type", metavar="TYPE", help="Only those of this type.")
-@click.option("--queue", help="Only those of this queue.")
-@click.option("--error", help="Only those whose error is of this class, as the column names it.")
-@click.option("--group", help="Only those of this group; see: jobmill dead groups")
-@click.option("--died-after", type=DueAt(), help="From that time on, as 2027-01-31T12:00:00Z.")
-@click.option("--died-before", type=DueAt(), help="Before that time.")
+@dead_filters
 @click.option("--oldest", "order", flag_value="oldest", help="The oldest first.")
 @listed
 @over_http
@@ -105,8 +96,8 @@ def replay(server: Connection, job_ids: Sequence[UUID], *, yes: bool, as_json: b
     """Queue dead letters again, with fresh attempts."""
     wanted = list(dict.fromkeys(job_ids))
     if len(wanted) > 1:
-        _ask(f"This replays {len(wanted)} dead letters.", yes=yes)
-    _each(wanted, lambda job_id: _act(server, job_id, "replay"), as_json=as_json)
+        ask(f"This replays {len(wanted)} dead letters.", yes=yes)
+    each(wanted, lambda job_id: _act(server, job_id, "replay"), as_json=as_json)
 
 
 @dead.command()
@@ -116,48 +107,12 @@ def replay(server: Connection, job_ids: Sequence[UUID], *, yes: bool, as_json: b
 def discard(server: Connection, job_ids: Sequence[UUID], *, yes: bool, as_json: bool) -> None:
     """Give dead letters up for good."""
     wanted = list(dict.fromkeys(job_ids))
-    _ask(f"This discards {len(wanted)} dead letter{'s' if len(wanted) > 1 else ''} for good.", yes=yes)
-    _each(wanted, lambda job_id: _act(server, job_id, "discard"), as_json=as_json)
-
-
-def _ask(what: str, *, yes: bool) -> None:
-    """Say what will be done, and go on if that is right. Raises Refused."""
-    if yes:
-        return
-    if not _is_attended():
-        raise Refused(f"{what} Nobody is here to be asked: add --yes.")
-    if not click.confirm(f"{what} Go on?", err=True):
-        raise Refused("Nothing was done.")
-
-
-def _is_attended() -> bool:
-    return sys.stdin.isatty()
+    ask(f"This discards {len(wanted)} dead letter{'s' if len(wanted) > 1 else ''} for good.", yes=yes)
+    each(wanted, lambda job_id: _act(server, job_id, "discard"), as_json=as_json)
 
 
 def _act(server: Connection, job_id: UUID, what: str) -> Answer:
     return server.post(f"{PATH}/{job_id}/{what}", repeatable=False)
-
-
-def _each(job_ids: Sequence[UUID], act: Callable[[UUID], Answer], *, as_json: bool) -> None:
-    """Act on each, whatever became of the one before. Raises Refused at the end if one was refused."""
-    refused = 0
-    for job_id in job_ids:
-        try:
-            answer = act(job_id)
-        except ServerError:
-            raise
-        except ApiError as error:
-            refused += 1
-            output.note(f"{job_id} is left as it is:")
-            for line in describe(error).splitlines():
-                output.note(f"  {line}")
-        else:
-            if as_json:
-                output.document(answer.body)
-            else:
-                output.note(f"{job_id} is {answer.document.get('state')}.")
-    if refused:
-        raise Refused(f"{refused} of {len(job_ids)} were left as they are.")
 
 
 def _details(found: Mapping[str, Any]) -> Iterator[tuple[str, object]]:

@@ -36,7 +36,7 @@ class Running:
 
 @contextmanager
 def embedded(settings: Settings) -> Iterator[Running]:
-    """Run everything until the block ends, then drain. Raises BadSetting, AlreadyOpen."""
+    """Run everything until the block ends, then drain. Raises BadSetting, AlreadyOpen, WrongSecretKey."""
     if not settings.embedded:
         raise BadSetting(
             "DATABASE_URL is set, and `jobmill up` runs on SQLite only. "
@@ -48,6 +48,7 @@ def embedded(settings: Settings) -> Iterator[Running]:
         database = compose.embedded_database(settings, DATABASE_CONNECTIONS + settings.threads + settings.api_threads)
         stack.callback(database.close)
         migrate.upgrade(database)
+        compose.require_secret_key(settings, database)
         wake = threading.Event()
         bell = LocalDoorbell(wake)
         server = EmbeddedServer(settings, compose.api_app(settings, database, registry, bell))
@@ -61,10 +62,14 @@ def embedded(settings: Settings) -> Iterator[Running]:
         broker = LocalBroker()
         queues = tuple(dict.fromkeys([*settings.queues, *(known.queue for known in registry.all())]))
         plan = WorkerPlan(queues, queues, settings.threads, compose.VERSION)
-        worker = WorkerProcess(database, broker, registry, compose.outbound(settings), bell, plan)
+        worker = WorkerProcess(
+            database, broker, registry, compose.outbound(settings), bell, plan, pepper=compose.pepper(settings)
+        )
         worker.start()
         stack.callback(worker.stop, settings.grace_seconds)
-        dispatcher = Dispatcher(database, broker, compose.retention(settings), wake, alone=True)
+        kept, archive = compose.retention(settings), compose.archive(settings)
+        width = settings.webhook_concurrency
+        dispatcher = Dispatcher(database, broker, kept, wake, alone=True, archive=archive, gate_width=width)
         dispatcher.start()
         stack.callback(dispatcher.stop, 5)
         server.serve()

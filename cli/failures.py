@@ -29,7 +29,7 @@ class Exit(IntEnum):
 EXIT_CODES = """\b
 Exit codes:
     0  done
-    1  the job did not succeed, or what was asked was refused
+    1  the job did not succeed, what was asked was refused, or something is wrong
     2  wrong usage or configuration
     3  the server or database cannot be reached, or answers 5xx
     4  a wait ran out of time
@@ -79,7 +79,10 @@ _EXPECTED: dict[str, type[Failure]] = {
     "models.database.AlreadyOpen": Failure,
     "jobs.api_keys.BootstrapKeyRefused": Failure,
     "jobs.registry.BadJobType": Failure,
+    "jobs.secret_key.WrongSecretKey": Failure,
     "workers.drift.WrongQueue": Failure,
+    "workers.mending.CannotMend": Refused,
+    "workers.mending.BrokerAway": Unreachable,
     "jobmill_client.errors.JobmillError": Failure,
     "models.errors.Unavailable": Unreachable,
     "models.errors.Unstorable": Refused,

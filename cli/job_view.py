@@ -62,3 +62,19 @@ def error(document: Mapping[str, Any] | None) -> str | None:
 def _bounded(value: object, longest: int) -> object:
     text = json.dumps(value, ensure_ascii=False)
     return value if len(text) <= longest else f"{text[:longest]}... (all of it: --json)"
+
+
+def explanation(found: Mapping[str, Any]) -> output.Pairs:
+    """Why a job is where it is: the reason that decides, and those that would keep it as well."""
+    yield "state", found.get("state")
+    yield from _reason("reason", found)
+    for other in found.get("also") or ():
+        yield from _reason("also", other)
+
+
+def _reason(name: str, found: Mapping[str, Any]) -> output.Pairs:
+    yield name, found.get("reason")
+    yield from ((part, found.get(part)) for part in ("message", "since", "until"))
+    told = found.get("detail") or {}
+    yield from ((part, value) for part, value in told.items() if not isinstance(value, dict))
+    yield "error", error(told.get("error"))

@@ -96,6 +96,18 @@ def run_now(server: Connection, job_id: UUID, *, as_json: bool) -> None:
 
 @jobs.command()
 @job_id_argument
+@over_http
+def explain(server: Connection, job_id: UUID, *, as_json: bool) -> None:
+    """Say why a job is where it is: what keeps it from running, who runs it, or how it ended."""
+    answer = server.get(f"/v1/jobs/{job_id}/explain")
+    if as_json:
+        output.document(answer.body)
+    else:
+        output.details(job_view.explanation(answer.document))
+
+
+@jobs.command()
+@job_id_argument
 @listed
 @over_http
 def events(server: Connection, job_id: UUID, *, limit: int, everything: bool, as_json: bool) -> None:

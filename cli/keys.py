@@ -14,7 +14,7 @@ from cli.database import open_database
 from cli.failures import EXIT_CODES, Refused
 from cli.options import json_option
 from cli.parameters import Label, Pair
-from jobs import api_keys, rates
+from jobs import api_keys, rates, secret_key
 from jobs.rates import RouteClass
 from jobs.scopes import ROLES, Scope
 from models import identity
@@ -64,6 +64,7 @@ def create(
     expires_at = None if expires_in_days is None else datetime.now(UTC) + timedelta(days=expires_in_days)
     chosen = settings.load()
     with open_database(chosen) as database, database.transaction() as session:
+        secret_key.require(session, chosen)  # else it would open nothing
         tenant_id = _tenant_id(session, tenant)
         minted = api_keys.create_key(
             session,

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from cli.starting import importing
+
 
 @dataclass(frozen=True)
 class Lazy:
@@ -18,7 +20,8 @@ class Lazy:
     def load(self) -> click.Command:
         """Import the command."""
         module, attribute = self.path.split(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        with importing():
+            command: click.Command = getattr(import_module(module), attribute)
         return command
 
 

@@ -14,14 +14,20 @@ COMMANDS = {
     "dispatcher": Lazy("cli.processes:dispatcher", "Run the dispatcher."),
     "worker": Lazy("cli.processes:worker", "Run a worker."),
     "db": Lazy("cli.processes:db", "Make and check the database's tables."),
+    "check": Lazy("cli.check:check", "See whether a running installation is well."),
     "jobs": Lazy("cli.jobs:jobs", "Submit, watch and cancel jobs."),
     "dead": Lazy("cli.dead:dead", "See what failed for good; mend, replay or discard it."),
+    "redrive": Lazy("cli.redrive:redrive", "Replay or discard dead letters by the thousand."),
+    "queues": Lazy("cli.queues:queues", "See what waits where; pause, resume and limit it."),
+    "webhooks": Lazy("cli.webhooks:webhooks", "Have the ends of jobs told to a URL."),
+    "undeliverable": Lazy("cli.undeliverable:undeliverable", "See and discard messages that are of no job."),
     "job-types": Lazy("cli.job_types:job_types", "See which types of job there are."),
     "workers": Lazy("cli.workers:workers", "See who does the work."),
     "openapi": Lazy("cli.openapi:openapi", "Print the description of the HTTP API."),
     "keys": Lazy("cli.keys:keys", "Make and revoke API keys (on the database)."),
     "signing-keys": Lazy("cli.signing_keys:group", "Rotate the keys that sign tokens (on the database)."),
-    "tenants": Lazy("cli.tenants:tenants", "Make and list tenants (on the database)."),
+    "secret-key": Lazy("cli.secret_key:group", "Change the installation's secret key (on the database)."),
+    "tenants": Lazy("cli.tenants:tenants", "Make, list and weigh tenants (on the database)."),
 }
 
 # Not for people, and so without a line in the help.

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from cli.access import DEFAULT_URL
+from cli.parameters import DueAt, Id
 
 Command = Callable[..., Any]
 
@@ -36,3 +37,22 @@ def listed(command: Command) -> Command:
     return click.option(
         "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="The size of a page."
     )(with_all)
+
+
+_DEAD_FILTERS = (
+    click.option("--type", metavar="TYPE", help="Only those of this type."),
+    click.option("--queue", help="Only those of this queue."),
+    click.option("--error", help="Only those whose error is of this class, as the column names it."),
+    click.option("--group", help="Only those of this group; see: jobmill dead groups"),
+    click.option("--endpoint", "endpoint_id", type=Id(), help="Only deliveries to this webhook endpoint."),
+    click.option("--died-after", type=DueAt(), help="From that time on, as 2027-01-31T12:00:00Z."),
+    click.option("--died-before", type=DueAt(), help="Before that time."),
+)
+DEAD_FILTERS = ("type", "queue", "error", "group", "endpoint_id", "died_after", "died_before")
+
+
+def dead_filters(command: Command) -> Command:
+    """Give a command the options that say which dead letters are meant."""
+    for option in reversed(_DEAD_FILTERS):
+        command = option(command)
+    return command

@@ -80,6 +80,38 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+class AtMost(click.ParamType[float | str]):
+    """A number above 0, or `none`."""
+
+    name = "limit"
+    NONE = "none"
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self.whole = whole
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Check it."""
+        if value == self.NONE:
+            return self.NONE
+        try:
+            number = int(value) if self.whole else float(value)
+        except ValueError:
+            number = 0
+        if not 0 < number < math.inf:
+            self.fail(f"{value!r} is no {'whole ' if self.whole else ''}number above 0, nor {self.NONE}", param, ctx)
+        return number
+
+
+class Id(click.ParamType[str]):
+    """An id, for a document."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The id as the API writes it."""
+        return str(click.UUID.convert(value, param, ctx))
+
+
 class Label(click.ParamType[str]):
     """The name of a tenant or key: 1 to 100 printable characters."""
 
@@ -89,4 +121,8 @@ class Label(click.ParamType[str]):
         """Check it."""
         if not (value.isprintable() and value == value.strip() and 1 <= len(value) <= 100):  # noqa: PLR2004
             self.fail("1 to 100 printable characters, no blank at either end", param, ctx)
+        from setting_forms import OWN_TENANT_NAME  # brings pydantic along, which few commands need
+
+        if value == OWN_TENANT_NAME:
+            self.fail(f"{value} is Jobmill's own; take another name", param, ctx)
         return str(value)

@@ -10,6 +10,7 @@ import click
 
 import settings as settings_module
 from cli import compose, logs, metrics_port
+from cli.starting import importing
 from models import crashpoints
 from settings import Settings
 
@@ -36,9 +37,10 @@ def _load(**flags: Any) -> Settings:
 @click.option("--demo", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Run csv.profile on FILE.")
 def up(demo: Path | None, **flags: Any) -> None:
     """Run everything in one process, on SQLite, with nothing else to install."""
-    from cli.demo import show, tell_where
-    from cli.embedded import embedded
-    from cli.stopping import StopSignal
+    with importing():
+        from cli.demo import show, tell_where
+        from cli.embedded import embedded
+        from cli.stopping import StopSignal
 
     loaded = _load(**flags, **({"log_level": "WARNING", "log_format": "console"} if demo else {}))
     stop = StopSignal()
@@ -64,8 +66,9 @@ def api(**flags: Any) -> None:
 
 
 def _serve_api(loaded: Settings, listener: "socket | None") -> None:
-    from cli.serving import Gunicorn
-    from jobs import api_keys
+    with importing():
+        from cli.serving import Gunicorn
+        from jobs import api_keys
 
     compose.registry(loaded)
     database = compose.full_database(loaded, "api", 2)
@@ -88,19 +91,31 @@ def _serve_api(loaded: Settings, listener: "socket | None") -> None:
 @click.option("--grace-seconds", type=float, help="How long to finish steps (JOBMILL_GRACE_SECONDS).")
 def dispatcher(**flags: Any) -> None:
     """Run the dispatcher. Any number may run: one leads, the others stand by."""
-    from cli.stopping import StopSignal
-    from workers.dispatcher import Dispatcher, served_queues
-    from workers.publisher import Publisher
+    with importing():
+        from cli.stopping import StopSignal
+        from workers.dead_queues import DeadQueuesDoor
+        from workers.dispatcher import Dispatcher, served_queues
+        from workers.publisher import Publisher
 
     loaded = _load(**flags)
     stop = StopSignal()
     compose.database_url(loaded, "dispatcher")
-    publisher = Publisher(compose.brokers(loaded, "dispatcher"), loaded.queue_prefix, "jobmill dispatcher")
+    urls, name = compose.brokers(loaded, "dispatcher"), "jobmill dispatcher"
+    publisher = Publisher(urls, loaded.queue_prefix, name)
     database = compose.full_database(loaded, "dispatcher", _SPARE_CONNECTIONS + 2)
-    compose.check_queues(loaded, "dispatcher", served_queues(database, loaded.queues))
+    compose.check_queues(loaded, "dispatcher", served_queues(database, compose.served_queues(loaded)))
     metrics_port.serve(metrics_port.take(loaded))
     publisher.start()
-    running = Dispatcher(database, publisher, compose.retention(loaded), compose.hear_doorbell(loaded))
+    running = Dispatcher(
+        database,
+        publisher,
+        compose.retention(loaded),
+        compose.hear_doorbell(loaded),
+        archive=compose.archive(loaded),
+        dead_queues=DeadQueuesDoor(urls, loaded.queue_prefix, f"{name} dead letters"),
+        configured=compose.served_queues(loaded),
+        gate_width=loaded.webhook_concurrency,
+    )
     running.start()
     stop.wait()
     running.stop(min(loaded.grace_seconds, 10))
@@ -164,9 +179,9 @@ def worker_child(slot: int, worker_id: UUID, report_to: int, *, first: bool, rep
     # A handler that uses context.session holds a connection while its progress needs another.
     connections = loaded.threads + _SPARE_CONNECTIONS
     database = connect_postgresql(compose.database_url(loaded, "worker"), "jobmill worker", connections)
-    compose.check_queues(loaded, "worker", loaded.queues)
+    compose.check_queues(loaded, "worker", compose.served_queues(loaded))
     running = compose.full_worker(loaded, database, known, Watched(worker_id, parent_pid, reporter.orphaned))
-    if compose.start_working(running, stop.event, waits=not first):
+    if compose.start_working(loaded, running, stop.event, waits=not first):
         reporter.source = running.report
         stop.wait()
         running.stop(loaded.grace_seconds)

@@ -1,7 +1,7 @@
 """Showing how far a job is while somebody waits: a bar on a terminal, else a line for each change; on stderr."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,10 +18,11 @@ def progress() -> Iterator[Report]:
         with _bar() as report:
             yield report
     else:
-        yield _lines()
+        yield each_change(line)
 
 
-def _lines() -> Report:
+def each_change(line: Callable[[Mapping[str, Any]], str]) -> Report:
+    """A report of a line for each change."""
     last = ""
 
     def report(job: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from cli import audited, output
 from cli.database import open_database
 from cli.failures import EXIT_CODES
 from cli.options import json_option
-from jobs import api_keys, signing_keys
+from jobs import api_keys, secret_key, signing_keys
 from models import signing_keys as kept_keys
 from models.signing_keys import SigningKey
 
@@ -41,6 +41,7 @@ def rotate(*, at_once: bool, as_json: bool) -> None:
     """Publish a new key: it signs in five minutes, and the present one is good for twenty more."""
     chosen = settings.load()
     with open_database(chosen) as database, database.transaction() as session:
+        secret_key.require(session, chosen)  # else it would sign nothing
         made = signing_keys.rotate(session, api_keys.pepper(session, chosen), at_once=at_once)
         audited.tell(session, "rotate_signing_keys", "signing-keys", made, detail={"at_once": at_once})
     if as_json:

@@ -40,6 +40,10 @@ WAIT_SECONDS = 3600.0
 @click.option("--timeout", "timeout_seconds", type=click.IntRange(min=1), metavar="SECONDS", help="For each attempt.")
 @click.option("--unique-key", help="Refuse it while another unfinished job of the type has this key.")
 @click.option("--tag", "tags", multiple=True, type=Pair(), help="May be repeated.")
+@click.option("--webhook", metavar="URL", help="Call it when the job has ended; see: jobmill webhooks rotate-secret")
+@click.option(
+    "--webhook-event", "events", multiple=True, metavar="EVENT", help="Only then, as job.dead; may be repeated."
+)
 @click.option(
     "--idempotency-key", type=Header(), help="Default: a fresh one, so that a lost answer makes no second job."
 )
@@ -82,6 +86,7 @@ def _request(
 ) -> dict[str, Any]:
     if members["delay_seconds"] is not None and members["due_at"] is not None:
         raise click.UsageError("Give --delay or --due-at, not both.")
+    members["webhook"] = _webhook(members["webhook"], members.pop("events"))
     body = args_file.read() if args_file else None
     request: dict[str, Any] = {
         "type": job_type,
@@ -89,6 +94,14 @@ def _request(
         **{name: value for name, value in members.items() if value is not None},
     }
     return {**request, "tags": dict(tags)} if tags else request
+
+
+def _webhook(url: str | None, events: tuple[str, ...]) -> dict[str, Any] | None:
+    if url is None:
+        if events:
+            raise click.UsageError("--webhook-event is for --webhook.")
+        return None
+    return {"url": url, "events": events} if events else {"url": url}
 
 
 def _submit(server: Connection, request: Mapping[str, Any], key: str) -> Answer:

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 import settings
 from cli import audited, output
 from cli.database import open_database
-from cli.failures import EXIT_CODES
+from cli.failures import EXIT_CODES, Refused
 from cli.options import json_option
 from cli.parameters import Label
 from models import identity
@@ -16,7 +16,7 @@ MOST_LISTED = 100_000
 
 @click.group(epilog=EXIT_CODES)
 def tenants() -> None:
-    """Make and list tenants, directly on the database."""
+    """Make, list and weigh tenants, directly on the database."""
 
 
 @tenants.command()
@@ -43,7 +43,32 @@ def list_(*, as_json: bool) -> None:
     if as_json:
         output.made_document({"data": [vars(tenant) for tenant in found]})
     else:
-        output.Table("id", "name", "created_at").show((one.id, one.name, one.created_at) for one in found)
+        rows = ((one.id, one.name, one.weight, one.created_at) for one in found)
+        output.Table("id", "name", "weight", "created_at").show(rows)
+
+
+@tenants.command()
+@click.argument("name", type=Label())
+@click.argument("weight", type=click.IntRange(1, identity.MOST_WEIGHT))
+@json_option
+def weigh(*, name: str, weight: int, as_json: bool) -> None:
+    """Set a tenant's share: where several tenants wait for one queue, weight 2 gets twice as much as weight 1."""
+    with open_database(settings.load()) as database:
+        tenant = database.run(lambda session: _weigh(session, name, weight))
+    if as_json:
+        output.made_document(vars(tenant))
+    else:
+        output.details(vars(tenant).items())
+
+
+def _weigh(session: Session, name: str, weight: int) -> identity.Tenant:
+    change = identity.weigh_tenant(session, name, weight)
+    if change is None:
+        raise Refused(f"There is no tenant {name!r}. See: jobmill tenants list")
+    before, after = change
+    told = {"name": name, "before": {"weight": before.weight}, "after": {"weight": after.weight}}
+    audited.tell(session, "weigh_tenant", "tenants", str(after.id), after.id, told)
+    return after
 
 
 def _ensure(session: Session, name: str) -> tuple[identity.Tenant, bool]:

@@ -19,8 +19,11 @@ from jobs.outbound_errors import AddressRefused
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+HOST_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 LONGEST_HOST_NAME = 253
+# No top-level domain looks so: it is an address in some reader's eyes (https://url.spec.whatwg.org/#ends-in-a-number-checker).
+ENDS_IN_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
+PORT = re.compile(r"[1-9][0-9]{0,4}")
 MOST_PORT = 65_535
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -59,6 +62,7 @@ DENIED_IPV6 = {
     IPv6Network("2001::/23"): "protocol assignments",
     IPv6Network("2001:db8::/32"): "documentation",
     IPv6Network("2002::/16"): "6to4",
+    IPv6Network("2620:4f:8000::/48"): "AS112",
     IPv6Network("3fff::/20"): "documentation",
 }
 
@@ -78,12 +82,10 @@ def target(url: str, *, allow_http: bool = False) -> Target:
     parsed = _parsed(url)
     if parsed.scheme != "https" and not (allow_http and parsed.scheme == "http"):
         raise AddressRefused(f"The URL must start with https://{' or http://' if allow_http else ''}.")
-    if "@" in _authority(url):
+    authority = _authority(url)
+    if "@" in authority:
         raise AddressRefused("The URL must not hold a user name or password; send them in a header.")
-    port = DEFAULT_PORTS[parsed.scheme] if parsed.port is None else parsed.port
-    if not 1 <= port <= MOST_PORT:
-        raise AddressRefused(f"The URL's port must be from 1 to {MOST_PORT}, not {port}.")
-    return Target(parsed.scheme, _host(parsed), port, parsed.raw_path)
+    return Target(parsed.scheme, _host(parsed), _port(authority) or DEFAULT_PORTS[parsed.scheme], parsed.raw_path)
 
 
 def literal(host: str) -> Address | None:
@@ -137,7 +139,9 @@ def _parsed(url: str) -> httpx2.URL:
     try:
         return httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise AddressRefused(f"This is no URL: {error}.") from None
+        raise AddressRefused(f"This is no URL: {str(error).rstrip('.')}.") from None
+    except UnicodeEncodeError:
+        raise AddressRefused("This is no URL: it holds half a character (a surrogate).") from None
 
 
 def _authority(url: str) -> str:
@@ -151,4 +155,16 @@ def _host(parsed: httpx2.URL) -> str:
         return host
     if len(host) > LONGEST_HOST_NAME or not HOST_NAME.fullmatch(host):
         raise AddressRefused("The URL needs a host: a DNS name, or an IP address without zone.")
+    if ENDS_IN_NUMBER.fullmatch(host) and literal(host) is None:
+        raise AddressRefused("The URL's host ends in a number, but is no IP address.")
     return host
+
+
+def _port(authority: str) -> int | None:
+    # Read here, since int() takes more than digits, and other readers take less.
+    _, colon, port = authority.rpartition("]")[2].partition(":")
+    if not colon:
+        return None
+    if not PORT.fullmatch(port) or int(port) > MOST_PORT:
+        raise AddressRefused(f"The URL's port must be a number from 1 to {MOST_PORT}, not {port[:20]!r}.")
+    return int(port)

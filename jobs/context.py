@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 from jobs.outcomes import CancelRequested, Json
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from jobs.outbound import Outbound
 
+
+Answer = TypeVar("Answer")
 
 MOST_MESSAGE = 500
 """Characters of a progress message that are kept."""
@@ -30,6 +32,15 @@ class Progress:
     message: str | None
 
 
+Pepper = Callable[["Session"], bytes]
+"""Gives what an installation's secrets are sealed with."""
+
+
+def no_pepper(_session: "Session") -> bytes:
+    """Where no secrets are kept."""
+    raise RuntimeError("No secrets are kept here.")
+
+
 class Desk(Protocol):
     """Where a context's requests go: the worker's executor, or a test."""
 
@@ -39,6 +50,9 @@ class Desk(Protocol):
     def open_session(self) -> "Session":
         """The session whose writes commit together with the job's success."""
 
+    def run(self, step: "Callable[[Session], Answer]") -> Answer:
+        """Do a step in a transaction of its own, at once: for the shipped types whose work is on jobs themselves."""
+
 
 @dataclass
 class Context:
@@ -47,7 +61,8 @@ class Context:
     `tenant` is the tenant's id, `attempt` counts from 1, `lease` is larger each time the job is run, for systems
     that can refuse whoever comes with an older one, `last_checkpoint` is what an earlier attempt saved (None when
     none did), `traceparent` and `tracestate` are the submission's W3C trace context. `http` is the only way a handler
-    should call out: it refuses addresses inside our own network.
+    should call out: it refuses addresses inside our own network. `pepper` is what secrets are sealed with, for the
+    shipped types.
     """
 
     job_id: UUID
@@ -64,6 +79,7 @@ class Context:
     desk: Desk = field(repr=False)
     traceparent: str | None = None
     tracestate: str | None = None
+    pepper: "Pepper" = field(default=no_pepper, repr=False)
     cancellation: threading.Event = field(default_factory=threading.Event, repr=False)
     latest_progress: Progress | None = None
 

@@ -13,7 +13,8 @@ from jobs import operate, submit
 from jobs.outcomes import Json
 from jobs.registry import Registry
 from jobs.scopes import Principal
-from jobs.submit import NotUnique, TooBusy, pointer
+from jobs.submission import pointer
+from jobs.submit import NotUnique, TooBusy
 from models import moves, queries
 from models.job import Job, Ref
 from models.moves import Moved

@@ -79,6 +79,15 @@ class Outbound:
         self._resolve = resolve
         self._given_ssl_context = ssl_context
 
+    def check(self, url: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+        """Return if the URL could be called as things are now; nothing is connected to. For URLs that are kept.
+
+        Raises OutboundError: AddressRefused is for good, and a name that is not resolved may be tomorrow. A call checks
+        again, whatever was found here.
+        """
+        to = target(url, allow_http=self.allow_http)
+        PinnedBackend(self.allowed_networks, self._resolve, Deadline(deadline_seconds)).addresses(to.host)
+
     def request(
         self,
         method: str,
@@ -170,9 +179,13 @@ def _told_as_ours(host: str) -> Iterator[None]:
     except httpcore2.LocalProtocolError:
         raise RequestInvalid("The request cannot be sent as it is.") from None
     except httpcore2.ProtocolError as error:
-        raise ConnectionLost(f"{host} does not answer in HTTP: {error}.") from None
+        raise ConnectionLost(f"{host} does not answer in HTTP: {_sentence(error)}") from None
     except (httpcore2.NetworkError, httpcore2.TimeoutException) as error:
-        raise ConnectionLost(f"{host} broke off: {error}.") from None
+        raise ConnectionLost(f"{host} broke off: {_sentence(error)}") from None
+
+
+def _sentence(error: Exception) -> str:
+    return f"{str(error).rstrip('.')}."
 
 
 def _headers(response: httpcore2.Response) -> dict[str, str]:

@@ -71,8 +71,11 @@ class PinnedBackend(httpcore2.NetworkBackend):
     ) -> httpcore2.NetworkStream:
         """Resolve, check, connect to the first address that answers."""
         del timeout, local_address, socket_options  # the interface has them; here the deadline rules
-        addresses = checked(host, self._answers(host), self._allowed)
-        return DeadlineStream(self._first_to_answer(host, addresses, port), host, self._deadline)
+        return DeadlineStream(self._first_to_answer(host, self.addresses(host), port), host, self._deadline)
+
+    def addresses(self, host: str) -> tuple[Address, ...]:
+        """Where a host leads now, each of them checked."""
+        return checked(host, self._answers(host), self._allowed)
 
     def _answers(self, host: str) -> list[Address]:
         if (address := literal(host)) is not None:

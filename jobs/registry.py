@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobs.context import Context
 from jobs.retry import Exponential, RetryPolicy
+from jobs.scopes import Scope
 from jobs.whole_numbers import all_whole
 from setting_forms import QUEUE_NAME
 
@@ -55,7 +56,9 @@ class JobType:
 
     `max_attempts` and `timeout` are what a job gets when it does not ask; the `..._limit` twins are the
     most that a job may ask for. `memory_limit_mb` is what an isolated handler may take on top of what its
-    process held before, `cpu_limit_seconds` what an attempt may compute; None: as much as there is.
+    process held before, `cpu_limit_seconds` what an attempt may compute; None: as much as there is. Jobs of an
+    `internal` type are made by Jobmill itself, and by nobody else; it names the scope that ending one takes. One that
+    `keeps_queue` has that for itself.
     """
 
     name: str
@@ -73,6 +76,8 @@ class JobType:
     isolation: Isolation = Isolation.THREAD
     memory_limit_mb: int | None = None
     cpu_limit_seconds: int | None = None
+    internal: Scope | None = None
+    keeps_queue: bool = False
 
     def parse(self, args: object) -> BaseModel:
         """The arguments as the handler's model; raises pydantic.ValidationError with every fault.
@@ -145,6 +150,14 @@ class Registry:
         """Every type, by name."""
         return [self._types[name] for name in sorted(self._types)]
 
+    def offered(self) -> list[JobType]:
+        """Every type that a client may submit, by name."""
+        return [job_type for job_type in self.all() if not job_type.internal]
+
+    def kept_queues(self) -> set[str]:
+        """The queues of types that keep theirs, in which nobody else puts a job."""
+        return {job_type.queue for job_type in self.all() if job_type.keeps_queue}
+
     def __contains__(self, name: str) -> bool:
         return name in self._types
 
@@ -164,6 +177,8 @@ def job(  # noqa: PLR0913 - what there is to say of a type, each with a default
     isolation: str = Isolation.THREAD,
     memory_limit_mb: int | None = None,
     cpu_limit_seconds: int | None = None,
+    internal: Scope | None = None,
+    keeps_queue: bool = False,
     into: Registry = registry,
 ) -> Callable[[Handler], Handler]:
     """Declare a handler: `@job("acme.greet")` on `def greet(args: Greet, context: Context) -> Greeting`.
@@ -197,6 +212,8 @@ def job(  # noqa: PLR0913 - what there is to say of a type, each with a default
                 isolation=_isolation(name, isolation, memory_limit_mb, cpu_limit_seconds),
                 memory_limit_mb=_resource(name, "memory_limit_mb", memory_limit_mb, LEAST_MEMORY_MB, MOST_MEMORY_MB),
                 cpu_limit_seconds=_resource(name, "cpu_limit_seconds", cpu_limit_seconds, 1, MOST_CPU_SECONDS),
+                internal=internal,
+                keeps_queue=keeps_queue,
             )
         )
         return handler

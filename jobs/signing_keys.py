@@ -4,17 +4,13 @@ The private half is encrypted under a key that follows from the pepper, with its
 alone signs nothing where JOBMILL_SECRET_KEY is kept apart.
 """
 
-import os
 from datetime import timedelta
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from joserfc.jwk import OKPKey
 from sqlalchemy.orm import Session
 
+from jobs.sealing import Sealer
 from models import signing_keys
 from models.signing_keys import SigningKey
 
@@ -22,7 +18,6 @@ LEAD = timedelta(minutes=5)
 """How long a key is published before it signs, so that everybody who keeps our keys a while knows it by then."""
 OVERLAP = timedelta(minutes=20)
 """How long a key is published after it signs no more: 15 minutes of a token's life, clocks, and others' caches."""
-_NONCE_BYTES = 12
 
 
 def rotate(session: Session, pepper: bytes, *, at_once: bool = False) -> str:
@@ -47,10 +42,8 @@ def public(kept: SigningKey) -> OKPKey:
 
 def private(kept: SigningKey, pepper: bytes) -> OKPKey | None:
     """The half that signs; None if it was kept under another pepper."""
-    nonce, content = kept.private_key[:_NONCE_BYTES], kept.private_key[_NONCE_BYTES:]
-    try:
-        raw = _cipher(pepper).decrypt(nonce, content, kept.id.encode())
-    except InvalidTag:
+    raw = _sealer(pepper).open(kept.private_key, kept.id)
+    if raw is None:
         return None
     return OKPKey.import_key(Ed25519PrivateKey.from_private_bytes(raw))
 
@@ -59,11 +52,10 @@ def _add(session: Session, pepper: bytes, signs_in: timedelta) -> str:
     pair = Ed25519PrivateKey.generate()
     # Its thumbprint (RFC 7638), so that no two keys can ever share an id.
     key_id = OKPKey.import_key(pair.public_key()).thumbprint()
-    nonce = os.urandom(_NONCE_BYTES)
-    kept = nonce + _cipher(pepper).encrypt(nonce, pair.private_bytes_raw(), key_id.encode())
+    kept = _sealer(pepper).seal(pair.private_bytes_raw(), key_id)
     signing_keys.add(session, key_id, pair.public_key().public_bytes_raw(), kept, signs_in)
     return key_id
 
 
-def _cipher(pepper: bytes) -> AESGCM:
-    return AESGCM(HKDF(SHA256(), 32, salt=None, info=b"jobmill signing keys").derive(pepper))
+def _sealer(pepper: bytes) -> Sealer:
+    return Sealer(pepper, "signing keys")

@@ -6,39 +6,24 @@ and answered.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC
 from uuid import UUID
 
 import orjson
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from jobs import submission
 from jobs.outcomes import Json
 from jobs.registry import JobType, Registry, UnknownJobType
+from jobs.submission import Fault, Submission
+from jobs.webhook_urls import PUBLIC, Reach
 from models import moves, queries
 from models.ids import new_id
 from models.job import Job, NewJob
 
 MOST_ARGS_BYTES = 256 * 1024
 MOST_ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A job as it was asked for; None leaves a choice to its type."""
-
-    type: str
-    args: Json
-    queue: str | None = None
-    priority: int = 0
-    due_at: datetime | None = None
-    delay_seconds: float = 0
-    max_attempts: int | None = None
-    timeout_seconds: int | None = None
-    unique_key: str | None = None
-    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,15 +36,6 @@ class Origin:
     request_id: str | None = None
     traceparent: str | None = None
     tracestate: str | None = None
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing wrong with a submission; `pointer` is a JSON pointer into it (RFC 6901)."""
-
-    pointer: str
-    code: str
-    detail: str
 
 
 class Refused(Exception):  # noqa: N818
@@ -103,11 +79,14 @@ class Recorded:
     looked_up: bool = False
 
 
-def prepare(asked: Submission, origin: Origin, registry: Registry) -> NewJob:
-    """Check a submission and complete it by its type's defaults. Raises Invalid or ArgsTooLarge; touches nothing."""
+def prepare(asked: Submission, origin: Origin, registry: Registry, reach: Reach = PUBLIC) -> NewJob:
+    """Check a submission and complete it by its type's defaults. Raises Invalid or ArgsTooLarge; touches nothing.
+
+    Webhooks may be sent as far as `reach` says.
+    """
     job_type = _type(asked, registry)
     _refuse_large(asked.args)
-    if faults := _faults(asked, job_type):
+    if faults := [*submission.faults(asked, job_type, registry), *submission.webhook_faults(asked, reach)]:
         raise Invalid(faults)
     return NewJob(
         id=new_id(),
@@ -117,7 +96,7 @@ def prepare(asked: Submission, origin: Origin, registry: Registry) -> NewJob:
         args=asked.args,
         priority=asked.priority,
         max_attempts=asked.max_attempts or job_type.max_attempts,
-        timeout_seconds=asked.timeout_seconds or _whole_seconds(job_type.timeout),
+        timeout_seconds=asked.timeout_seconds or submission.whole_seconds(job_type.timeout),
         tags=asked.tags,
         due_at=asked.due_at.astimezone(UTC) if asked.due_at else None,
         delay_seconds=asked.delay_seconds,
@@ -127,6 +106,7 @@ def prepare(asked: Submission, origin: Origin, registry: Registry) -> NewJob:
         request_id=origin.request_id,
         traceparent=origin.traceparent,
         tracestate=origin.tracestate,
+        webhook=asked.webhook,
     )
 
 
@@ -137,28 +117,34 @@ def check_args(job_type: str, args: dict[str, Json], registry: Registry) -> None
     if job_type not in registry:
         detail = f"There is no job type {job_type!r} here any more, and so nothing to check its args by."
         raise Invalid([Fault("/args", "unknown-job-type", detail)])
-    if faults := _args_faults(asked, _type(asked, registry)):
+    if registry.get(job_type).internal:
+        detail = f"Jobmill itself made this {job_type} job, and its args stay as they are. Replay it or discard it."
+        raise Invalid([Fault("/args", "internal-job-type", detail)])
+    if faults := submission.args_faults(asked, _type(asked, registry)):
         raise Invalid(faults)
 
 
-def examine(asked: Json, registry: Registry) -> list[Fault]:
-    """What its type finds wrong with a submission as it came, as far as its form lets one see.
+def examine(asked: Json, registry: Registry, reach: Reach = PUBLIC) -> list[Fault]:
+    """What is wrong with a submission as it came by its type and webhook, as far as its form lets one see.
 
     For a submission that is refused for its form already, so that whoever sent it is told everything at once.
     """
     if not isinstance(asked, dict) or not isinstance(asked.get("type"), str):
         return []
     args, attempts, seconds = (asked.get(name) for name in ("args", "max_attempts", "timeout_seconds"))
-    submission = Submission(
+    webhook = asked.get("webhook")
+    told = Submission(
         str(asked["type"]),
         args if isinstance(args, dict) else {},
         max_attempts=attempts if isinstance(attempts, int) else None,
         timeout_seconds=seconds if isinstance(seconds, int) else None,
+        webhook=webhook if isinstance(webhook, dict) and isinstance(webhook.get("url"), str) else None,
     )
+    by_webhook = submission.webhook_faults(told, reach)
     try:
-        return _faults(submission, _type(submission, registry))
+        return [*submission.faults(told, _type(told, registry), registry), *by_webhook]
     except Invalid as error:
-        return error.faults
+        return [*error.faults, *by_webhook]
 
 
 def record(session: Session, new: NewJob) -> Recorded:
@@ -270,50 +256,15 @@ def _held(session: Session, new: Sequence[NewJob]) -> dict[UUID, Recorded | Refu
 
 def _type(asked: Submission, registry: Registry) -> JobType:
     try:
-        return registry.get(asked.type)
+        job_type = registry.get(asked.type)
     except UnknownJobType:
+        job_type = None
+    if job_type is None or job_type.internal:
         detail = f"There is no job type {asked.type!r}; GET /v1/job-types lists those there are."
-        raise Invalid([Fault("/type", "unknown-job-type", detail)]) from None
+        raise Invalid([Fault("/type", "unknown-job-type", detail)])
+    return job_type
 
 
 def _refuse_large(args: Json) -> None:
     if len(orjson.dumps(args)) > MOST_ARGS_BYTES:
         raise ArgsTooLarge(f"args may have {MOST_ARGS_BYTES} bytes as JSON; put large data elsewhere and pass its URL.")
-
-
-def _faults(asked: Submission, job_type: JobType) -> list[Fault]:
-    faults = _args_faults(asked, job_type)
-    if asked.max_attempts is not None and asked.max_attempts > job_type.max_attempts_limit:
-        detail = f"{job_type.name} allows at most {job_type.max_attempts_limit} attempts."
-        faults.append(Fault("/max_attempts", "too-many-attempts", detail))
-    if asked.timeout_seconds is not None and asked.timeout_seconds > job_type.timeout_limit.total_seconds():
-        detail = f"{job_type.name} allows at most {_whole_seconds(job_type.timeout_limit)} seconds."
-        faults.append(Fault("/timeout_seconds", "timeout-too-long", detail))
-    return faults
-
-
-def _args_faults(asked: Submission, job_type: JobType) -> list[Fault]:
-    try:
-        job_type.parse(asked.args)
-    except ValidationError as error:
-        return [
-            Fault(pointer(("args", *fault["loc"])), fault["type"].replace("_", "-"), plain_words(fault["msg"]))
-            for fault in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-    except Exception as error:  # noqa: BLE001 - a model's own validator may raise anything
-        return [Fault("/args", "invalid-args", f"{job_type.name} cannot read these args: {type(error).__name__}.")]
-    return []
-
-
-def plain_words(message: str) -> str:
-    """Pydantic's message without its prefix for errors that our own validators raised."""
-    return message.removeprefix("Value error, ")
-
-
-def pointer(place: tuple[Any, ...]) -> str:
-    """A JSON pointer to a place in a document (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
-
-
-def _whole_seconds(duration: timedelta) -> int:
-    return max(1, round(duration.total_seconds()))

@@ -4,7 +4,7 @@ ran = run_job(greet, {"name": "Ada"})
 assert ran.result == {"text": "Hello Ada"}
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 import jobs.registry
 from jobs.attempt import attempt as run_attempt
-from jobs.context import Context, Progress
+from jobs.context import Answer, Context, Progress
 from jobs.outbound import Outbound
 from jobs.outcomes import Failed, FailedForGood, Failure, Json, Outcome, Snoozed, Stopped, Succeeded
 from jobs.registry import Handler, JobType, Registry
@@ -147,6 +147,9 @@ class _Desk:
         if self._session is None:
             raise RuntimeError("The handler asks for context.session: give run_job a session=.")
         return self._session
+
+    def run(self, step: Callable[["Session"], Answer]) -> Answer:
+        return step(self.open_session())
 
 
 class _NoNetwork(Outbound):

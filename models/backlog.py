@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.dialect import now
-from models.queries import lanes
+from models.lineup import lanes
 
 
 def oldest_due(session: Session, queue: str) -> timedelta:

@@ -35,6 +35,10 @@ POINTS = {
     "bury.before_commit": "A job is made a dead letter without its history; no COMMIT is sent.",
     "rescue.before_commit": "Jobs are taken from a dead worker without their history; no COMMIT is sent.",
     "reconcile.after_release": "Claims whose messages were lost are released, and nobody is told.",
+    "collect.after_commit": "What RabbitMQ could not deliver is kept or released, and none of it is acknowledged.",
+    "redrive.before_commit": "Some of a redrive's letters are replayed and counted; no COMMIT is sent.",
+    "webhook.after_call": "A receiver has answered and nothing of it is recorded.",
+    "prune.after_archive": "A batch of letters is in the archive; none is deleted.",
     "prune.before_commit": "A batch of final jobs is deleted; no COMMIT is sent.",
 }
 """Every point that there is, and what is true where it stands."""

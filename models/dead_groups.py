@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     cast,
+    desc,
     exists,
     func,
     literal,
@@ -26,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from models.dead_letters import DeadFilter, matches
 from models.dialect import UtcTime
 from models.job import in_state, jobs
 from models.schema import metadata
@@ -96,6 +98,27 @@ def list_groups(session: Session, tenant_id: UUID | None, before: Mark | None, l
     query = select(*(page.c[name] for name in Mark._fields), counted.scalar_subquery(), first_at, last_at, last_id)
     rows = session.execute(query.order_by(*(page.c[name].desc() for name in Mark._fields))).all()
     found = [row for row in rows if row[-1] is not None]
+    return _groups(session, found)
+
+
+def groups_among(session: Session, wanted: DeadFilter, limit: int) -> list[Group]:
+    """The groups of the dead letters that match, the largest first; letters of an older release have none."""
+    key = {name: _c[name] for name in ("tenant_id", "type", "fingerprint")}
+    ends = {"first_seen": func.min(_c.finished_at), "last_seen": func.max(_c.finished_at)}
+    counted = select(
+        *key.values(), func.count().label("letters"), *(end.label(name) for name, end in ends.items())
+    ).where(*matches(wanted), _c.fingerprint.is_not(None))
+    largest = counted.group_by(*key.values()).order_by(desc("letters"), _c.type, _c.fingerprint).limit(limit)
+    found, one = largest.subquery("found"), jobs.alias("one")
+    samples = select(one.c.id).where(*matches(wanted, one), *(one.c[name] == found.c[name] for name in key))
+    sample = samples.order_by(one.c.finished_at.desc(), one.c.id.desc()).limit(1).scalar_subquery()
+    mark = (found.c[name] for name in ("first_seen", "type", "fingerprint", "tenant_id"))
+    query = select(*mark, found.c.letters, found.c.first_seen.label("first_at"), found.c.last_seen, sample)
+    rows = session.execute(query.order_by(found.c.letters.desc(), found.c.type, found.c.fingerprint)).all()
+    return _groups(session, rows)
+
+
+def _groups(session: Session, found: Sequence[Any]) -> list[Group]:
     errors = _errors(session, [row[-1] for row in found])
     return [
         Group(Mark(*mark), count, first_seen, last_seen, sample_id, errors.get(sample_id))

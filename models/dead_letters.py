@@ -9,14 +9,15 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Select, literal, select, true, tuple_
+from sqlalchemy import CTE, ColumnElement, FromClause, Select, func, literal, select, true, tuple_
 from sqlalchemy.orm import Session
 
 from models import lists
 from models.dialect import UtcTime
 from models.job import Job, JobEvent, as_job, columns_without, in_state, job_events, jobs
+from models.redrives import TYPE as REDRIVE
 from models.states import State
-from models.tenancy import of_tenant
+from models.tenancy import beside_tenant, of_tenant
 
 _c = jobs.c
 
@@ -32,7 +33,8 @@ class Died(NamedTuple):
 class DeadFilter:
     """Which dead letters a list shows; None means any. A `tenant_id` of None is the whole installation.
 
-    `group` is a type and a fingerprint; the times are from `died_after` on, and before `died_before`.
+    `group` is a type and a fingerprint; the times are from `died_after` on, and before `died_before`. Of an endpoint
+    are the webhook deliveries to it.
     """
 
     tenant_id: UUID | None
@@ -43,6 +45,7 @@ class DeadFilter:
     died_after: datetime | None = None
     died_before: datetime | None = None
     oldest_first: bool = False
+    endpoint_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,16 @@ def attempts_of(session: Session, job_id: UUID, limit: int) -> list[JobEvent]:
 def _walk(wanted: DeadFilter, behind: Died | None) -> tuple[Select[Any], list[ColumnElement[bool]]]:
     """Along the index of the filter that narrows most, and what is looked at besides in the jobs met there."""
     filters = _filters(wanted)
-    along = filters[:1] if wanted.tenant_id is not None else []
+    along = filters[:1] if wanted.tenant_id is not None or wanted.endpoint_id is not None else []
+    # The index of an endpoint's letters knows no tenants, and one that begins with them would seem as good.
+    wall = of_tenant if wanted.endpoint_id is None else beside_tenant
     walk = select(_c.finished_at, _c.id).where(
-        in_state(State.DEAD), _c.finished_at.is_not(None), of_tenant(_c.tenant_id, wanted.tenant_id), *along
+        in_state(State.DEAD),
+        _c.finished_at.is_not(None),
+        wall(_c.tenant_id, wanted.tenant_id),
+        *along,
+        *_times(wanted),
     )
-    if wanted.died_after is not None:
-        walk = walk.where(_c.finished_at >= wanted.died_after)
-    if wanted.died_before is not None:
-        walk = walk.where(_c.finished_at < wanted.died_before)
     if behind is not None:
         here, there = (
             tuple_(_c.finished_at, _c.id),
@@ -109,14 +114,41 @@ def _walk(wanted: DeadFilter, behind: Died | None) -> tuple[Select[Any], list[Co
     return walk.order_by(*_order(wanted, _c)), filters[len(along) :]
 
 
-def _filters(wanted: DeadFilter) -> list[ColumnElement[bool]]:
+def count_dead(session: Session, wanted: DeadFilter) -> int:
+    """How many dead letters match now. It looks at each of them, so no list asks this."""
+    return session.scalars(select(func.count()).select_from(jobs).where(*matches(wanted))).one()
+
+
+def matches(wanted: DeadFilter, of: FromClause = jobs) -> list[ColumnElement[bool]]:
+    """What a job must be for the filter to match it, whatever the order. A redrive that died is meant by name only."""
+    return [
+        in_state(State.DEAD, of=of),
+        of.c.finished_at.is_not(None),
+        of_tenant(of.c.tenant_id, wanted.tenant_id),
+        *_filters(wanted, of),
+        *_times(wanted, of),
+        *([] if wanted.type or wanted.group else [of.c.type != REDRIVE]),
+    ]
+
+
+def _times(wanted: DeadFilter, of: FromClause = jobs) -> list[ColumnElement[bool]]:
+    after, before = wanted.died_after, wanted.died_before
+    return [
+        *([] if after is None else [of.c.finished_at >= after]),
+        *([] if before is None else [of.c.finished_at < before]),
+    ]
+
+
+def _filters(wanted: DeadFilter, of: FromClause = jobs) -> list[ColumnElement[bool]]:
     """The filters that are set, those that narrow most first."""
+    c = of.c
     job_type, fingerprint = wanted.group or (None, None)
     filters = [
-        (_c.type == job_type) & (_c.fingerprint == fingerprint) if wanted.group else None,
-        None if wanted.error_type is None else _c.error_type == wanted.error_type,
-        None if wanted.type is None else _c.type == wanted.type,
-        None if wanted.queue is None else _c.queue == wanted.queue,
+        None if wanted.endpoint_id is None else c.gate_id == wanted.endpoint_id,
+        (c.type == job_type) & (c.fingerprint == fingerprint) if wanted.group else None,
+        None if wanted.error_type is None else c.error_type == wanted.error_type,
+        None if wanted.type is None else c.type == wanted.type,
+        None if wanted.queue is None else c.queue == wanted.queue,
     ]
     return [condition for condition in filters if condition is not None]
 

@@ -5,7 +5,9 @@ a word. So the two are told apart here, on purpose and in sight.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,10 +16,13 @@ import orjson
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Column,
     ColumnElement,
+    Connection,
     DateTime,
     Dialect,
     Float,
+    Index,
     Select,
     Table,
     Text,
@@ -28,6 +33,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    text,
     true,
     type_coerce,
 )
@@ -213,6 +219,12 @@ def insert_or_ignore(dialect: str, table: Table) -> Any:
     return insert(table).on_conflict_do_nothing()
 
 
+def insert_or_keep(dialect: str, table: Table, key: Column[Any]) -> Any:
+    """An INSERT that keeps the row that has the key already, and returns and locks that as it would a new one."""
+    insert = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(table)
+    return insert.on_conflict_do_update(index_elements=[key], set_={key.name: key})
+
+
 def insert_new_or_ignore(dialect: str, table: Table, values: Mapping[str, Any]) -> Any:
     """The same of `new_rows`."""
     insert = insert_or_ignore(dialect, table)
@@ -227,9 +239,56 @@ def dialect_of(session: Session) -> str:
     return session.get_bind().dialect.name
 
 
+def first_of_each(dialect: str, rows: FromClause, found: Select[Any], most: ColumnElement[int]) -> Select[Any]:
+    """The ids that `found`, a query that names columns of `rows`, gives for each of them, so many of each at most.
+
+    PostgreSQL has LATERAL, and locks what it finds. SQLite has a function over an array instead, and no limit that
+    differs from row to row: it finds up to the most for each, and leaves out what is too much.
+    """
+    if dialect == POSTGRESQL:
+        each = locked(found.limit(most), dialect).lateral("each")
+        return select(each.c.id).select_from(rows.join(each, true()))
+    bounded = found.correlate(rows).limit(bindparam("most_of_any")).subquery("bounded")
+    gathered = select(func.json_group_array(bounded.c.id)).correlate(rows).scalar_subquery()
+    item = func.json_each(gathered).table_valued("key", "value", name="item")
+    return select(type_coerce(item.c.value, Uuid()).label("id")).select_from(rows, item).where(item.c.key < most)
+
+
+def index_names(connection: Connection, table: str) -> set[str]:
+    """The names of a table's indexes; none for a table that is not there."""
+    catalog = {
+        POSTGRESQL: "SELECT indexname FROM pg_indexes WHERE tablename = :name AND schemaname = current_schema()",
+        SQLITE: "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = :name",
+    }
+    return set(connection.execute(text(catalog[connection.dialect.name]), {"name": table}).scalars())
+
+
+def of_expression(index: Index) -> bool:
+    """Whether an index is of more than columns, which SQLAlchemy cannot read back from SQLite."""
+    return not all(isinstance(part, Column) for part in index.expressions)
+
+
+@contextmanager
+def unseen_expressions() -> Iterator[None]:
+    """Without SQLAlchemy's warnings that it does not see such an index."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* expression-based index")
+        yield
+
+
 def locked(query: Select[Any], dialect: str) -> Select[Any]:
     """The query with its rows locked, those that others hold left out; SQLite has one writer and needs none."""
     return query.with_for_update(skip_locked=True) if dialect == POSTGRESQL else query
+
+
+def held(query: Select[Any], dialect: str) -> Select[Any]:
+    """The query with its rows locked, those that others hold waited for; on SQLite whoever writes is alone."""
+    return query.with_for_update() if dialect == POSTGRESQL else query
+
+
+def held_alike(query: Select[Any], dialect: str) -> Select[Any]:
+    """Like `held`, but rows that refer to those may be added meanwhile: a foreign key waits for FOR UPDATE."""
+    return query.with_for_update(key_share=True) if dialect == POSTGRESQL else query
 
 
 def document(text: ColumnElement[str], dialect: str) -> ColumnElement[Any]:

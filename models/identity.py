@@ -1,18 +1,37 @@
 """Tenants, their API keys, and the installation's own secret: tables and every statement over them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, Column, ForeignKey, Index, LargeBinary, Table, Text, Uuid, bindparam, select, update
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Session
 
-from models.dialect import UtcTime, dialect_of, insert_or_ignore, now, seconds_from_now
+from models.dialect import UtcTime, dialect_of, held, held_alike, insert_or_ignore, now, seconds_from_now
 from models.ids import new_id
 from models.schema import metadata
 from models.tenancy import of_tenant
+from setting_forms import OWN_TENANT_NAME
+
+OWN_TENANT = UUID(int=0)
+MOST_WEIGHT = 1000
 
 tenants = Table(
     "tenants",
@@ -20,6 +39,9 @@ tenants = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("created_at", UtcTime, nullable=False),
+    # Of several tenants whose jobs wait in one queue, one with twice the weight gets twice the share.
+    Column("weight", Integer, nullable=False, server_default=text("1")),
+    CheckConstraint("weight >= 1", name="weight"),
 )
 
 api_keys = Table(
@@ -57,6 +79,7 @@ class Tenant:
     id: UUID
     name: str
     created_at: datetime
+    weight: int = 1
 
 
 @dataclass(frozen=True)
@@ -86,15 +109,40 @@ def ensure_tenant(session: Session, name: str) -> tuple[Tenant, bool]:
     return found, made is not None
 
 
+def own_tenant(session: Session) -> UUID:
+    """Whose the jobs of the installation itself are; its name finds it for nobody, and is no other's."""
+    values = {"id": OWN_TENANT, "name": OWN_TENANT_NAME, "created_at": now()}
+    session.execute(insert_or_ignore(dialect_of(session), tenants).values(values))
+    return OWN_TENANT
+
+
 def find_tenant(session: Session, name: str) -> Tenant | None:
     """The tenant of that name, if there is one."""
-    row = session.execute(select(tenants).where(tenants.c.name == name)).mappings().one_or_none()
+    found = select(tenants).where(tenants.c.name == name, tenants.c.id != OWN_TENANT)
+    row = session.execute(found).mappings().one_or_none()
     return Tenant(**row) if row else None
+
+
+def hold_tenant(session: Session, tenant_id: UUID) -> None:
+    """Let nobody else who does this go on until the transaction ends; jobs and all else may be added meanwhile."""
+    session.execute(held_alike(select(tenants.c.id).where(tenants.c.id == tenant_id), dialect_of(session)))
 
 
 def list_tenants(session: Session, limit: int = 1000) -> list[Tenant]:
     """The first `limit` tenants by name."""
-    return [Tenant(**row) for row in session.execute(select(tenants).order_by(tenants.c.name).limit(limit)).mappings()]
+    found = select(tenants).where(tenants.c.id != OWN_TENANT).order_by(tenants.c.name).limit(limit)
+    return [Tenant(**row) for row in session.execute(found).mappings()]
+
+
+def weigh_tenant(session: Session, name: str, weight: int) -> tuple[Tenant, Tenant] | None:
+    """Give a tenant another weight; gives the tenant before and after, None if there is none of that name."""
+    known = held(select(tenants).where(tenants.c.name == name, tenants.c.id != OWN_TENANT), dialect_of(session))
+    row = session.execute(known).mappings().one_or_none()
+    if row is None:
+        return None
+    before = Tenant(**row)
+    session.execute(update(tenants).where(tenants.c.id == before.id).values(weight=weight))
+    return before, replace(before, weight=weight)
 
 
 def add_key(session: Session, key: ApiKey) -> bool:
@@ -146,6 +194,14 @@ def list_keys(
     query = select(*_KEY).where(of_tenant(api_keys.c.tenant_id, tenant_id)).order_by(position.desc()).limit(limit)
     if before is not None:
         query = query.where(position < before)
+    return [_key(row) for row in session.execute(query).mappings()]
+
+
+def list_expiring(session: Session, within: timedelta, limit: int) -> list[ApiKey]:
+    """The unrevoked keys of anybody that expire within that time, the next first."""
+    c = api_keys.c
+    soon = (c.revoked_at.is_(None), c.expires_at > now(), c.expires_at <= seconds_from_now(within.total_seconds()))
+    query = select(*_KEY).where(*soon).order_by(c.expires_at).limit(limit)
     return [_key(row) for row in session.execute(query).mappings()]
 
 

@@ -54,6 +54,11 @@ def _shape_checks() -> list[CheckConstraint]:
     ]
 
 
+GATED_QUEUE = "webhooks"
+"""The one queue whose jobs are claimed gate by gate, see models/gate.py."""
+OWN_TYPES = frozenset({"webhook.deliver", "dead_letters.redrive"})
+"""Types of jobs that Jobmill makes itself: nobody is told of their end by a webhook."""
+
 # Documents are kept as they were submitted and never searched; tags are, and are jsonb.
 _TAGS = JSON().with_variant(JSONB(), "postgresql")
 
@@ -89,6 +94,8 @@ jobs = Table(
     # No foreign key: a finished job remembers its worker after the worker's row is pruned.
     Column("worker_id", Uuid),
     Column("schedule_id", Uuid),
+    Column("gate_id", Uuid),  # see models/gate.py; without a foreign key, since a gate comes and goes
+    Column("webhook", Document()),  # who asked, with the job itself, to be told of its end
     Column("tags", _TAGS, nullable=False),
     Column("unique_key", Text),
     Column("idempotency_key", Text),
@@ -128,6 +135,12 @@ _partial(
     unique=True,
 )
 _partial("jobs_claim", "state = 'queued'", _c.queue, _c.priority, _c.due_at, _c.id)
+_WAITS = "dispatched_at IS NULL AND finished_at IS NULL"
+_partial("jobs_claim_by_tenant", _WAITS, _c.queue, _c.priority, _c.tenant_id, _c.due_at, _c.id)
+SHARE = func.coalesce(_c.gate_id, _c.tenant_id, type_=Uuid())
+_partial("jobs_claim_by_gate", f"queue = '{GATED_QUEUE}' AND {_WAITS}", _c.priority, SHARE, _c.due_at, _c.id)
+_IN_HAND = "gate_id IS NOT NULL AND dispatched_at IS NOT NULL AND finished_at IS NULL"
+_partial("jobs_in_hand_by_gate", _IN_HAND, _c.gate_id)
 _partial("jobs_dispatched", "state = 'dispatched'", _c.queue, _c.dispatched_at)
 _partial("jobs_claim_expiry", "state = 'dispatched'", _c.lease_expires_at)
 _partial("jobs_running", "state = 'running'", _c.worker_id)
@@ -139,6 +152,7 @@ for _name, _columns in {
     "_by_group": [_c.type, _c.fingerprint],
 }.items():
     _partial(f"jobs_dead{_name}", "state = 'dead'", _c.tenant_id, *_columns, _c.finished_at, _c.id)
+_partial("jobs_dead_by_gate", "state = 'dead' AND gate_id IS NOT NULL", _c.gate_id, _c.finished_at, _c.id)
 _partial("jobs_dead_oldest", "state = 'dead'", _c.queue, _c.type, _c.finished_at)
 _partial("jobs_finished", "finished_at IS NOT NULL", _c.state, _c.finished_at)
 Index("jobs_list", _c.tenant_id, _c.id)
@@ -236,6 +250,7 @@ class Job:
     worker_id: UUID | None
     schedule_id: UUID | None
     fingerprint: str | None = None
+    gate_id: UUID | None = None
 
     @property
     def final(self) -> bool:
@@ -283,6 +298,8 @@ class NewJob:
     request_id: str | None = None
     traceparent: str | None = None
     tracestate: str | None = None
+    gate_id: UUID | None = None
+    webhook: Any = None
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,6 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Lane:
-    """Waiting jobs of one queue and priority, and when the first of them is due."""
-
-    queue: str
-    priority: int
-    due_at: datetime
-    due: bool
-
-
-@dataclass(frozen=True)
 class Signal:
     """What the database has to say to a running attempt."""
 
@@ -132,33 +122,6 @@ def ended_lately(session: Session, limit: int) -> list[Ended]:
     return [Ended(*row) for row in session.execute(succeeded.order_by(_c.finished_at.desc()).limit(limit))]
 
 
-def lanes(session: Session, queue: str) -> list[Lane]:
-    """The priorities at which jobs of a queue wait, highest first, each with its first due time.
-
-    One index probe per priority that is in use: a `SELECT DISTINCT` would read every waiting job. So would min and
-    max, for a planner whose statistics have not heard of a sudden backlog; a LIMIT leaves it no choice.
-    """
-    waiting = select(_c.priority).where(in_state(State.QUEUED), _c.queue == queue)
-    highest = waiting.order_by(_c.priority.desc()).limit(1)
-    top = select(highest.scalar_subquery().label("priority")).cte("used", recursive=True)
-    following = highest.where(_c.priority < top.c.priority).scalar_subquery()
-    used = top.union_all(select(following).where(top.c.priority.is_not(None)))
-    of_one = waiting.with_only_columns(_c.due_at).where(_c.priority == used.c.priority)
-    first_due = of_one.order_by(_c.due_at).limit(1).scalar_subquery()
-    heads = select(used.c.priority, first_due.label("due_at")).where(used.c.priority.is_not(None)).subquery()
-    query = select(heads.c.priority, heads.c.due_at, (heads.c.due_at <= now()).label("due")).where(
-        heads.c.due_at.is_not(None)
-    )
-    found = [Lane(queue, row.priority, row.due_at, bool(row.due)) for row in session.execute(query)]
-    return sorted(found, key=lambda lane: -lane.priority)
-
-
-def dispatched_counts(session: Session) -> dict[str, int]:
-    """How many jobs of each queue are on the broker and not begun."""
-    query = select(_c.queue, func.count()).where(in_state(State.DISPATCHED)).group_by(_c.queue)
-    return {row.queue: row[1] for row in session.execute(query)}
-
-
 def expired_claims(session: Session, limit: int) -> list[Ref]:
     """Claims whose time is over."""
     query = select(_c.id, _c.lease).where(in_state(State.DISPATCHED), _c.lease_expires_at < now())
@@ -207,6 +170,11 @@ def moves_because(session: Session, job_id: UUID, move: Move, reason: str) -> in
     c = job_events.c
     query = select(func.count()).where(c.job_id == job_id, c.move == move, c.reason == reason)
     return session.scalars(query).one()
+
+
+def present(session: Session, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the ids that are a job's, in whatever state."""
+    return set(session.scalars(select(_c.id).where(_c.id.in_(ids)))) if ids else set()
 
 
 def signals(session: Session, worker_id: UUID) -> dict[UUID, Signal]:

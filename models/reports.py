@@ -60,6 +60,12 @@ def _checkpoint(dialect: str) -> Update:
     )
 
 
+def forget_losses(session: Session, ref: Ref) -> None:
+    """Say that a running job did no harm to its worker for a while: it is not what took down those before."""
+    unharmed = update(jobs).where(_c.id == ref.id, _c.lease == ref.lease, still_in(State.RUNNING), _c.lost > 0)
+    session.execute(unharmed.values(lost=0))
+
+
 def renew_claims(session: Session, refs: Sequence[Ref], expires_after: timedelta) -> None:
     """Give claims more time whose messages are known to wait on the broker."""
     rows = rows_parameter([{"id": job_id, "lease": lease} for job_id, lease in refs])

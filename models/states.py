@@ -63,10 +63,16 @@ MOVES: dict[Move, Transition] = {
     ),
     Move.CLAIM: Transition((State.QUEUED,), (State.DISPATCHED,), "dispatcher", "lease + 1, expiry", fenced=False),
     Move.RELEASE: Transition(
-        (State.DISPATCHED,), (State.QUEUED,), "dispatcher, upkeep", "publish failed, message lost, or the claim expired"
+        (State.DISPATCHED,),
+        (State.QUEUED,),
+        "dispatcher, upkeep, API",
+        "publish failed, message lost, the claim expired; by no lease when its queue is paused or over its limit",
     ),
     Move.START: Transition(
-        (State.DISPATCHED,), (State.RUNNING,), "worker", "attempt + 1, worker id; after 2 losses alone in its process"
+        (State.DISPATCHED,),
+        (State.RUNNING,),
+        "worker",
+        "attempt + 1, worker id; not while its queue is paused; after 2 losses alone in its process",
     ),
     Move.SUCCEED: Transition((State.RUNNING,), (State.SUCCEEDED,), "worker", "result"),
     Move.RETRY: Transition(

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     JSON,
     Column,
     Integer,
+    Select,
     Table,
     Text,
     Uuid,
@@ -59,6 +61,15 @@ leases = Table(
     Column("name", Text, primary_key=True),
     Column("holder", Uuid, nullable=False),
     Column("expires_at", UtcTime, nullable=False),
+)
+
+
+_STATE = case(
+    (workers.c.stopped_at.is_not(None), "stopped"),
+    (workers.c.heartbeat_at < seconds_from_now(-DEAD_AFTER.total_seconds()), "silent"),
+    (workers.c.draining_at.is_not(None), "draining"),
+    (workers.c.consuming_at.is_(None), "connecting"),
+    else_="live",
 )
 
 
@@ -171,37 +182,44 @@ def list_workers(
     Their state is one word: `live` takes jobs; `connecting` lives and takes none, since it has not reached its broker,
     or has lost it; `draining` finishes what it has; `silent` stopped beating without a word; `stopped` is gone.
     """
+    known = or_(workers.c.stopped_at.is_(None), workers.c.heartbeat_at > seconds_from_now(-3600))
+    query = _told().where(known).order_by(workers.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(workers.c.id < before)
+    return _workers(session, query.where(_STATE == "live") if live_only else query)
+
+
+def serving(session: Session, queue: str, limit: int = 1000) -> list[Worker]:
+    """Workers that have not stopped and that serve the queue, the last heard of first."""
+    present = _told().where(workers.c.stopped_at.is_(None)).order_by(workers.c.heartbeat_at.desc()).limit(limit)
+    return [one for one in _workers(session, present) if queue in one.queues]
+
+
+def find_worker(session: Session, worker_id: UUID) -> Worker | None:
+    """The worker, if its row is still there."""
+    return next(iter(_workers(session, _told().where(workers.c.id == worker_id))), None)
+
+
+def _told() -> Select[Any]:
+    """What is told of workers."""
     c = workers.c
     busy = select(func.count()).where(jobs.c.worker_id == c.id, in_state(State.RUNNING)).scalar_subquery()
-    state = case(
-        (c.stopped_at.is_not(None), "stopped"),
-        (c.heartbeat_at < seconds_from_now(-DEAD_AFTER.total_seconds()), "silent"),
-        (c.draining_at.is_not(None), "draining"),
-        (c.consuming_at.is_(None), "connecting"),
-        else_="live",
+    return select(
+        c.id,
+        c.host,
+        c.pid,
+        c.queues,
+        c.threads,
+        busy.label("busy"),
+        c.version,
+        c.started_at,
+        c.heartbeat_at,
+        _STATE.label("state"),
+        c.parent_pid,
     )
-    query = (
-        select(
-            c.id,
-            c.host,
-            c.pid,
-            c.queues,
-            c.threads,
-            busy.label("busy"),
-            c.version,
-            c.started_at,
-            c.heartbeat_at,
-            state.label("state"),
-            c.parent_pid,
-        )
-        .where(or_(c.stopped_at.is_(None), c.heartbeat_at > seconds_from_now(-3600)))
-        .order_by(c.id.desc())
-        .limit(limit)
-    )
-    if before is not None:
-        query = query.where(c.id < before)
-    if live_only:
-        query = query.where(state == "live")
+
+
+def _workers(session: Session, query: Select[Any]) -> list[Worker]:
     return [Worker(**{**row, "queues": tuple(row["queues"])}) for row in session.execute(query).mappings()]
 
 
@@ -213,6 +231,11 @@ def capacities(session: Session) -> dict[str, Capacity]:
             known = totals.get(queue, Capacity(0, 0))
             totals[queue] = Capacity(known.threads + worker.threads, known.free + max(0, worker.threads - worker.busy))
     return totals
+
+
+def known_queues(session: Session) -> set[str]:
+    """The queues that any worker served whose row is still here: for a day after it stopped."""
+    return {queue for queues in session.scalars(select(workers.c.queues)) for queue in queues}
 
 
 def attended(session: Session) -> tuple[bool, bool]:

@@ -27,6 +27,9 @@ from psycopg import sql
 from models.database import Database, connect_postgresql, connect_sqlite
 from models.dialect import POSTGRESQL, SQLITE
 from models.migrate import upgrade
+from tests.sharing import pytest_xdist_make_scheduler
+
+__all__ = ["pytest_xdist_make_scheduler"]
 
 POSTGRESQL_URL = os.environ.get("JOBMILL_TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
 RABBITMQ_URL = os.environ.get("JOBMILL_TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672/")
@@ -41,7 +44,7 @@ LEFTOVER_AFTER = timedelta(hours=6)
 POOL_SIZE = 16  # races use a connection a thread
 
 # AMQP cannot list queues, so those that a test may have made are named here.
-QUEUES = ("default", "webhooks", "media", "reports", "other")
+QUEUES = ("default", "webhooks", "redrives", "media", "reports", "other")
 QUEUE_SUFFIXES = ("", ".DQ", ".XQ")
 
 

@@ -11,22 +11,44 @@ from uuid import UUID
 from sqlalchemy import event, insert, select
 from sqlalchemy.orm import Session
 
-from models import backlog, dead_groups, dead_letters, lists, moves, queries, reports, worker
+from models import (
+    backlog,
+    dead_groups,
+    dead_letters,
+    gate,
+    inspection,
+    letters,
+    lineup,
+    lists,
+    moves,
+    queries,
+    queue_figures,
+    redrive_letters,
+    redrives,
+    reports,
+    standing,
+    webhook_deliveries,
+    worker,
+)
 from models.dead_groups import Mark
 from models.dead_letters import DeadFilter, Died
 from models.fingerprint import fingerprint
 from models.ids import new_id
-from models.job import Ref, job_events, jobs
+from models.job import GATED_QUEUE, Ref, job_events, jobs
+from models.letters import Letter
+from models.lineup import Lane
 from models.lists import JobFilter
 from models.moves import Ending
 from models.reports import Report
 from models.states import FINAL, LIVE, Move, State
+from models.webhook_deliveries import NewDelivery
 from tests.factories import ago, columns_in, insert_jobs, new_job, tenant_id_of
 
 TENANTS = ("blue", "green", "red", "grey")
 TYPES = ("demo.echo", "csv.profile", "http.request")
 QUEUES = ("default", "webhooks", "media")
 RARE, NOBODYS = "rare", "nobodys"
+ENDPOINT, NOBODYS_ENDPOINT = new_id(), new_id()
 PAGE = 20
 FINISHED_IN_TURN = (State.SUCCEEDED,) * 7 + (State.DEAD, State.CANCELLED, State.DISCARDED)
 WORKERS = [new_id() for _ in range(3)]
@@ -65,7 +87,27 @@ def add_finished(session: Session, how_many: int, first: int = 0) -> None:
         for number in range(first, first + how_many)
     ]
     insert_jobs(session, rows)
+    _add_deliveries(session, tenants[0], how_many // 20, first)
     session.execute(insert(job_events), [_buried(row) for row in rows if row["state"] in (State.DEAD, State.DISCARDED)])
+
+
+def _add_deliveries(session: Session, tenant_id: UUID, how_many: int, first: int) -> None:
+    """Finished deliveries of a tenant to its endpoint, each of a job of its own."""
+    told = {"type": webhook_deliveries.TYPE, "queue": GATED_QUEUE, "gate_id": ENDPOINT}
+    rows = [
+        columns_in(
+            FINISHED_IN_TURN[number % len(FINISHED_IN_TURN)],
+            tenant_id,
+            finished_at=ago(days=30, seconds=-first - number),
+            **told,
+        )
+        for number in range(how_many)
+    ]
+    insert_jobs(session, rows)
+    webhook_deliveries.add(
+        session,
+        [NewDelivery(row["id"], tenant_id, ENDPOINT, None, new_id(), "job.dead", new_id(), b"{}") for row in rows],
+    )
 
 
 def _buried(row: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +148,8 @@ def _dead_in_every_part(session: Session) -> list[dict[str, Any]]:
 
     They are older than all others, so that no question about the newest jobs is about them.
     """
-    cells = product([tenant_id_of(session, name) for name in TENANTS], TYPES, QUEUES, range(8))
+    types = (*TYPES, webhook_deliveries.TYPE)
+    cells = product([tenant_id_of(session, name) for name in TENANTS], types, QUEUES, range(8))
     return [
         columns_in(State.DEAD, tenant_id, id=UUID(int=(number << 8) + part), type=job_type, queue=queue)
         for number, (tenant_id, job_type, queue, part) in enumerate(cells)
@@ -219,12 +262,42 @@ DEAD_LISTS: dict[str, Question] = {
         "by nobody's error": {"error_type": NOBODYS},
         "by group": {"group": _GROUP},
         "by nobody's group": {"group": (NOBODYS, _GROUP[1])},
+        "by endpoint": {"endpoint_id": ENDPOINT},
+        "by nobody's endpoint": {"endpoint_id": NOBODYS_ENDPOINT},
+        "by endpoint, type and time": {"endpoint_id": ENDPOINT, "type": TYPES[0], "died_after": ago(days=29)},
+        "of every tenant by endpoint": {"tenant_id": None, "endpoint_id": ENDPOINT},
         "by time": {"died_after": ago(days=29), "died_before": ago(days=28)},
         "by type and nobody's queue": {"type": TYPES[0], "queue": NOBODYS},
         "by group, queue and time": {"group": _GROUP, "queue": QUEUES[0], "died_after": ago(days=29)},
         "of every tenant": {"tenant_id": None},
         "of every tenant by nobody's type": {"tenant_id": None, "type": NOBODYS},
         "of every tenant by group": {"tenant_id": None, "group": _GROUP},
+    }.items()
+}
+
+
+def _kept_long_enough(session: Session, state: State) -> list[Letter]:
+    return letters.kept_long_enough(session, state, timedelta(days=1), PAGE, 1_000_000)
+
+
+def _deliveries(before: bool = False, **wanted: Any) -> Question:
+    def ask(session: Session, crowd: Crowd) -> Any:
+        told = {"tenant_id": crowd.tenant_id, **wanted}
+        return webhook_deliveries.page(session, before=crowd.some_id if before else None, limit=PAGE, **told)
+
+    return ask
+
+
+DELIVERIES: dict[str, Question] = {
+    f"deliveries {name}{' from a cursor' if before else ''}": _deliveries(before, **wanted)
+    for before in (False, True)
+    for name, wanted in {
+        "of a tenant": {},
+        "of every tenant": {"tenant_id": None},
+        "to an endpoint": {"endpoint_id": ENDPOINT},
+        "to nobody's endpoint": {"endpoint_id": NOBODYS_ENDPOINT},
+        "of nobody's job": {"job_id": NOBODYS_ENDPOINT},
+        "of nobody's job and of every tenant": {"tenant_id": None, "job_id": NOBODYS_ENDPOINT},
     }.items()
 }
 
@@ -242,29 +315,57 @@ READS: dict[str, Question] = {
     ),
     "groups of every tenant": lambda s, c: dead_groups.list_groups(s, None, None, PAGE),
     "dead figures": lambda s, c: dead_groups.dead_figures(s),
+    "redrive": lambda s, c: redrives.find(s, c.some_id, c.tenant_id),
+    "redrives": lambda s, c: redrives.list_redrives(s, c.tenant_id, None, PAGE),
+    "letters of a redrive": lambda s, c: redrive_letters.following(s, c.some_id, 7, PAGE),
+    "sightings of letters": lambda s, c: redrive_letters.sightings(s, c.some_id, 7, PAGE),
     "attempts": lambda s, c: dead_letters.attempts_of(s, c.refs[State.DEAD][0].id, PAGE),
     "args text": lambda s, c: queries.args_text(s, c.some_id),
     "last operation": lambda s, c: queries.last_operation(s, c.refs[State.DEAD][0].id),
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "ended lately": lambda s, c: queries.ended_lately(s, PAGE),
-    "lanes": lambda s, c: queries.lanes(s, QUEUES[0]),
+    "lanes": lambda s, c: lineup.lanes(s, QUEUES[0]),
+    "waiting tenants": lambda s, c: lineup.waiting_shares(s, Lane(QUEUES[0], 0, ago(), due=True), None, PAGE),
+    "in hand of gates": lambda s, c: gate.in_hand(s, [ENDPOINT, NOBODYS_ENDPOINT]),
+    "deliveries that wait": lambda s, c: webhook_deliveries.waiting_of(s, ENDPOINT, PAGE),
+    "delivery": lambda s, c: webhook_deliveries.find(s, c.some_id, c.tenant_id),
+    "in hand": lambda s, c: lineup.in_hand(s, QUEUES[0]),
+    "queue names": lambda s, c: queue_figures.queue_names(s, None, None, PAGE),
+    "queue names of a tenant": lambda s, c: queue_figures.queue_names(s, c.tenant_id, None, PAGE),
+    "queue figures": lambda s, c: queue_figures.figures_of(s, QUEUES, None),
+    "queue figures of a tenant": lambda s, c: queue_figures.figures_of(s, QUEUES, c.tenant_id),
+    "jobs in a queue": lambda s, c: queue_figures.has_jobs(s, NOBODYS, c.tenant_id),
     "oldest due": lambda s, c: backlog.oldest_due(s, QUEUES[0]),
-    "dispatched counts": lambda s, c: queries.dispatched_counts(s),
+    "dispatched counts": lambda s, c: lineup.dispatched_counts(s),
     "expired claims": lambda s, c: queries.expired_claims(s, PAGE),
     "settled claims": lambda s, c: queries.settled_claims(s, QUEUES[0], timedelta(seconds=1), PAGE),
     "all dispatched": lambda s, c: queries.all_dispatched(s, PAGE),
     "running of": lambda s, c: queries.running_of(s, WORKERS[:2], PAGE),
     "started by": lambda s, c: queries.started_by(s, c.of(State.RUNNING), WORKERS[0]),
+    "present": lambda s, c: queries.present(s, [ref.id for ref in c.of(State.SUCCEEDED)]),
+    "serving": lambda s, c: worker.serving(s, QUEUES[0]),
+    "find worker": lambda s, c: worker.find_worker(s, WORKERS[0]),
+    **{
+        f"standing of one {state}": lambda s, c, state=state: standing.standing_of(  # type: ignore[misc]
+            s, queries.find_job(s, c.of(state)[0].id, c.tenant_id)
+        )
+        for state in State
+    },
     "lost often": lambda s, c: queries.lost_often(s, c.of(State.DISPATCHED)),
     "moves because": lambda s, c: queries.moves_because(s, c.refs[State.DEAD][0].id, Move.RETRY, "busy"),
     "signals": lambda s, c: queries.signals(s, WORKERS[0]),
     "states of": lambda s, c: queries.states_of(s, c.of(State.SUCCEEDED)),
     "list workers": lambda s, c: worker.list_workers(s),
+    "waiting queues": lambda s, c: inspection.waiting_queues(s),
+    **{f"longest {state}": lambda s, c, state=state: inspection.longest_final(s, state) for state in FINAL},  # type: ignore[misc]
+    "letters kept long enough": lambda s, c: _kept_long_enough(s, State.DISCARDED),
 }
 
 WRITES: dict[str, Question] = {
     "record": lambda s, c: moves.record(s, [new_job(s, tenant_id=c.tenant_id, unique_key="u", idempotency_key="i")]),
     "claim": lambda s, c: moves.claim(s, QUEUES[0], 0, PAGE, timedelta(seconds=30)),
+    "claim shares": lambda s, c: moves.claim_shares(s, QUEUES[0], 0, {c.tenant_id: PAGE}, timedelta(seconds=30)),
+    "release from": lambda s, c: moves.release_from(s, QUEUES[0], PAGE),
     "release": lambda s, c: moves.release(s, c.of(State.DISPATCHED)),
     "start": lambda s, c: moves.start(s, c.of(State.DISPATCHED), WORKERS[0]),
     "succeed": lambda s, c: moves.succeed(s, c.endings(State.RUNNING)),
@@ -282,6 +383,7 @@ WRITES: dict[str, Question] = {
         f"prune {state}": lambda s, c, state=state: moves.prune(s, state, timedelta(days=1), PAGE)  # type: ignore[misc]
         for state in FINAL
     },
+    "prune letters": lambda s, c: moves.prune_letters(s, _kept_long_enough(s, State.DEAD)),
     "progress": lambda s, c: reports.write_progress(s, [Report(ref, 5, "m") for ref in c.of(State.RUNNING)]),
     "checkpoint": lambda s, c: reports.write_checkpoint(s, c.of(State.RUNNING)[0], "1"),
     "renew claims": lambda s, c: reports.renew_claims(s, c.of(State.DISPATCHED), timedelta(seconds=9)),
@@ -289,7 +391,7 @@ WRITES: dict[str, Question] = {
     "forget workers": lambda s, c: worker.forget(s, timedelta(hours=1), PAGE),
 }
 
-QUESTIONS = LISTS | DEAD_LISTS | READS | WRITES
+QUESTIONS = LISTS | DEAD_LISTS | DELIVERIES | READS | WRITES
 
 
 @contextmanager

@@ -18,13 +18,14 @@ from workers import topology
 from workers.consumer import JobmillConsumer
 from workers.drift import Shunned, wrong_queue
 from workers.flow import Flow
+from workers.of_no_job import PutAside
 
 
 class JobmillBroker(RabbitmqBroker):
-    """Consumes our queues without Dramatiq's delay queues, retries, or any other middleware."""
+    """Consumes our queues without Dramatiq's delay queues, retries, or any other middleware of its."""
 
     def __init__(self, urls: tuple[str, ...], connection_name: str) -> None:
-        super().__init__(url=list(urls), middleware=[], confirm_delivery=True)
+        super().__init__(url=list(urls), middleware=[PutAside()], confirm_delivery=True)
         first = os.getpid() % len(urls)  # workers spread over the nodes
         self.parameters = [topology.connection_parameters(url, connection_name) for url in urls[first:] + urls[:first]]
         self.draining = False

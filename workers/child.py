@@ -13,6 +13,7 @@ import dramatiq
 import structlog
 from sqlalchemy.orm import Session
 
+from jobs.context import Pepper, no_pepper
 from jobs.outbound import Outbound
 from jobs.outcomes import Draining, LeaseLost
 from jobs.registry import Registry
@@ -27,6 +28,7 @@ from workers.duties.rescue import rescue_from
 from workers.executor import Executor
 from workers.flow import Flow
 from workers.messages import ACTOR
+from workers.of_no_job import OfNoJob, putting_aside
 from workers.report import Report, Running
 from workers.watchdog import Watchdog
 
@@ -71,6 +73,7 @@ class WorkerProcess:
         plan: WorkerPlan,
         *,
         watched: Watched | None = None,
+        pepper: Pepper = no_pepper,
     ) -> None:
         self.database = database
         self.broker = broker
@@ -79,7 +82,7 @@ class WorkerProcess:
         self.id: UUID = watched.worker_id if watched else new_id()
         self.draining = False
         self.flow = broker.flow = Flow(plan.threads)
-        self.executor = Executor(database, registry, self.id, http, doorbell, self.flow)
+        self.executor = Executor(database, registry, self.id, http, doorbell, self.flow, pepper=pepper)
         self.watchdog = Watchdog(
             database,
             self.id,
@@ -108,7 +111,9 @@ class WorkerProcess:
         log.info("worker_started", worker_id=str(self.id), queues=self.plan.names, threads=self.plan.threads)
 
     def _take_messages(self) -> None:
-        dramatiq.actor(broker=self.broker, actor_name=ACTOR, queue_name=self.plan.queues[0])(self.executor.run)
+        dramatiq.actor(broker=self.broker, actor_name=ACTOR, queue_name=self.plan.queues[0], throws=OfNoJob)(
+            putting_aside(self.executor.run)
+        )
         for queue in self.plan.queues[1:]:
             self.broker.declare_queue(queue)
         self.dramatiq.start()

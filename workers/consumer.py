@@ -120,6 +120,10 @@ class JobmillConsumer(_RabbitmqConsumer):
     def _close(self) -> None:
         with suppress(ConnectionClosed):
             super().close()
+        # Dramatiq leaves the connection to the garbage collector where its channel was closed before, as by a broker
+        # that lost patience with a consumer.
+        if self.connection.is_open:
+            self._abandon()
 
     def _next(self) -> MessageProxy | None:
         self._acknowledge_early(time.monotonic())

@@ -1,9 +1,11 @@
 """Where one attempt's requests go: its checkpoints, and the session that commits with its success."""
 
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 from sqlalchemy.orm import Session
 
+from jobs.context import Answer
 from jobs.outcomes import Json, LeaseLost
 from jobs.serialise import to_json
 from models import reports
@@ -35,6 +37,10 @@ class DatabaseDesk:
         if self.session is None:
             self.session = self._open.enter_context(self.database.transaction())
         return self.session
+
+    def run(self, step: Callable[[Session], Answer]) -> Answer:
+        """Do a step in a transaction of its own, and again while the database does not serve it."""
+        return self.database.run(step)
 
     def commit(self) -> None:
         """Commit what the attempt wrote. Raises Unavailable when that is not certain."""

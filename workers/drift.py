@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pika
 import structlog
@@ -15,17 +16,19 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(seconds=30)
+_NOT_FOUND = 404
 _PRECONDITION_FAILED = 406
 _TOLD = re.compile(r"inequivalent arg '(.+?)' for queue '(.+?)' in vhost '(.+?)': received (.+) but current is (.+)")
 _VALUE = re.compile(r"the value ('.*?') of type '\w+'")
 
 
 class WrongQueue(Exception):  # noqa: N818 - reads as the sentence it is
-    """A queue exists with other arguments; the message names it, what differs and how to mend it."""
+    """A queue exists with other arguments; the message names it, what differs (`differs`) and how to mend it."""
 
-    def __init__(self, queue: str, message: str) -> None:
+    def __init__(self, queue: str, message: str, differs: str = "") -> None:
         super().__init__(message)
         self.queue = queue
+        self.differs = differs
 
 
 def wrong_queue(error: BaseException) -> WrongQueue | None:
@@ -35,12 +38,48 @@ def wrong_queue(error: BaseException) -> WrongQueue | None:
         return None
     argument, queue, vhost = told.groups()[:3]
     ours, theirs = (_VALUE.sub(r"\1", value) for value in told.groups()[3:])
+    differs = f"{argument} is {theirs}, and Jobmill needs {ours}"
     return WrongQueue(
         queue.removesuffix(topology.DEAD_LETTERS),
-        f"RabbitMQ has a queue {queue!r} that was made with other arguments: {argument} is {theirs}, and Jobmill needs "
-        f"{ours}. Delete it: rabbitmqctl -p {vhost} delete_queue {queue}; nothing is lost by that, since everything "
-        "in it is a row, and it is made anew.",
+        f"RabbitMQ has a queue {queue!r} that was made with other arguments: {differs}. "
+        f"Run: jobmill queues migrate. Or delete it: rabbitmqctl -p {vhost} delete_queue {queue}; no job is "
+        "lost by that, since everything of ours in it is a row, and it is made anew.",
+        differs,
     )
+
+
+def drifted(urls: Sequence[str], names: Iterable[str]) -> list[WrongQueue]:
+    """Those of the queues and their dead letters that exist with other arguments, on the first broker that answers.
+
+    None is made, nor is it wrong that one is missing. Raises one of BROKER_ERRORS.
+    """
+    with topology.connect(urls, "jobmill check") as connection:
+        wanted = [pair for name in names for pair in topology.wanted(name).items()]
+        return [wrong for name, arguments in wanted if (wrong := difference(connection, name, arguments))]
+
+
+def difference(connection: pika.BlockingConnection, name: str, arguments: dict[str, Any]) -> WrongQueue | None:
+    """What is wrong with one queue, if it exists and something is. Raises one of BROKER_ERRORS."""
+    if message_count(connection, name) is None:
+        return None
+    try:
+        connection.channel().queue_declare(name, durable=True, arguments=arguments)
+    except ChannelClosedByBroker as error:
+        if wrong := wrong_queue(error):
+            return wrong
+        raise
+    return None
+
+
+def message_count(connection: pika.BlockingConnection, name: str) -> int | None:
+    """How many messages wait on a queue; None if there is no such queue. Raises one of BROKER_ERRORS."""
+    try:
+        found: int = connection.channel().queue_declare(name, passive=True).method.message_count
+    except ChannelClosedByBroker as error:
+        if error.reply_code == _NOT_FOUND:
+            return None
+        raise
+    return found
 
 
 def check(urls: Sequence[str], names: Iterable[str]) -> None:

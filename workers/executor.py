@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from jobs.attempt import attempt, outcome_of
-from jobs.context import Context
+from jobs.context import Context, Pepper, no_pepper
 from jobs.outbound import Outbound
 from jobs.outcomes import Failed, Failure, Interrupt, Json, Outcome, Stopped, Succeeded
 from jobs.registry import Isolation, JobType, Registry, UnknownJobType
@@ -40,28 +40,37 @@ from workers.turn import Turn
 
 log = structlog.get_logger(__name__)
 
-_MAKES_WORK = {Move.RETRY, Move.SNOOZE, Move.INTERRUPT}
-"""After these the job has a new due time, which the dispatcher should know before its next poll."""
+_MAKES_WORK = {Move.RETRY, Move.SNOOZE, Move.INTERRUPT, Move.BURY, Move.STOP}
+"""After these the job has a new due time, or there may be webhooks; the dispatcher should know before its next poll."""
 
 
 class Executor:
     """Runs the jobs that messages name, for one worker process."""
 
     def __init__(
-        self, database: Database, registry: Registry, worker_id: UUID, http: Outbound, doorbell: Doorbell, flow: Flow
+        self,
+        database: Database,
+        registry: Registry,
+        worker_id: UUID,
+        http: Outbound,
+        doorbell: Doorbell,
+        flow: Flow,
+        *,
+        pepper: Pepper = no_pepper,
     ) -> None:
         self.database = database
         self.registry = registry
         self.worker_id = worker_id
         self.http = http
         self.doorbell = doorbell
+        self.pepper = pepper
         self.in_hand = InHand()
         self.isolated = IsolatedHandlers(registry, http)
-        self.recorder = Recorder(database, f"worker:{worker_id}")
+        self.recorder = Recorder(database, f"worker:{worker_id}", doorbell.ring)
         self.alone = Alone(database, flow, worker_id, self.recorder.actor)
 
-    def run(self, refs: Sequence[Ref]) -> None:
-        """Start and do the jobs of one message, in turn. Never raises."""
+    def run(self, refs: Sequence[Ref]) -> bool:
+        """Start and do the jobs of one message, in turn; False if there is none of them. Never raises."""
         fresh = self.in_hand.take(refs)
         metrics.duplicates.inc(len(refs) - len(fresh))
         crashpoint("worker.before_start")
@@ -73,10 +82,15 @@ class Executor:
             metrics.stale.labels(Move.START).inc(len(others) - len(solitary))
             for ref in solitary:
                 self._run_alone(ref)
+            return len(others) < len(refs) or bool(solitary) or self._any_is_there(others)
         except BaseException:
             log.exception("message_failed", jobs=[str(ref.id) for ref in fresh])
         finally:
             self.in_hand.let_go(fresh)
+        return True
+
+    def _any_is_there(self, refs: Sequence[Ref]) -> bool:
+        return bool(self.database.read(lambda session: queries.present(session, [ref.id for ref in refs])))
 
     def _run_alone(self, ref: Ref) -> None:
         with self.alone.process(ref) as refusal:
@@ -185,6 +199,7 @@ class Executor:
             desk=desk,
             traceparent=job.traceparent,
             tracestate=job.tracestate,
+            pepper=self.pepper,
         )
 
     def _tell(self, ticket: Ticket) -> None:

@@ -10,6 +10,7 @@ from dramatiq import Broker, Consumer, Message, MessageProxy
 from models.job import Ref
 from workers.flow import Flow
 from workers.messages import dramatiq_message
+from workers.of_no_job import PutAside
 from workers.transport import Envelope
 
 
@@ -19,7 +20,7 @@ class LocalBroker(Broker):
     connected = True
 
     def __init__(self) -> None:
-        super().__init__(middleware=[])
+        super().__init__(middleware=[PutAside()])
         self.queues: dict[str, deque[Sequence[Ref]]] = {}
         self.draining = False
         self.flow: Flow | None = None
@@ -58,6 +59,10 @@ class LocalBroker(Broker):
     def depths(self, queues: Iterable[str]) -> dict[str, int]:
         """How many messages wait on each queue."""
         return {name: len(self.queues.get(name, ())) for name in queues}
+
+    def dead_letter_depths(self, queues: Iterable[str]) -> dict[str, int]:  # noqa: ARG002 - the transport's signature
+        """None: nobody else can put anything here, and what is given back is forgotten."""
+        return {}
 
     def look_again(self) -> None:
         """Have every consumer look whether it can take a message now."""

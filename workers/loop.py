@@ -18,6 +18,10 @@ LONGEST_PAUSE_WITHOUT_DATABASE = 1.0
 """When the database is back everything should go on at once; a database that is away is not loaded by being asked."""
 
 
+BETWEEN_WAKES = 0.02
+"""A duty that is woken begins no sooner than so long after its last beginning."""
+
+
 class Duty(Protocol):
     """Something that has to be done again and again, in steps that are safe to repeat and bounded in size."""
 
@@ -56,16 +60,25 @@ class Loop:
         failures = 0
         while not self.stopping.is_set():
             wake.clear()
+            began, hurried_by = time.monotonic(), wake
             try:
                 pause = duty.run_once()
                 failures = 0
             except Exception as error:  # noqa: BLE001 - a duty must outlive whatever goes wrong in one step
                 failures += 1
-                longest = LONGEST_PAUSE_WITHOUT_DATABASE if isinstance(error, Unavailable) else LONGEST_PAUSE
+                away = isinstance(error, Unavailable)
+                longest = LONGEST_PAUSE_WITHOUT_DATABASE if away else LONGEST_PAUSE
                 pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), longest)
+                # Who rings has a database. What is broken otherwise stays so, however often somebody rings.
+                hurried_by = wake if away else self.stopping
                 _tell(duty, error, pause)
             if not self.stopping.is_set():
-                wake.wait(pause)
+                self._rest(hurried_by, began, pause)
+
+    def _rest(self, hurried_by: threading.Event, began: float, pause: float) -> None:
+        if hurried_by.wait(pause):
+            # Whoever rings all the time is heard all the time, and not once for each ring.
+            self.stopping.wait(max(0.0, began + BETWEEN_WAKES - time.monotonic()))
 
 
 def _tell(duty: Duty, error: Exception, pause: float) -> None:

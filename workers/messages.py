@@ -12,6 +12,7 @@ import orjson
 from dramatiq import Message
 
 from models.job import Ref
+from models.undeliverable import UndeliverableReason
 
 ACTOR = "run"
 MOST_REFS = 100
@@ -20,7 +21,11 @@ _LARGEST_LEASE = 2**63 - 1
 
 
 class BadMessage(ValueError):  # noqa: N818
-    """A message that is not one of ours; the text says what is wrong with it."""
+    """A message that is not one of ours; the text says what is wrong with it, and `reason` of which kind that is."""
+
+    def __init__(self, message: str, reason: UndeliverableReason = UndeliverableReason.FOREIGN) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def encode(refs: Sequence[Ref]) -> bytes:
@@ -31,14 +36,20 @@ def encode(refs: Sequence[Ref]) -> bytes:
 def decode(body: bytes) -> list[Ref]:
     """The jobs that a body names, 1 to 100; raises BadMessage for anything that `encode` cannot have made."""
     if len(body) > _LARGEST_BODY:
-        raise BadMessage(f"the body has {len(body)} bytes, at most {_LARGEST_BODY} are read")
+        raise BadMessage(
+            f"the body has {len(body)} bytes, at most {_LARGEST_BODY} are read", UndeliverableReason.TOO_LARGE
+        )
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadMessage(f"the body is no JSON: {error}") from None
+        raise BadMessage(f"the body is no JSON: {error}", UndeliverableReason.UNDECODABLE) from None
     match document:
         case {"run": [_, *_] as items} if len(document) == 1 and len(items) <= MOST_REFS:
             return [_ref(item) for item in items]
+        case {"actor_name": str(actor)}:
+            raise BadMessage(
+                f"it is for an actor {actor!r}, and ours is no actor"[:200], UndeliverableReason.UNKNOWN_ACTOR
+            )
     raise BadMessage(f'the body is not {{"run": [[id, lease], ...]}} with 1 to {MOST_REFS} jobs')
 
 

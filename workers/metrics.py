@@ -23,6 +23,17 @@ bad_messages = Counter(
     "jobmill_bad_messages_total",
     "Messages that were not ours, dead-lettered. Find out who publishes to our queues",
 )
+collected = Counter(
+    "jobmill_collected_total",
+    "Messages taken from RabbitMQ's dead letters, by what became of them. `undeliverable`: see `jobmill undeliverable "
+    "list`; `released` and `stale`, of living jobs: workers die again and again before they start a job; `again`: the "
+    "dispatcher died while it collected, and nothing is kept twice",
+    ["outcome"],
+)
+undeliverable_forgotten = Counter(
+    "jobmill_undeliverable_forgotten_total",
+    "Undeliverable messages deleted for newer ones of the same queue and reason. Find out who publishes so many",
+)
 stale_acknowledgements = Counter(
     "jobmill_stale_acknowledgements_total",
     "Acknowledgements after a reconnect, dropped. Harmless; many say that connections to RabbitMQ break",
@@ -37,7 +48,7 @@ given_back = Counter(
 )
 wrong_queues = Counter(
     "jobmill_wrong_queues_total",
-    "Times that a queue was found with other arguments than ours. The log names it: delete it, the rows refill it",
+    "Times that a queue was found with other arguments than ours. The log names it; run `jobmill queues migrate`",
 )
 deaf_consumers = Counter(
     "jobmill_deaf_consumers_total",
@@ -71,6 +82,15 @@ child_deaths = Counter(
     "Processes of a worker that died, by cause. `oom`: fewer threads or more memory; `overdue`, `silent`, signals: "
     "find the handler in the log, and isolate its type",
     ["cause"],
+)
+archived = Counter(
+    "jobmill_archived_letters_total",
+    "Letters written to JOBMILL_ARCHIVE_DIR before they were pruned. A few more than were pruned after a crash",
+)
+archive_failures = Counter(
+    "jobmill_archive_failures_total",
+    "Batches of letters that could not be written to JOBMILL_ARCHIVE_DIR. They are kept, and tried again each minute: "
+    "make room, or mount the disk; the log says why (`archive_failed`)",
 )
 results_held = Gauge(
     "jobmill_results_held",

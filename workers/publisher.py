@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -25,6 +26,8 @@ from workers.transport import Envelope
 log = structlog.get_logger(__name__)
 
 RECONNECT_SECONDS = 1.0
+
+_Declare = Callable[[Any, str, Callable[[Any], None]], None]
 
 
 class _Batch:
@@ -93,10 +96,19 @@ class Publisher:
 
     def depths(self, queues: Iterable[str]) -> dict[str, int]:
         """Messages waiting on each queue; declares those that are missing, which then hold none."""
+        return self._depths(queues, topology.declare, whole=True)
+
+    def dead_letter_depths(self, queues: Iterable[str]) -> dict[str, int]:
+        """Messages waiting in the dead letters of each queue, declared likewise."""
+        return self._depths(queues, topology.declare_dead_letters, whole=False)
+
+    def _depths(self, queues: Iterable[str], declare: _Declare, *, whole: bool) -> dict[str, int]:
+        """`whole` says that `declare` proves all of a queue, by which one that was shunned is so no longer."""
         names = list(queues)
         found: dict[str, int] = {}
         batch = _Batch(len(names))
-        if names and self._call(lambda: self._ask(batch, names, found)) and not batch.done.wait(self.timeout):
+        ask = partial(self._ask, batch, names, found, declare, whole=whole)
+        if names and self._call(ask) and not batch.done.wait(self.timeout):
             self._call(lambda: self._miss(batch))
         return dict(found)
 
@@ -279,7 +291,9 @@ class Publisher:
         self.pending = {tag: sent for tag, sent in self.pending.items() if sent[0] is not batch}
         self.returned.intersection_update(self.pending)
 
-    def _ask(self, batch: _Batch, names: Sequence[str], found: dict[str, int]) -> None:
+    def _ask(
+        self, batch: _Batch, names: Sequence[str], found: dict[str, int], declare: _Declare, *, whole: bool
+    ) -> None:
         self.asking = [asked for asked in self.asking if not asked.done.is_set()] + [batch]
         for index, asked_for in enumerate(names):
             channel = self.channel
@@ -290,13 +304,18 @@ class Publisher:
             if self._shuns(name):
                 batch.settle(index, confirmed=False)
                 continue
-            topology.declare(channel, name, self._depth_taker(batch, index, asked_for, found))
+            declare(channel, name, self._depth_taker(batch, index, asked_for, found, name if whole else None))
 
-    def _depth_taker(self, batch: _Batch, index: int, asked_for: str, found: dict[str, int]) -> Callable[[Any], None]:
+    def _depth_taker(
+        self, batch: _Batch, index: int, asked_for: str, found: dict[str, int], proved: str | None
+    ) -> Callable[[Any], None]:
+        """What takes in one queue's answer, by which the queue `proved`, if it is all of it, is as it should be."""
+
         def take(frame: Any) -> None:
             found[asked_for] = frame.method.message_count
             batch.answered = True
             batch.settle(index, confirmed=True)
-            self.shunned.worked(topology.queue_name(self.prefix, asked_for))
+            if proved is not None:
+                self.shunned.worked(proved)
 
         return take

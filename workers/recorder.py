@@ -7,7 +7,7 @@ statement goes into the next. Every other ending writes history, and is recorded
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -55,11 +55,12 @@ class Ticket:
 
 
 class Recorder:
-    """Makes the finishing moves of one worker; `actor` is how history names it."""
+    """Makes the finishing moves of one worker; `actor` is how history names it, `ring` says that there is work."""
 
-    def __init__(self, database: Database, actor: str) -> None:
+    def __init__(self, database: Database, actor: str, ring: Callable[[], None]) -> None:
         self.database = database
         self.actor = actor
+        self.ring = ring
         self._successes: deque[tuple[Ticket, Ending]] = deque()
         self._recording = threading.Lock()
 
@@ -106,11 +107,11 @@ class Recorder:
             self._succeed(some, patience)
         except Unavailable as error:
             if patience:
-                _fail(some, error)
+                _fail(_open(some), error)
             else:
-                self._successes.extendleft(reversed(some))
+                self._successes.extendleft(reversed(_open(some)))
         except Exception as error:  # noqa: BLE001 - one result that the database refuses must not cost the others theirs
-            self._one_by_one(some, error)
+            self._one_by_one(_open(some), error)
 
     def _one_by_one(self, some: Sequence[tuple[Ticket, Ending]], error: Exception) -> None:
         if len(some) == 1:
@@ -123,23 +124,37 @@ class Recorder:
         return None
 
     def _succeed(self, some: Sequence[tuple[Ticket, Ending]], patience: timedelta) -> None:
-        endings = [ending for _, ending in some]
-        if endings:
-            with _held(len(endings)):
-                succeeded = self.database.run_single(lambda session: _succeeded(session, endings), patience)
-            for ticket, ending in some:
-                ticket.settle(Move.SUCCEED if ending.ref in succeeded else None)
+        """First the many of which nobody is told, by one statement, then the others."""
+        if not some:
+            return
+        with _held(len(some)):
+            endings = [ending for _, ending in some]
+            quiet = self.database.run_single(lambda session: moves.succeed_unheard(session, endings), patience)
+            _settle(some, {job.ref for job in quiet})
+            rest = _open(some)
+            if not rest:
+                return
+            others = [ending for _, ending in rest]
+            succeeded, told = self.database.run(lambda session: _succeeded(session, others), patience)
+            if told:
+                self.ring()
+            _settle(rest, succeeded)
+            for ticket, _ in _open(rest):
+                ticket.settle()
 
     def _succeed_together(
         self, desk: DatabaseDesk, session: Session, decision: Decision
     ) -> Move | Failed | GivenBack | None:
         """Commit the handler's own writes and its job's success at once; an outcome says why that went wrong."""
         try:
-            if not moves.succeed(session, [decision.ending]):
+            moved = moves.succeed(session, [decision.ending])
+            if not moved:
                 desk.roll_back()
                 return None
             crashpoint("worker.in_commit")
             desk.commit()
+            if moved[0].told:
+                self.ring()
         except Unavailable:
             return self._after_lost_commit(decision.ending.ref)
         except Exception as error:  # noqa: BLE001 - whatever the handler left in its session fails the attempt
@@ -185,14 +200,29 @@ def _held(results: int) -> Iterator[None]:
         metrics.results_held.dec(results)
 
 
-def _succeeded(session: Session, endings: Sequence[Ending]) -> set[Ref]:
-    """Which of the jobs are succeeded under their lease: by this statement, or by one whose answer was lost."""
-    moved = {job.ref for job in moves.succeed(session, endings)}
+def _succeeded(session: Session, endings: Sequence[Ending]) -> tuple[set[Ref], bool]:
+    """Which of the jobs are succeeded under their lease, by this statement or by one whose answer was lost.
+
+    And whether somebody is, or may be, to be told of it.
+    """
+    succeeded = moves.succeed(session, endings)
+    moved = {job.ref for job in succeeded}
     missing = [ending.ref for ending in endings if ending.ref not in moved]
     states = queries.states_of(session, missing) if missing else {}
     before = {ref for ref, state in states.items() if state is State.SUCCEEDED}
     lost_answers.labels(Move.SUCCEED).inc(len(before))
-    return moved | before
+    return moved | before, bool(before) or any(job.told for job in succeeded)
+
+
+def _open(some: Sequence[tuple[Ticket, Ending]]) -> list[tuple[Ticket, Ending]]:
+    """Those of which it is not known yet what came of them."""
+    return [(ticket, ending) for ticket, ending in some if not ticket.settled]
+
+
+def _settle(some: Sequence[tuple[Ticket, Ending]], succeeded: Collection[Ref]) -> None:
+    for ticket, ending in some:
+        if ending.ref in succeeded:
+            ticket.settle(Move.SUCCEED)
 
 
 def _fail(some: Sequence[tuple[Ticket, Ending]], error: Exception) -> None:

@@ -1,6 +1,7 @@
 """The queues in RabbitMQ: their names and arguments, the same for whoever declares them, and connections to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pika
@@ -52,14 +53,25 @@ def dead_letter_arguments() -> dict[str, Any]:
     return {"x-queue-type": "quorum"}
 
 
+def wanted(name: str) -> dict[str, dict[str, Any]]:
+    """What is declared for a queue of jobs, by name: its dead letters first, where it leads to."""
+    return {dead_letter_name(name): dead_letter_arguments(), name: queue_arguments(name)}
+
+
 def declare(channel: Any, name: str, callback: Callable[[Any], None] | None = None) -> None:
     """Make a queue and its dead letters where they are missing; the channel is closed if one exists otherwise.
 
     A `callback` is for channels that do not wait; it gets RabbitMQ's answer.
     """
-    channel.queue_declare(dead_letter_name(name), durable=True, arguments=dead_letter_arguments())
+    declare_dead_letters(channel, name)
     more = {"callback": callback} if callback else {}
     channel.queue_declare(name, durable=True, arguments=queue_arguments(name), **more)
+
+
+def declare_dead_letters(channel: Any, name: str, callback: Callable[[Any], None] | None = None) -> None:
+    """Make the dead letters of a queue alone, as `declare` does."""
+    more = {"callback": callback} if callback else {}
+    channel.queue_declare(dead_letter_name(name), durable=True, arguments=dead_letter_arguments(), **more)
 
 
 def connection_parameters(url: str, name: str) -> pika.URLParameters:
@@ -72,3 +84,11 @@ def connection_parameters(url: str, name: str) -> pika.URLParameters:
     parameters.connection_attempts = 1
     parameters.client_properties = {"connection_name": name}
     return parameters
+
+
+def connect(urls: Sequence[str], name: str) -> pika.BlockingConnection:
+    """A connection to the first broker that answers. Raises one of BROKER_ERRORS, the last one's."""
+    for url in urls[:-1]:
+        with suppress(*BROKER_ERRORS):
+            return pika.BlockingConnection(connection_parameters(url, name))
+    return pika.BlockingConnection(connection_parameters(urls[-1], name))

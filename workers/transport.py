@@ -27,3 +27,6 @@ class Transport(Protocol):
 
     def depths(self, queues: Iterable[str]) -> dict[str, int]:
         """Messages waiting on each queue; queues of which nothing is known are left out. Bounded in time."""
+
+    def dead_letter_depths(self, queues: Iterable[str]) -> dict[str, int]:
+        """The same of what the broker put aside of each queue."""

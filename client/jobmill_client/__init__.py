@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     from jobmill_client.client import Client
     from jobmill_client.connection import Connection
     from jobmill_client.dead_letters import DeadGroup, DeadLetter, WholeDeadLetter
-    from jobmill_client.documents import Event, Failure, Job, JobType, Progress, Worker
+    from jobmill_client.documents import Event, Explanation, Failure, Job, JobType, Progress, Reason, Worker
+    from jobmill_client.queues import Queue
+    from jobmill_client.redrives import Redrive, RedrivePreview
     from jobmill_client.submissions import BatchItem, Submission
+    from jobmill_client.undeliverable import Undeliverable, WholeUndeliverable
+    from jobmill_client.webhooks import NewWebhookEndpoint, RotatedSecret, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "Answer",
@@ -45,6 +49,7 @@ __all__ = [
     "DeadGroup",
     "DeadLetter",
     "Event",
+    "Explanation",
     "Failure",
     "Forbidden",
     "InvalidRequest",
@@ -52,17 +57,27 @@ __all__ = [
     "JobFailed",
     "JobType",
     "JobmillError",
+    "NewWebhookEndpoint",
     "NotFound",
     "Progress",
+    "Queue",
     "RateLimited",
+    "Reason",
+    "Redrive",
+    "RedrivePreview",
     "RequestTooLarge",
+    "RotatedSecret",
     "ServerError",
     "Submission",
     "Unauthorized",
     "Unavailable",
+    "Undeliverable",
     "UnexpectedAnswer",
     "WaitTimedOut",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "WholeDeadLetter",
+    "WholeUndeliverable",
     "Worker",
 ]
 
@@ -75,13 +90,24 @@ _LATER = {
     "DeadLetter": "dead_letters",
     "WholeDeadLetter": "dead_letters",
     "Event": "documents",
+    "Explanation": "documents",
     "Failure": "documents",
     "Job": "documents",
     "JobType": "documents",
     "Progress": "documents",
+    "Reason": "documents",
     "Worker": "documents",
+    "Redrive": "redrives",
+    "RedrivePreview": "redrives",
+    "Queue": "queues",
     "BatchItem": "submissions",
     "Submission": "submissions",
+    "Undeliverable": "undeliverable",
+    "WholeUndeliverable": "undeliverable",
+    "NewWebhookEndpoint": "webhooks",
+    "RotatedSecret": "webhooks",
+    "WebhookDelivery": "webhooks",
+    "WebhookEndpoint": "webhooks",
 }
 
 

@@ -1,8 +1,8 @@
-"""Acting on a job, where a lost answer makes a call be repeated that has done its work."""
+"""Acting on something, where a lost answer makes a call be repeated that has done its work."""
 
 from jobmill_client.answers import Answer
 from jobmill_client.connection import Connection
-from jobmill_client.errors import Conflict
+from jobmill_client.errors import Conflict, NotFound
 
 
 def cancel(connection: Connection, job_id: str) -> Answer:
@@ -27,3 +27,12 @@ def run_now(connection: Connection, job_id: str) -> Answer:
         if refusal.code != "job-not-waiting" or not refusal.perhaps_done:
             raise
         return connection.get(f"/v1/jobs/{job_id}")
+
+
+def delete_once(connection: Connection, path: str) -> None:
+    """Delete something. NotFound if it is not there, unless the answer to an earlier try was lost."""
+    try:
+        connection.delete(path)
+    except NotFound as refusal:
+        if not refusal.perhaps_done:
+            raise

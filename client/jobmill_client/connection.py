@@ -151,6 +151,10 @@ class Connection:
         once = partial(self._once, "PATCH", path, 0.0, **_body(document, {}, MOST_REQUEST_BYTES))
         return self._again(once, self._patience.stop(None))
 
+    def delete(self, path: str) -> Answer:
+        """Take something away. Raises as `get` does; of a NotFound, `perhaps_done` says that an earlier try did it."""
+        return self._again(partial(self._once, "DELETE", path, 0.0), self._patience.stop(None))
+
     def pages(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[Answer]:
         """A list, page by page; each is read when it is asked for."""
         cursor = None
@@ -160,6 +164,11 @@ class Connection:
             cursor = answer.document.get("next_cursor")
             if not cursor:
                 return
+
+    def items(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[Mapping[str, Any]]:
+        """What is in a list, over all its pages."""
+        for page in self.pages(path, params):
+            yield from page.document["data"]
 
     def _again(self, once: "partial[Answer]", stop: stop_base, *, repeatable: bool = True) -> Answer:
         tried = _Tried()

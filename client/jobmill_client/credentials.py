@@ -139,3 +139,16 @@ class _Bounded(httpx2.SyncByteStream):
 
     def close(self) -> None:
         self._stream.close()
+
+
+def opened_by(
+    url: str, key: str | None, token: str | None, client_id: str | None, client_secret: str | None, timeout: float
+) -> httpx2.Auth:
+    """What opens a server, of all that may be given for it. Raises ValueError unless it is exactly one."""
+    pair = (client_id, client_secret)
+    given = [key is not None, token is not None, pair != (None, None)]
+    if sum(given) != 1 or (given[2] and None in pair):
+        raise ValueError("Give one of: key, token, client_id with client_secret.")
+    if client_id is not None and client_secret is not None:
+        return ClientCredentials(url.rstrip("/"), client_id, client_secret, timeout)
+    return Bearer(key or token or "")

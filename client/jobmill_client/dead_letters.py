@@ -8,12 +8,16 @@ from jobmill_client.documents import Document, Failure, Job
 
 
 class DeadFilters(TypedDict, total=False):
-    """Which dead letters to list: `error` is the class of the error, `group` one of the groups' names."""
+    """Which dead letters to list: `error` is the class of the error, `group` one of the groups' names.
+
+    `endpoint_id`: deliveries to that webhook endpoint.
+    """
 
     type: str
     queue: str
     error: str
     group: str
+    endpoint_id: str
     died_after: datetime | str
     died_before: datetime | str
     order: Literal["newest", "oldest"]

@@ -111,6 +111,10 @@ class Job(Document):
         """Have it run now if it waits for its time or its next attempt; raises Conflict if it does not wait."""
         return self._asked.run_now(self.id)
 
+    def explain(self) -> "Explanation":
+        """Why it is where it is."""
+        return self._asked.explain(self.id)
+
     def events(self) -> "Iterator[Event]":
         """What happened to it besides the straight way, newest first."""
         return self._asked.events(self.id)
@@ -174,3 +178,22 @@ class Worker(Document):
     version: str
     started_at: datetime
     heartbeat_at: datetime
+
+
+class Reason(Document):
+    """A reason why a job is where it is, in a word for programs and in a sentence; `detail` depends on the reason."""
+
+    reason: str
+    message: str
+    since: datetime | None
+    until: datetime | None
+    detail: dict[str, Any]
+
+
+class Explanation(Reason):
+    """Why a job is where it is: the reason that decides now, and what would keep it as well without that."""
+
+    job_id: str
+    state: str
+    also: list[Reason]
+    at: datetime

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 
 from jobmill_client.documents import Job
 from jobmill_client.errors import ApiError, RequestTooLarge
+from jobmill_client.webhooks import JobWebhook
 
 MOST_JOBS = 1000
 MOST_BATCH_BYTES = 16 * 1024 * 1024
@@ -23,6 +24,7 @@ class Options(TypedDict, total=False):
 
     `due_at` (with its time zone) or `delay_seconds`: not before then. `priority`: -100 to 100, higher runs first.
     `unique_key`: refuse it while an unfinished job of the type has this key. `timeout_seconds`: of each attempt.
+    `webhook`: the `url` to call when the job has ended; `events`, if not at each end.
     """
 
     queue: str | None
@@ -33,6 +35,7 @@ class Options(TypedDict, total=False):
     timeout_seconds: int | None
     unique_key: str | None
     tags: Mapping[str, str] | None
+    webhook: JobWebhook | None
     idempotency_key: str | None
 
 
@@ -51,6 +54,7 @@ class Submission(BaseModel):
     timeout_seconds: int | None = None
     unique_key: str | None = None
     tags: dict[str, str] | None = None
+    webhook: dict[str, Any] | None = None
     idempotency_key: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,255}$")] = Field(
         default_factory=lambda: str(uuid.uuid4())
     )

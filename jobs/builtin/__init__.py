@@ -1,5 +1,5 @@
 """The shipped job types; importing this package registers them."""
 
-from jobs.builtin import csv_profile, demo, http_request
+from jobs.builtin import csv_profile, demo, http_request, redrive, webhook
 
-__all__ = ["csv_profile", "demo", "http_request"]
+__all__ = ["csv_profile", "demo", "http_request", "redrive", "webhook"]

@@ -19,7 +19,7 @@ from models.migrations import limits
 BATCH = 5_000
 
 
-def create_index(name: str, table: str, columns: Sequence[str], *, where: str | None = None) -> None:
+def create_index(name: str, table: str, columns: Sequence[str | sa.TextClause], *, where: str | None = None) -> None:
     """Make an index that nobody waits for. What a revision that was ended left half made goes first."""
     condition = sa.text(where) if where else None
     if op.get_bind().dialect.name != dialect.POSTGRESQL:
@@ -28,6 +28,15 @@ def create_index(name: str, table: str, columns: Sequence[str], *, where: str | 
     with _outside_transactions():
         op.drop_index(name, table, if_exists=True, postgresql_concurrently=True)
         op.create_index(name, table, columns, postgresql_where=condition, postgresql_concurrently=True)
+
+
+def drop_index(name: str, table: str) -> None:
+    """Drop an index that nothing of this release or the one before it needs; nobody waits for that either."""
+    if op.get_bind().dialect.name != dialect.POSTGRESQL:
+        op.drop_index(name, table)
+        return
+    with _outside_transactions():
+        op.drop_index(name, table, if_exists=True, postgresql_concurrently=True)
 
 
 def in_batches(statement: str, table: str, size: int = BATCH) -> None:

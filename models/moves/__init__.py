@@ -5,10 +5,11 @@ it read before, by lease. The rows that come back are those that moved; what is 
 commits. The moves themselves are told in `models.states`.
 """
 
-from models.moves.dispatching import claim, record, release, start
-from models.moves.finishing import bury, interrupt, rescue, retry, snooze, stop, succeed
+from models.moves.dispatching import claim, claim_shares, record, release, release_from, start
+from models.moves.finishing import bury, interrupt, rescue, retry, snooze, stop, succeed, succeed_unheard
 from models.moves.frame import Ending, Moved, Started
-from models.moves.operating import cancel, discard, edit, prune, redrive, run_now
+from models.moves.operating import cancel, discard, edit, redrive, run_now
+from models.moves.pruning import prune, prune_letters
 
 __all__ = [
     "Ending",
@@ -17,13 +18,16 @@ __all__ = [
     "bury",
     "cancel",
     "claim",
+    "claim_shares",
     "discard",
     "edit",
     "interrupt",
     "prune",
+    "prune_letters",
     "record",
     "redrive",
     "release",
+    "release_from",
     "rescue",
     "retry",
     "run_now",
@@ -31,4 +35,5 @@ __all__ = [
     "start",
     "stop",
     "succeed",
+    "succeed_unheard",
 ]

@@ -1,35 +1,45 @@
 """The moves on the way to a worker: record, claim, release, start."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
+    ColumnElement,
     Float,
+    Select,
     Update,
     bindparam,
     func,
     null,
+    or_,
     select,
     update,
 )
 from sqlalchemy.orm import Session
 
 from models.dialect import (
+    SQLITE,
     UtcTime,
     dialect_of,
+    first_of_each,
+    given,
     insert_new_or_ignore,
     locked,
     looked_up,
     new_rows,
     new_rows_parameters,
     now,
+    rows_parameter,
     seconds_from_now,
 )
-from models.job import Job, NewJob, Ref, in_state, jobs, still_in
+from models.job import GATED_QUEUE, SHARE, Job, NewJob, Ref, in_state, jobs, still_in
+from models.lineup import waits, waits_in
 from models.moves.frame import MOVED, OFF_THE_BROKER, Moved, Started, fenced, make, refs_rows
+from models.queue import paused_names, unrestrained
 from models.states import LOSSES_UNTIL_ALONE, Move, State
 
 _c = jobs.c
@@ -77,9 +87,15 @@ def _record(dialect: str) -> Any:
     return insert_new_or_ignore(dialect, jobs, values).returning(_c.id, _c.created_at, _c.due_at)
 
 
-def claim(session: Session, queue: str, priority: int, limit: int, expires_after: timedelta) -> list[Moved]:
-    """Take up to `limit` due jobs of one queue and priority for delivery, longest due first."""
+def claim(
+    session: Session, queue: str, priority: int, limit: int, expires_after: timedelta, *, counted: bool = False
+) -> list[Moved]:
+    """Take up to `limit` due jobs of one queue and priority for delivery, longest due first.
+
+    Of a queue that is paused or limited by then only if that was `counted`, while the queue was held.
+    """
     parameters = {
+        "counted": counted,
         "of_queue": queue,
         "of_priority": priority,
         "most": limit,
@@ -90,18 +106,18 @@ def claim(session: Session, queue: str, priority: int, limit: int, expires_after
 
 @cache
 def _claim(dialect: str) -> Update:
-    due = locked(
-        select(_c.id)
-        .where(
-            in_state(State.QUEUED),
-            _c.queue == bindparam("of_queue"),
-            _c.priority == bindparam("of_priority"),
-            _c.due_at <= now(),
-        )
-        .order_by(_c.due_at, _c.id)
-        .limit(bindparam("most")),
-        dialect,
-    ).cte("due")
+    return _dispatched(locked(_due(in_state(State.QUEUED)).limit(bindparam("most")), dialect), dialect)
+
+
+def _due(*condition: ColumnElement[bool]) -> Select[Any]:
+    """The due ones of those jobs, of a queue and priority, longest due first."""
+    of_lane = (_c.queue == bindparam("of_queue"), _c.priority == bindparam("of_priority"))
+    allowed = or_(bindparam("counted", type_=Boolean()), unrestrained(bindparam("of_queue")))
+    return select(_c.id).where(*condition, *of_lane, allowed, _c.due_at <= now()).order_by(_c.due_at, _c.id)
+
+
+def _dispatched(chosen: Select[Any], dialect: str) -> Update:
+    due = chosen.cte("due")
     return (
         update(jobs)
         .where(_c.id == due.c.id, looked_up(dialect, _c.id, select(due.c.id)), still_in(State.QUEUED))
@@ -113,6 +129,37 @@ def _claim(dialect: str) -> Update:
         )
         .returning(*MOVED)
     )
+
+
+def claim_shares(
+    session: Session,
+    queue: str,
+    priority: int,
+    shares: Mapping[UUID, int],
+    expires_after: timedelta,
+    *,
+    counted: bool = False,
+) -> list[Moved]:
+    """Take up to so many due jobs of each share, each one's longest due first; else as `claim`."""
+    parameters = {
+        "counted": counted,
+        "of_queue": queue,
+        "of_priority": priority,
+        "expiry_seconds": expires_after.total_seconds(),
+        **rows_parameter([{"share_id": share_id, "most": most} for share_id, most in shares.items()]),
+    }
+    if dialect_of(session) == SQLITE:
+        parameters["most_of_any"] = max(shares.values())
+    return make(session, _claim_shares(dialect_of(session), gated=queue == GATED_QUEUE), parameters)
+
+
+@cache
+def _claim_shares(dialect: str, *, gated: bool) -> Update:
+    rows = given(dialect, "shares", share_id=UUID, most=int)
+    # The gated queue by its name, and not as a parameter: its index is found by no other way.
+    waiting, share = (waits_in(GATED_QUEUE), SHARE) if gated else (waits(), _c.tenant_id)
+    of_one = _due(waiting, share == rows.c.share_id)
+    return _dispatched(first_of_each(dialect, rows, of_one, rows.c.most), dialect)
 
 
 def release(session: Session, refs: Sequence[Ref]) -> list[Moved]:
@@ -128,8 +175,29 @@ def _release(dialect: str) -> Update:
     return fenced(dialect, Move.RELEASE).values(state=State.QUEUED, **OFF_THE_BROKER)
 
 
+def release_from(session: Session, queue: str, limit: int) -> list[Moved]:
+    """Take back from the broker up to `limit` jobs of a queue that none has begun, those first that came last.
+
+    Their messages are stale from then on: whoever gets one finds its job not dispatched, or under a later lease.
+    """
+    return make(session, _release_from(dialect_of(session)), {"of_queue": queue, "most": limit})
+
+
+@cache
+def _release_from(dialect: str) -> Update:
+    on_broker = select(_c.id).where(in_state(State.DISPATCHED), _c.queue == bindparam("of_queue"))
+    newest = on_broker.order_by(_c.dispatched_at.desc()).limit(bindparam("most"))
+    back = locked(newest, dialect).cte("back")
+    return (
+        update(jobs)
+        .where(_c.id == back.c.id, looked_up(dialect, _c.id, select(back.c.id)), still_in(State.DISPATCHED))
+        .values(state=State.QUEUED, **OFF_THE_BROKER)
+        .returning(*MOVED)
+    )
+
+
 def start(session: Session, refs: Sequence[Ref], worker_id: UUID, *, alone: bool = False) -> list[Started]:
-    """Begin an attempt at each job that is still dispatched under this lease.
+    """Begin an attempt at each job that is still dispatched under this lease, and whose queue is not paused.
 
     One more loss would bury some of them: these begin only for a worker that says it runs nothing beside them.
     """
@@ -141,6 +209,7 @@ def start(session: Session, refs: Sequence[Ref], worker_id: UUID, *, alone: bool
 @cache
 def _start(dialect: str, *, alone: bool) -> Update:
     started = fenced(dialect, Move.START, returning=[_c[name] for name in Started.__dataclass_fields__])
+    started = started.where(_c.queue.not_in(paused_names))
     return (started if alone else started.where(_c.lost < LOSSES_UNTIL_ALONE)).values(
         state=State.RUNNING,
         attempt=_c.attempt + 1,

@@ -35,14 +35,25 @@ from models.moves.frame import (
     remember,
     unless,
 )
+from models.moves.telling import EVENTS, heard, tell
 from models.states import LOSSES_UNTIL_DEAD, Move, State
 
 _c = jobs.c
 
 
 def succeed(session: Session, endings: Sequence[Ending]) -> list[Moved]:
-    """Keep the results of jobs that were done."""
-    return make(session, _succeed(dialect_of(session)), ending_rows(endings))
+    """Keep the results of jobs that were done, and tell whoever listens."""
+    return tell(session, make(session, _succeed(dialect_of(session)), ending_rows(endings)))
+
+
+def succeed_unheard(session: Session, endings: Sequence[Ending]) -> list[Moved]:
+    """The same of those jobs only of whose end nobody is told: one statement, which may be a transaction of its own."""
+    return make(session, _succeed_unheard(dialect_of(session)), ending_rows(endings))
+
+
+@cache
+def _succeed_unheard(dialect: str) -> Update:
+    return _succeed(dialect).where(~heard(EVENTS[State.SUCCEEDED]))
 
 
 @cache
@@ -113,7 +124,7 @@ def _given_back(update: Update) -> Update:
 
 def bury(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
     """Make dead letters of jobs that failed for good."""
-    moved = make(session, _bury(dialect_of(session)), dying_rows(endings))
+    moved = tell(session, make(session, _bury(dialect_of(session)), dying_rows(endings)))
     crashpoint("bury.before_commit")
     return remember(session, Move.BURY, moved, actor, endings)
 
@@ -136,7 +147,7 @@ def _dying(dialect: str) -> FromClause:
 
 def stop(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
     """Cancel running jobs whose cancellation was asked for and whose handler has let go."""
-    moved = make(session, _stop(dialect_of(session)), ending_rows(endings))
+    moved = tell(session, make(session, _stop(dialect_of(session)), ending_rows(endings)))
     return remember(session, Move.STOP, moved, actor, endings)
 
 
@@ -155,7 +166,7 @@ def rescue(session: Session, endings: Sequence[Ending], actor: str) -> list[Move
     They keep their `due_at` and by it their place: due now, they would wait behind all that came in meanwhile. One that
     kills each worker stands at the head of the line as often as LOSSES_UNTIL_DEAD lets it, and no more.
     """
-    moved = make(session, _rescue(dialect_of(session)), dying_rows(endings))
+    moved = tell(session, make(session, _rescue(dialect_of(session)), dying_rows(endings)))
     crashpoint("rescue.before_commit")
     return remember(session, Move.RESCUE, moved, actor, endings)
 

@@ -26,7 +26,7 @@ from models.dialect import (
 )
 from models.fingerprint import error_type, fingerprint
 from models.ids import new_id
-from models.job import Ref, job_events, jobs, still_in
+from models.job import GATED_QUEUE, Ref, job_events, jobs, still_in
 from models.states import MOVES, Move, State
 
 _c = jobs.c
@@ -44,11 +44,19 @@ class Moved:
     state: State
     attempt: int
     lost: int
+    gate_id: UUID | None = None
+    told: bool = False
+    """Whether somebody is to be told of it: a delivery was recorded with the move."""
 
     @property
     def ref(self) -> Ref:
         """The job under the lease it moved with."""
         return Ref(self.id, self.lease)
+
+    @property
+    def share_id(self) -> UUID:
+        """Whose turn it took, as `models.lineup` has it."""
+        return self.gate_id if self.gate_id is not None and self.queue == GATED_QUEUE else self.tenant_id
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Ending:
     message: str | None = None
 
 
-MOVED = (_c.id, _c.lease, _c.tenant_id, _c.type, _c.queue, _c.state, _c.attempt, _c.lost)
+MOVED = (_c.id, _c.lease, _c.tenant_id, _c.type, _c.queue, _c.state, _c.attempt, _c.lost, _c.gate_id)
 OFF_THE_BROKER: dict[str, Any] = {"dispatched_at": null(), "lease_expires_at": null()}
 OFF_THE_WORKER: dict[str, Any] = {**OFF_THE_BROKER, "started_at": null(), "worker_id": null()}
 ATTEMPT_GIVEN_BACK = _c.attempt - 1

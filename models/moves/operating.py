@@ -1,20 +1,20 @@
-"""The moves that people make, and the last one of all: run now, cancel, edit, redrive, discard, prune."""
+"""The moves that people make: run now, cancel, edit, redrive, discard."""
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    SmallInteger,
     Text,
     Update,
     and_,
+    bindparam,
     case,
     cast,
-    delete,
     exists,
     func,
-    literal,
     null,
     or_,
     select,
@@ -23,7 +23,6 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from models.crashpoints import crashpoint
 from models.dialect import (
     dialect_of,
     document,
@@ -31,7 +30,6 @@ from models.dialect import (
     looked_up,
     now,
     rows_parameter,
-    seconds_from_now,
 )
 from models.job import Ref, in_state, jobs
 from models.moves.frame import (
@@ -46,7 +44,8 @@ from models.moves.frame import (
     refs_rows,
     remember,
 )
-from models.states import FINAL, LIVE, Move, State
+from models.moves.telling import tell
+from models.states import LIVE, Move, State
 
 _c = jobs.c
 _TRIES_FOR_KEYS = 5
@@ -72,7 +71,9 @@ def _run_now(dialect: str) -> Update:
 
 def cancel(session: Session, ids: Sequence[UUID], actor: str) -> list[Moved]:
     """Cancel waiting jobs, and ask running ones to stop; those already asked are left alone."""
-    moved = make(session, _cancel(dialect_of(session)), rows_parameter([{"id": job_id} for job_id in ids]))
+    moved = tell(
+        session, make(session, _cancel(dialect_of(session)), rows_parameter([{"id": job_id} for job_id in ids]))
+    )
     return remember(session, Move.CANCEL, moved, actor)
 
 
@@ -112,22 +113,27 @@ def _edit(dialect: str) -> Update:
     return edited.values(args=document(rows.c.args, dialect), checkpoint=null())
 
 
-def redrive(session: Session, refs: Sequence[Ref], actor: str, reason: str | None = None) -> list[Moved]:
-    """Queue dead jobs again with fresh attempts; not one whose unique key another job holds meanwhile."""
-    moved = _redriven(session, refs)
+def redrive(
+    session: Session, refs: Sequence[Ref], actor: str, reason: str | None = None, *, priority: int | None = None
+) -> list[Moved]:
+    """Queue dead jobs again with fresh attempts; not one whose unique key another job holds meanwhile.
+
+    Without a `priority` each keeps its own.
+    """
+    moved = _redriven(session, {**refs_rows(refs), "other_priority": priority})
     return remember(session, Move.REDRIVE, moved, actor, [Ending(ref, reason=reason) for ref in refs])
 
 
-def _redriven(session: Session, refs: Sequence[Ref]) -> list[Moved]:
+def _redriven(session: Session, parameters: Mapping[str, Any]) -> list[Moved]:
     # A key that another transaction takes while the statement runs is seen by the unique index only, which
     # refuses the whole set. The next try sees its holder, and leaves that one job dead.
     for _ in range(_TRIES_FOR_KEYS - 1):
         try:
             with session.begin_nested():
-                return make(session, _redrive(dialect_of(session)), refs_rows(refs))
+                return make(session, _redrive(dialect_of(session)), parameters)
         except IntegrityError:
             continue
-    return make(session, _redrive(dialect_of(session)), refs_rows(refs))
+    return make(session, _redrive(dialect_of(session)), parameters)
 
 
 @cache
@@ -153,6 +159,7 @@ def _redrive(dialect: str) -> Update:
             state=State.QUEUED,
             attempt=0,
             lost=0,
+            priority=func.coalesce(bindparam("other_priority", type_=SmallInteger()), _c.priority),
             due_at=now(),
             finished_at=null(),
             cancel_requested_at=null(),
@@ -165,29 +172,10 @@ def _redrive(dialect: str) -> Update:
 
 def discard(session: Session, refs: Sequence[Ref], actor: str, reason: str | None = None) -> list[Moved]:
     """Give dead jobs up for good."""
-    moved = make(session, _discard(dialect_of(session)), refs_rows(refs))
+    moved = tell(session, make(session, _discard(dialect_of(session)), refs_rows(refs)))
     return remember(session, Move.DISCARD, moved, actor, [Ending(ref, reason=reason) for ref in refs])
 
 
 @cache
 def _discard(dialect: str) -> Update:
     return fenced(dialect, Move.DISCARD).values(state=State.DISCARDED, finished_at=now())
-
-
-def prune(session: Session, state: State, older_than: timedelta, limit: int) -> int:
-    """Delete up to `limit` jobs that reached a final state that long ago, oldest first; gives how many."""
-    if state not in FINAL:
-        raise ValueError(f"only final jobs are pruned, not {state}")
-    old = (
-        select(_c.id)
-        .where(
-            in_state(state),
-            _c.finished_at < seconds_from_now(-older_than.total_seconds()),
-        )
-        .order_by(_c.finished_at)
-        # Written out as well: a plan for any limit at all would rather read the whole table.
-        .limit(literal(limit, literal_execute=True))
-    )
-    pruned = session.scalars(delete(jobs).where(_c.id.in_(old), in_source_of(Move.PRUNE)).returning(_c.id)).all()
-    crashpoint("prune.before_commit")
-    return len(pruned)

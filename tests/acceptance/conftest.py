@@ -24,7 +24,7 @@ def mode(request: pytest.FixtureRequest) -> str:
 def installation(mode: str, request: pytest.FixtureRequest) -> Iterator[Installation]:
     """The installation that tests share; leave it as you found it."""
     with ExitStack() as stack:
-        yield Installer(request, stack)(mode)
+        yield Installer(request, stack, from_nothing=True)(mode)
 
 
 @pytest.fixture(scope="session")

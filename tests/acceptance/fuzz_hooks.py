@@ -1,10 +1,10 @@
 """What schemathesis cannot know of what it makes up, since no schema can say it; loaded by it, not by pytest.
 
-A cursor is signed, an Idempotency-Key belongs to the body it was first used with, and an integer has 64 bits although
-a number of the same size may be a double: made-up ones are wrong however they look. In requests that are meant to be
-right they are taken out, made unique, or made small; in those that are meant to be wrong they stay. And what would
-run, and call out to addresses that were made up, goes to a queue that nobody serves;
-so nobody waits for long for its end, nor follows it.
+A cursor is signed, an Idempotency-Key belongs to the body it was first used with, an integer has 64 bits although a
+number of the same size may be a double, and a webhook's URL leads to where we may call: made-up ones are wrong however
+they look. In requests that are meant to be right they are taken out, made unique, made small, or made to lead nowhere;
+in those that are meant to be wrong they stay. And what would run, and call out to addresses that were made up, goes to
+a queue that nobody serves; so nobody waits for long for its end, nor follows it.
 """
 
 from itertools import count
@@ -14,6 +14,7 @@ from uuid import uuid4
 import schemathesis
 
 NOBODY_SERVES = "nobody-serves-this"
+RECEIVER = "https://hooks.invalid/in"
 _RUN, _NUMBERS = uuid4().hex, count(1)
 
 
@@ -31,9 +32,22 @@ def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
         case.headers["Idempotency-Key"] = f"{_RUN}-{next(_NUMBERS)}"
     if isinstance(case.body, dict):
         case.body = _storable(case.body)
-        for submission in [case.body, *(case.body.get("jobs") or ())]:
-            if isinstance(submission, dict) and "type" in submission:
+        _make_harmless(case.body)
+        if "/webhook-endpoints" in case.path:
+            _lead_nowhere(case.body)
+
+
+def _make_harmless(body: dict[str, Any]) -> None:
+    for submission in [body, *(body.get("jobs") or ())]:
+        if isinstance(submission, dict):
+            _lead_nowhere(submission.get("webhook"))
+            if "type" in submission:
                 submission["queue"] = NOBODY_SERVES
+
+
+def _lead_nowhere(webhook: Any) -> None:
+    if isinstance(webhook, dict) and "url" in webhook:
+        webhook["url"] = RECEIVER
 
 
 def _storable(document: Any) -> Any:

@@ -26,7 +26,10 @@ Eventually = Callable[..., Any]
 
 
 class Installation(ABC):
-    """Running processes and a client with the key to them. `worker` is the process that does the jobs."""
+    """Running processes and a client with the key to them. `worker` is the process that does the jobs.
+
+    Where `tables` are there already, nobody makes them.
+    """
 
     mode: str
     processes: dict[str, Process]
@@ -35,6 +38,7 @@ class Installation(ABC):
     def __init__(self, folder: Path, eventually: Eventually, settings: Mapping[str, str]) -> None:
         self.folder = folder
         self.eventually = eventually
+        self.tables = False
         port, self.key = free_port(), f"jm_acceptance_{secrets.token_urlsafe(32)}"
         self.settings = {"PORT": str(port), "JOBMILL_BOOTSTRAP_API_KEY": self.key, **settings}
         self.address = f"http://127.0.0.1:{port}"
@@ -211,6 +215,8 @@ class Full(Installation):
         self.worker = self.processes["worker"]
 
     def prepare(self) -> None:
+        if self.tables:
+            return
         release = jobmill("db", "upgrade", settings=self.settings, folder=self.folder)
         assert release.returncode == os.EX_OK, release.stderr
 

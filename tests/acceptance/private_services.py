@@ -46,6 +46,11 @@ class PrivateService(ABC):
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
+    @classmethod
+    @abstractmethod
+    def installed(cls) -> bool:
+        """Whether its programs are where Debian puts them."""
+
     @property
     @abstractmethod
     def url(self) -> str:
@@ -72,9 +77,16 @@ class PrivateService(ABC):
         shutil.rmtree(self.folder)
 
     def _run(self, command: list[str], answers: Callable[[], bool], **options: Any) -> None:
+        # Ctrl-C ends the tests first; they stop it.
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
+                command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **options,
             )
         try:
             self.eventually(answers, READY_SECONDS, 0.2)
@@ -102,15 +114,18 @@ class PrivateRabbitmq(PrivateService):
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
         }
 
+    @classmethod
+    def installed(cls) -> bool:
+        return (Path(RABBITMQ) / "rabbitmq-server").exists()
+
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
 
     def start(self) -> None:
-        server = Path(RABBITMQ) / "rabbitmq-server"
-        if not server.exists():
-            pytest.fail(f"There is no {server}. As root: apt-get install rabbitmq-server", pytrace=False)
-        self._run([str(server)], self._answers, env=self.environment)
+        if not self.installed():
+            pytest.fail(f"RabbitMQ is not in {RABBITMQ}. As root: apt-get install rabbitmq-server", pytrace=False)
+        self._run([f"{RABBITMQ}/rabbitmq-server"], self._answers, env=self.environment)
 
     def kill(self) -> None:
         """End it as a power cut does: the script that was started, and the server that it started."""
@@ -166,24 +181,29 @@ class PrivatePostgresql(PrivateService):
 
     def __init__(self, eventually: Callable[..., Any]) -> None:
         super().__init__(eventually)
+        self.options: dict[str, str] = {}  # of the server's configuration, besides where it listens
         self.user: dict[str, Any] = {}
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres")
             self.user = {"user": "postgres", "group": pwd.getpwnam("postgres").pw_gid, "extra_groups": []}
         self.cluster = self.folder / "cluster"
 
+    @classmethod
+    def installed(cls) -> bool:
+        return bool(_postgresql_programs())
+
     @property
     def url(self) -> str:
         return f"postgresql://jobmill@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        programs = sorted(glob.glob(POSTGRESQL))  # noqa: PTH207 - the pattern is absolute, which pathlib refuses
+        programs = _postgresql_programs()
         if not programs:
             pytest.fail(f"There is no {POSTGRESQL}. As root: apt-get install postgresql", pytrace=False)
         if not self.cluster.exists():
             self._make(f"{programs[-1]}/initdb")
         options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder}
-        settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        settings = [word for name, value in (options | self.options).items() for word in ("-c", f"{name}={value}")]
         self._run([f"{programs[-1]}/postgres", "-D", str(self.cluster), *settings], self._answers, **self.user)
 
     def _make(self, initdb: str) -> None:
@@ -204,8 +224,16 @@ class PrivatePostgresql(PrivateService):
         return True
 
 
+def _postgresql_programs() -> list[str]:
+    return sorted(glob.glob(POSTGRESQL))  # noqa: PTH207 - the pattern is absolute, which pathlib refuses
+
+
 class PrivateRedis(PrivateService):
     """A Redis that keeps nothing on disk: it is empty after each start."""
+
+    @classmethod
+    def installed(cls) -> bool:
+        return shutil.which("redis-server") is not None
 
     @property
     def url(self) -> str:

@@ -134,6 +134,7 @@ def frozen(pids: list[int]) -> Iterator[None]:
                 os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("away", [stopped, swallowed, held_back, server_frozen])
 def test_whoever_asks_is_told_within_a_second_and_everything_goes_on_by_itself(
     doors: Doors,
@@ -178,6 +179,7 @@ def test_backends_that_are_frozen_are_left_for_new_ones(doors: Doors):
     assert doors.accepts()
 
 
+@pytest.mark.timed
 @pytest.mark.fault("postgresql-pool-exhausted", "requests that wait for a row's lock hold every connection of the API")
 def test_when_every_connection_is_taken_the_next_is_told_within_a_second_and_others_are_served(doors: Doors):
     doors.eventually(doors.accepts, BACK_SECONDS)

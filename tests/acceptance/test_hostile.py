@@ -21,7 +21,7 @@ from tests.acceptance.hostile.facts import Facts
 from tests.acceptance.hostile.row import Row, request
 from tests.acceptance.hostile.slow import Slow
 from tests.acceptance.hostile.wire import Answer, Wire
-from tests.acceptance.installation import Embedded, Installation
+from tests.acceptance.installation import Embedded, Full, Installation
 from tests.acceptance.installer import Installer
 
 ROWS = [*framing.ROWS, *targets.ROWS, *bodies.ROWS, *credentials.ROWS, *values.ROWS]
@@ -53,6 +53,12 @@ class Target:
         return Counter(
             {name: self.installation.sql(f'SELECT count(*) FROM "{name}"')[0][0] for name in names}  # noqa: S608 - own names
         )
+
+
+EITHER = pytest.mark.parametrize(
+    "mode", [Embedded.mode, pytest.param(Full.mode, marks=pytest.mark.long)], indirect=True, scope="session"
+)
+"""Both modes have the same doors, so that a short run knocks at those of one."""
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,7 @@ def assert_told_well(words: str, facts: Facts) -> None:
         assert not any(secret.decode() in line for secret in facts.secrets), line
 
 
+@EITHER
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_a_hostile_request_gets_its_answer_and_no_more(target: Target, slow_clients: object, row: Row):
     with target.connect() as wire:
@@ -114,6 +121,7 @@ def test_a_hostile_request_gets_its_answer_and_no_more(target: Target, slow_clie
         target.written["jobs"] += row.writes
 
 
+@EITHER
 @pytest.mark.timed
 @pytest.mark.parametrize("row", slow.ROWS, ids=[row.name for row in slow.ROWS])
 def test_a_slow_client_is_let_go_in_its_time(slow_clients: "dict[str, Future[tuple[float, Answer | None]]]", row: Slow):

@@ -20,7 +20,7 @@ USUAL_ADDRESS = "http://127.0.0.1:8000"
 @pytest.fixture(scope="module")
 def embedded(request: pytest.FixtureRequest) -> Iterator[Installation]:
     with ExitStack() as stack:
-        yield Installer(request, stack)("embedded")
+        yield Installer(request, stack, from_nothing=True)("embedded")
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ FAULTS: dict[str, dict[str, str]] = {
         "killed-mid-redrive": "a redrive, in the middle",
         "killed-webhook-unrecorded": "a webhook sent and not recorded",
         "killed-mid-rescue": "dispatcher, in the middle of a rescue",
+        "killed-mid-collect": "dispatcher, between keeping an undeliverable message and its acknowledgement",
         "killed-at-random": "everything, at random, for two minutes",
     },
     "Processes": {
@@ -108,15 +109,6 @@ FAULTS: dict[str, dict[str, str]] = {
         "client-disconnects": "a disconnect before the answer",
     },
 }
-
-NOT_YET = {
-    "killed-mid-redrive": "comes with redrives",
-    "killed-webhook-unrecorded": "comes with webhooks",
-    "dispatcher-unfair-tenants": "comes with fair shares",
-    "receiver-410": "comes with webhooks",
-    "receivers-dead": "comes with webhooks",
-}
-"""Faults of parts that are not built yet."""
 
 
 @dataclass(frozen=True)

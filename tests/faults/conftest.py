@@ -61,4 +61,6 @@ def fault_settings() -> dict[str, str]:
         "PYTHONPATH": f"{HERE}:{HERE.parent / 'acceptance'}",
         "JOBMILL_JOBS": "fault_jobs",
         "JOBMILL_SECRET_KEY": secrets.token_hex(32),
+        "JOBMILL_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "JOBMILL_WEBHOOK_ALLOW_HTTP": "true",
     }

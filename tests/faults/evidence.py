@@ -53,6 +53,18 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Told:
+    """A webhook delivery: of whose end it tells, whom, and as which event."""
+
+    id: str
+    tenant: str
+    job_id: str | None
+    event: str
+    event_id: str
+    to: str
+
+
+@dataclass(frozen=True)
 class Usage:
     """What a process and its children hold; `database` and `amqp` are connections."""
 
@@ -73,6 +85,7 @@ class Evidence:
     rows: Mapping[str, Row] = field(default_factory=dict)
     events: Sequence[Event] = ()
     payments: Sequence[tuple[str, int, int]] = ()  # job, attempt, lease
+    told: Sequence[Told] = ()
     entries: Sequence[Entry] = ()
     pages: Mapping[str, str] = field(default_factory=dict)
     logs: Mapping[str, str] = field(default_factory=dict)
@@ -155,6 +168,7 @@ def gather(
         rows={row.id: row for row in rows(installation)},
         events=events(installation),
         payments=_payments(installation),
+        told=told(installation),
         entries=ledger.everything(),
         pages=pages(installation),
         logs={name: process.words for name, process in installation.processes.items()},
@@ -184,6 +198,17 @@ def events(installation: Installation) -> list[Event]:
         "SELECT job_id, tenant_id, at, move, state, attempt, lease, actor FROM job_events ORDER BY at, id"
     )
     return [Event(_id(job_id), _id(tenant), *plain) for job_id, tenant, *plain in found]
+
+
+def told(installation: Installation) -> list[Told]:
+    """Every webhook delivery."""
+    found = installation.sql(
+        "SELECT id, tenant_id, job_id, event, event_id, endpoint_id, url FROM webhook_deliveries ORDER BY id"
+    )
+    return [
+        Told(_id(one), _id(tenant), job and _id(job), event, _id(event_id), _id(endpoint) if endpoint else url)
+        for one, tenant, job, event, event_id, endpoint, url in found
+    ]
 
 
 def pages(installation: Installation) -> dict[str, str]:

@@ -82,9 +82,21 @@ def _one_result(row: Row, known: Evidence) -> Complaints:
             yield f"job {row.id} succeeded under lease {row.lease} beside a write of lease {paid}"
 
 
-def one_webhook(_known: Evidence) -> Complaints:
-    """I2, its last third: one webhook job per endpoint and event. There are no webhooks yet, so nothing to look at."""
-    yield from ()
+def one_webhook(known: Evidence) -> Complaints:
+    """I2, its last third: one webhook job per endpoint and event; a dead job that is redriven may die once more."""
+    events = Counter((one.job_id, one.event, one.to, one.event_id) for one in known.told)
+    ends = Counter((job_id, event, to) for job_id, event, to, _ in events)
+    for (job_id, event, to), times in ends.items():
+        row = known.rows.get(job_id or "")
+        if row is None:
+            continue
+        state = event.removeprefix("job.")
+        ended = sum(one.state == state for one in known.history(row.id)) + (state == row.state == "succeeded")
+        if times > ended:
+            yield f"job {row.id} ended as {state} {ended} times, and {to} is told so by {times} events"
+    for (job_id, event, to, event_id), times in events.items():
+        if times > 1:
+            yield f"job {job_id}: {event} {event_id} has {times} deliveries to {to}"
 
 
 def lease_order(known: Evidence) -> Complaints:
@@ -133,8 +145,9 @@ def _groundless_losses(row: Row, known: Evidence) -> Complaints:
 
 def nothing_foreign(known: Evidence) -> Complaints:
     """I5: nothing in the tables or the ledger that no client submitted."""
+    deliveries = {one.id for one in known.told if one.job_id in known.rows}
     for row in known.rows.values():
-        if row.id not in known.accepted and row.key not in known.asked:
+        if row.id not in known.accepted | deliveries and row.key not in known.asked:
             yield f"job {row.id} ({row.type}) was submitted by nobody"
     for entry in known.entries:
         if entry.job_id not in known.rows and entry.job_id not in known.accepted:
@@ -169,7 +182,11 @@ def _used_before_redrives(history: list[Event]) -> int:
 
 
 def tenants(known: Evidence) -> Complaints:
-    """I7: every row, entry and log line carries the submitter's tenant. Webhooks will have to; there are none yet."""
+    """I7: every row, entry, webhook and log line carries the submitter's tenant."""
+    for one in known.told:
+        subject = known.rows.get(one.job_id or "")
+        if subject is not None and one.tenant != subject.tenant:
+            yield f"job {subject.id} of tenant {subject.tenant} is told of by a webhook of tenant {one.tenant}"
     for row in known.rows_of_test():
         if row.tenant != known.tenant:
             yield f"job {row.id} belongs to tenant {row.tenant} and was submitted by {known.tenant}"

@@ -1,16 +1,22 @@
 """Kill -9 at every crash point, in both modes where it exists there: the job is done all the same, and counts once."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+import httpx2
 import pika
 import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from models.crashpoints import POINTS
 from tests.acceptance.installation import Embedded, Full, Installation, Json
 from tests.acceptance.ledger import Ledger
+from tests.acceptance.process import free_port
 from tests.faults.conftest import Install
 from tests.faults.crashing import await_death, kill_family, let_time_pass, revive, start_armed
 from tests.faults.evidence import rows
@@ -39,6 +45,56 @@ def failing_for_good(installation: Installation, ledger: Ledger) -> list[Json]:
 
 def paying(installation: Installation, ledger: Ledger) -> list[Json]:
     return [submit_patiently(installation, "fault.pay", ledger.args | {"times": 0})]
+
+
+def told(installation: Installation, ledger: Ledger) -> list[Json]:
+    """A job of whose end a receiver is told; it answers, and notes whom it has heard."""
+    with answering_all() as (url, heard):
+        job = submit_patiently(
+            installation, "fault.quick", ledger.args, webhook={"url": url, "events": ["job.succeeded"]}
+        )
+        # Once before the crash and once after it, as the same event.
+        installation.eventually(lambda: len(heard) > 1, 60)
+    assert len(set(heard)) == 1
+    return [job]
+
+
+@contextmanager
+def answering_all() -> Iterator[tuple[str, list[str]]]:
+    """A receiver that answers 204; gives its URL and the ids of the events that it has heard."""
+    heard: list[str] = []
+
+    def hear(request: Request) -> Response:
+        heard.append(request.headers["webhook-id"])
+        return Response(status=204)
+
+    with HTTPServer("127.0.0.1", free_port()) as server:
+        server.expect_request("/").respond_with_handler(hear)
+        yield server.url_for("/"), heard
+
+
+def dead_letters(installation: Installation, ledger: Ledger) -> list[Json]:
+    """Jobs that failed for good, and would succeed by now."""
+    jobs = [submit_patiently(installation, "fault.fail", ledger.args, max_attempts=1) for _ in range(SEVERAL)]
+    for job in jobs:
+        installation.in_state(job, "dead")
+    return jobs
+
+
+def redriving(installation: Installation, ledger: Ledger) -> list[Json]:
+    """Redrives of all of them: one, and another if the answer of the first was lost."""
+
+    def ask() -> bool:
+        try:
+            answer = installation.client.post("/v1/redrives", json={"filter": {"type": "fault.fail"}})
+        except httpx2.TransportError:
+            return False
+        return answer.status_code == httpx2.codes.ACCEPTED
+
+    installation.eventually(ask, 40)
+    made = installation.client.get("/v1/redrives").json()["data"]
+    installation.accepted += (jobs := [installation.job(redrive["id"]) for redrive in made])
+    return jobs
 
 
 def nothing(installation: Installation, ledger: Ledger) -> list[Json]:
@@ -96,13 +152,30 @@ SCENARIOS: Mapping[str, Scenario] = {
     "worker.after_commit": Scenario("worker", quick),
     "retry.before_commit": Scenario("worker", failing_once),
     "bury.before_commit": Scenario("worker", failing_for_good, ends="dead"),
+    "webhook.after_call": Scenario("worker", told),
+    "redrive.before_commit": Scenario("worker", redriving, before=dead_letters),
     "rescue.before_commit": Scenario("dispatcher", before=running_on_a_dead_machine),
     # Embedded the broker dies with whoever could forget.
     "reconcile.after_release": Scenario("dispatcher", before=with_its_message_lost, modes=(Full.mode,)),
 }
-APART = {"prune.before_commit"}
-"""Points that have a test of their own below."""
-CASES = [(mode, point) for mode in (Embedded.mode, Full.mode) for point, one in SCENARIOS.items() if mode in one.modes]
+APART = {"prune.before_commit", "prune.after_archive", "collect.after_commit"}
+"""Points that have a test of their own: below, and in test_undeliverable.py."""
+LIKE_EMBEDDED = {
+    "submit.before_commit",
+    "worker.before_start",
+    "worker.mid_handler",
+    "worker.after_handler",
+    "retry.before_commit",
+    "bury.before_commit",
+    "redrive.before_commit",
+}
+"""Points where the full mode does what the embedded one does, but for the statements, which tests/model covers."""
+CASES = [
+    pytest.param(mode, point, marks=[pytest.mark.long] if mode == Full.mode and point in LIKE_EMBEDDED else [])
+    for mode in (Embedded.mode, Full.mode)
+    for point, one in SCENARIOS.items()
+    if mode in one.modes
+]
 
 
 def test_no_point_is_forgotten():
@@ -122,6 +195,8 @@ def test_no_point_is_forgotten():
 @pytest.mark.fault("killed-worker-before-acknowledgement", "crash point worker.after_commit, both modes")
 @pytest.mark.fault("killed-worker-at-retry", "crash point retry.before_commit, both modes")
 @pytest.mark.fault("killed-worker-at-bury", "crash point bury.before_commit, both modes")
+@pytest.mark.fault("killed-webhook-unrecorded", "crash point webhook.after_call, both modes: told again, as one event")
+@pytest.mark.fault("killed-mid-redrive", "crash point redrive.before_commit, both modes")
 @pytest.mark.fault("killed-mid-rescue", "crash point rescue.before_commit, both modes")
 @pytest.mark.parametrize(("mode", "point"), CASES)
 def test_a_job_survives_kill_9_at(mode: str, point: str, install: Install, ledger: Ledger):
@@ -164,6 +239,31 @@ def test_what_is_to_be_pruned_survives_kill_9_before_its_commit_and_goes_afterwa
     del process.settings["JOBMILL_RETAIN_SUCCEEDED_DAYS"]
     check(installation, ledger, [])
     assert len(rows(installation)) == len(left) - len(jobs)
+
+
+@pytest.mark.parametrize("mode", [Embedded.mode, pytest.param(Full.mode, marks=pytest.mark.long)])
+def test_a_letter_survives_kill_9_between_the_archive_and_its_end_and_stands_there_twice(
+    mode: str, install: Install, ledger: Ledger, tmp_path_factory: pytest.TempPathFactory
+):
+    installation, archive = install(mode), tmp_path_factory.mktemp("archive")
+    jobs = [*failing_for_good(installation, ledger), *failing_for_good(installation, ledger)]
+    for job in jobs:
+        installation.in_state(job, "dead")
+    _age(installation, jobs)
+    process = installation.worker if mode == Embedded.mode else installation.processes["dispatcher"]
+    let_time_pass(installation, kill_family(process))
+    process.settings |= {"JOBMILL_RETAIN_DEAD_DAYS": "1", "JOBMILL_ARCHIVE_DIR": str(archive)}
+    dead = await_death(installation, start_armed(process, "prune.after_archive"), "prune.after_archive")
+    let_time_pass(installation, [dead])
+
+    ids = {job["id"] for job in jobs}
+    assert ids <= {row.id for row in rows(installation)}
+    revive(installation)
+    installation.eventually(lambda: ids.isdisjoint({row.id for row in rows(installation)}))
+    del process.settings["JOBMILL_RETAIN_DEAD_DAYS"], process.settings["JOBMILL_ARCHIVE_DIR"]
+    check(installation, ledger, [])
+    written = [json.loads(line)["job"]["id"] for file in archive.iterdir() for line in file.read_text().splitlines()]
+    assert sorted(written) == sorted([*ids, *ids])
 
 
 def _age(installation: Installation, jobs: list[Json]) -> None:

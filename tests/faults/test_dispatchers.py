@@ -209,6 +209,7 @@ def _leads(dispatcher: Process) -> bool:
 # A million
 
 
+@pytest.mark.long
 @pytest.mark.fault("dispatcher-million-queued", "100,000 due jobs inserted at once, and an empty broker")
 def test_a_hundred_thousand_queued_jobs_slow_nothing_down(full: Installation, ledger: Ledger):
     _dig_in(full, ledger, 100_000)

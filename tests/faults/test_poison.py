@@ -42,6 +42,12 @@ def test_a_poisonous_job_is_buried_and_no_neighbour_with_it(full: Installation, 
     dead = full.job(poison["id"])
     assert (dead["lost"], dead["error"]["code"]) == (STRIKES_BESIDE + 1, "lost")
     assert "exited with status 7" in dead["error"]["message"]
+    letter = full.client.get(f"/v1/dead-letters/{poison['id']}").json()
+    assert letter["error"]["code"] == "lost"
+    ends = [(attempt["move"], attempt["state"], attempt["reason"]) for attempt in letter["attempts"]]
+    assert ends == [
+        ("rescue", state, "its process exited with status 7") for state in ["queued"] * STRIKES_BESIDE + ["dead"]
+    ]
     last = ledger.starts(poison["id"])[-1].pid
     assert {entry.job_id for entry in ledger.starts() if entry.pid == last} <= {poison["id"], *ended_in(ledger, last)}
 

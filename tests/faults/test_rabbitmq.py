@@ -17,12 +17,12 @@ from tests.acceptance.private_services import PrivateRabbitmq
 from tests.faults import figures
 from tests.faults.conftest import Install
 from tests.faults.crashing import await_freeze, frozen, kill_family, revive, start_armed
+from tests.faults.evidence import Evidence, pages
 from tests.faults.invariants import check
 from tests.faults.load import submit_patiently
 from tests.faults.under_load import under_load
 from tests.proxy import Proxy
 from workers import topology
-from workers.messages import decode
 
 pytestmark = [pytest.mark.timed, pytest.mark.long, pytest.mark.timeout(240)]
 
@@ -185,11 +185,11 @@ LIMIT = 2
 
 @pytest.fixture
 def impatient(rabbitmq: PrivateRabbitmq) -> Iterator[str]:
-    """The dead letters of a queue whose messages a private node delivers no more than three times."""
+    """A queue whose messages a private node delivers no more than three times."""
     queue = topology.queue_name("jobmill", "default")
     limit = f'{{"delivery-limit": {LIMIT}}}'
     rabbitmq.control("set_policy", "impatient", f"^{queue}$", limit, "--apply-to", "queues")
-    yield topology.dead_letter_name(queue)
+    yield queue
     rabbitmq.control("clear_policy", "impatient")
 
 
@@ -206,15 +206,12 @@ def test_a_job_outlives_its_message_whose_deliveries_were_used_up(
         # Frozen there, it is killed with its parent, whose next process would be unharmed and do the job.
         await_freeze(full, start_armed(worker, "worker.before_start=stop"), "worker.before_start")
         kill_family(worker)
-    with (
-        closing(pika.BlockingConnection(pika.URLParameters(rabbitmq.url))) as connection,
-        connection.channel() as channel,
-    ):
-        _, properties, body = full.eventually(
-            lambda: (got := channel.basic_get(impatient, auto_ack=True))[2] and got, 20, 0.2
-        )
-    assert properties.headers["x-death"][0]["reason"] == "delivery_limit"
-    assert [str(ref.id) for ref in decode(body)] == [job["id"]]
+    # Of a living job, and so its claim is released, and another message sent for it.
+    full.eventually(lambda: collected(full, "released") == 1, 20, 0.2)
+    with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq.url))) as connection:
+        dead_letters = connection.channel().queue_declare(topology.dead_letter_name(impatient), passive=True)
+    assert dead_letters.method.message_count == 0
+    assert full.sql("SELECT count(*) FROM undeliverable") == [(0,)]
     assert ledger.starts() == []
     revive(full)
     lifted_at = time.monotonic()
@@ -223,3 +220,8 @@ def test_a_job_outlives_its_message_whose_deliveries_were_used_up(
         "rabbitmq-delivery-limit", "from the worker's return to the job's start", ledger.starts()[0].at - lifted_at, "s"
     )
     assert full.job(job["id"])["state"] == "succeeded"
+
+
+def collected(full: Installation, outcome: str) -> float:
+    """How many messages the dispatcher has taken from RabbitMQ's dead letters that came to this."""
+    return Evidence([], pages=pages(full)).counted("jobmill_collected_total", outcome=outcome)

@@ -4,8 +4,10 @@ itself deleted, or made anew with other arguments.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pika
@@ -14,9 +16,10 @@ from pika.exceptions import ChannelClosedByBroker
 
 from models.ids import new_id
 from models.job import Ref
+from models.undeliverable import MOST_BODY_BYTES
 from tests.acceptance.installation import Installation, Json, metrics_port
 from tests.acceptance.ledger import Ledger
-from tests.acceptance.process import Process
+from tests.acceptance.process import Process, jobmill
 from tests.faults.conftest import Install
 from tests.faults.crashing import family, frozen
 from tests.faults.evidence import Evidence, pages
@@ -57,11 +60,6 @@ class Queue:
 
     def depth(self, name: str) -> int:
         return self.channel.queue_declare(name, passive=True).method.message_count
-
-    def dead_letters(self) -> Iterator[bytes]:
-        """All of them, which are then gone."""
-        while (body := self.channel.basic_get(topology.dead_letter_name(self.name), auto_ack=True)[2]) is not None:
-            yield body
 
 
 @pytest.fixture
@@ -121,22 +119,31 @@ def body_of(full: Installation, job: Json) -> bytes:
 
 
 @pytest.mark.fault("rabbitmq-malformed", "every body that is no message of ours, raw into a live queue, under load")
-def test_every_malformed_message_is_put_aside_and_counted_while_jobs_go_on(
+def test_every_malformed_message_is_kept_and_counted_while_jobs_go_on(
     full: Installation, queue: Queue, ledger: Ledger, counted: Callable[..., float]
 ):
-    dead_letters = topology.dead_letter_name(queue.name)
+    of_no_job = encode([Ref(new_id(), 1)])  # of the right form, for a job that nobody submitted
     with Load(full, "fault.quick", ledger.args, rate=20) as load:
         for body in MALFORMED.values():
             queue.publish(body)
-        queue.publish(encode([Ref(new_id(), 1)]))  # of the right form, for a job that nobody submitted
-        full.eventually(lambda: queue.depth(dead_letters) == len(MALFORMED))
+        queue.publish(of_no_job)
+        full.eventually(lambda: len(undeliverable(full)) == len(MALFORMED) + 1, 30)
         done, accepted = len(ledger.ends()), len(load.accepted)
         full.eventually(lambda: len(load.accepted) >= accepted + 20)
         full.eventually(lambda: len(ledger.ends()) >= done + 20)
     check(full, ledger, load.accepted, faults=0)
-    assert Counter(queue.dead_letters()) == Counter(MALFORMED.values())
+    assert Counter(body for _, body in undeliverable(full)) == Counter(
+        [body[:MOST_BODY_BYTES] for body in [*MALFORMED.values(), of_no_job]]
+    )
+    assert [reason for reason, body in undeliverable(full) if body == of_no_job] == ["unknown_job"]
+    assert (queue.depth(queue.name), queue.depth(topology.dead_letter_name(queue.name))) == (0, 0)
     assert counted("jobmill_bad_messages_total") == len(MALFORMED)
     assert counted("jobmill_stale_total", move="start") == 1
+
+
+def undeliverable(full: Installation) -> list[tuple[str, bytes]]:
+    """The reason and body of each message that is kept."""
+    return [(reason, bytes(body)) for reason, body in full.sql("SELECT reason, body FROM undeliverable ORDER BY id")]
 
 
 @pytest.mark.fault("rabbitmq-queue-deleted", "a queue deleted with what lies in it, under load")
@@ -170,11 +177,51 @@ def test_a_queue_with_other_arguments_stops_that_queue_only_and_until_it_is_dele
         queue.channel.queue_delete(queue.name)
 
 
-def made_anew(queue: Queue) -> bool:
-    """Replace the queue by a classic one; False if a process was quicker to declare it."""
+@pytest.mark.fault("rabbitmq-arguments", "a queue made anew otherwise by hand, and mended by two at once, under load")
+@pytest.mark.parametrize("otherwise", [{"x-queue-type": "classic"}, {"x-delivery-limit": 20}], ids=str)
+def test_a_queue_with_other_arguments_is_mended_under_load_whoever_consumes_it_and_no_job_is_lost(
+    full: Installation,
+    queue: Queue,
+    ledger: Ledger,
+    counted: Callable[..., float],
+    tmp_path_factory: pytest.TempPathFactory,
+    otherwise: dict[str, Any],
+):
+    arguments = topology.queue_arguments(queue.name) | otherwise if "x-delivery-limit" in otherwise else otherwise
+    migrate = partial(
+        jobmill, "queues", "migrate", "--yes", settings=full.settings, folder=tmp_path_factory.mktemp("x")
+    )
+    with under_load(full, ledger, "rabbitmq-arguments") as trial, hoarding(full, queue.name) as hoard:
+        full.eventually(lambda: made_anew(queue, arguments))
+        queue.publish(encode([Ref(new_id(), 1)]))
+        full.eventually(hoard)
+        full.eventually(lambda: counted("jobmill_wrong_queues_total") >= 1, 20)
+        trial.submit_until(20)
+        with ThreadPoolExecutor(2) as operators:
+            ended = [one.result() for one in [operators.submit(migrate), operators.submit(migrate)]]
+        assert {0} <= {one.returncode for one in ended} <= {0, 1}, ended
+        assert all("is at work" in one.stderr for one in ended if one.returncode)
+
+
+@contextmanager
+def hoarding(full: Installation, name: str) -> Iterator[Callable[[], bool]]:
+    """Have somebody, once called, consume as a worker of another release might: he takes, and answers nothing."""
+    with closing(pika.BlockingConnection(pika.URLParameters(full.settings["RABBITMQ_URL"]))) as connection:
+        channel = connection.channel()
+        channel.basic_qos(prefetch_count=1)
+
+        def consume() -> bool:
+            method, _, _ = next(channel.consume(name, inactivity_timeout=0.2))
+            return method is not None
+
+        yield consume
+
+
+def made_anew(queue: Queue, arguments: dict[str, Any] | None = None) -> bool:
+    """Replace the queue by a classic one, or another; False if a process was quicker to declare it."""
     queue.channel.queue_delete(queue.name)
     try:
-        queue.channel.queue_declare(queue.name, durable=True)
+        queue.channel.queue_declare(queue.name, durable=True, arguments=arguments)
     except ChannelClosedByBroker:
         queue.channel = queue.channel.connection.channel()
         return False

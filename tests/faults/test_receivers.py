@@ -20,6 +20,9 @@ Serve = Callable[[socket.socket], None]
 TIMEOUT_SECONDS = 2
 LATE_SECONDS = 3.0
 """How much later than its time limit a job may have ended: a watchdog looks twice a second."""
+BATCH = 200
+SHARED_SECONDS = 10.0
+"""Within so long a living receiver is told although a single thread has a thousand others to try."""
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -100,6 +103,45 @@ def test_of_an_endless_answer_the_beginning_is_kept(installation: Installation):
     result = end["result"]
     assert (len(result["body"]), result["truncated"]) == (256 * 1024, True)
     assert took < AT_ONCE
+
+
+@pytest.mark.fault(
+    "receivers-dead",
+    "webhooks to hundreds of servers that refuse connections (a thousand in the long test), and one that lives",
+)
+@pytest.mark.parametrize("how_many", [200, pytest.param(1000, marks=pytest.mark.long)])
+def test_many_dead_receivers_delay_a_living_one_by_moments(installation: Installation, how_many: int):
+    told: list[float] = []
+
+    def hear(connection: socket.socket) -> None:
+        read_request(connection)
+        told.append(time.monotonic())
+        connection.sendall(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")
+
+    dead = [f"http://127.{number // 250}.{number % 250}.9:9/" for number in range(how_many)]
+    for first in range(0, how_many, BATCH):
+        jobs = [asked(url) for url in dead[first : first + BATCH]]
+        assert installation.client.post("/v1/jobs/batch", json={"jobs": jobs}).is_success
+    with peer(hear) as (port, _):
+        job = installation.client.post("/v1/jobs", json=asked(f"http://127.0.0.1:{port}/", priority=100)).json()
+        installation.succeeded(job, 10)
+        ended = time.monotonic()
+        installation.eventually(lambda: told, 30)
+    assert told[0] - ended < SHARED_SECONDS
+    installation.eventually(lambda: count(installation, "succeeded", "demo.echo") > how_many, 90)
+    # Each failed, keeps what came of it, and waits for its next try.
+    tried = "SELECT count(DISTINCT url) FROM webhook_deliveries WHERE failure IS NOT NULL AND url LIKE '%:9/'"
+    installation.eventually(lambda: installation.sql(tried) == [(how_many,)], 90)
+    assert count(installation, "dead", "webhook.deliver") == 0
+
+
+def asked(url: str, **more: Any) -> dict[str, Any]:
+    return {"type": "demo.echo", "args": {"value": 1}, "webhook": {"url": url, "events": ["job.succeeded"]}, **more}
+
+
+def count(installation: Installation, state: str, job_type: str) -> int:
+    query = f"SELECT count(*) FROM jobs WHERE state = '{state}' AND type = '{job_type}'"  # noqa: S608 - our own words
+    return int(installation.sql(query)[0][0])
 
 
 @pytest.mark.fault("receiver-429", "429 with Retry-After twice, then 200")

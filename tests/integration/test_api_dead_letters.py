@@ -11,12 +11,12 @@ import orjson
 import pytest
 from werkzeug.test import TestResponse
 
-from api.documents import moment
 from jobs import dead_letters, submit
 from jobs.scopes import ROLES, Principal
 from models import lists, moves
 from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
+from models.documents import moment
 from models.moves import Ending
 from models.states import State
 from tests.doors import JOBS, Caller, Doors, assert_problem

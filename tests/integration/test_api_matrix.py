@@ -20,11 +20,13 @@ from api.operation import Operation
 from api.services import Services
 from jobs import tokens
 from jobs.scopes import ROLES, Scope
-from models import identity
+from models import identity, queue
 from models.dialect import POSTGRESQL, SQLITE
 from models.states import State
-from tests.doors import JOBS, KEYS, Caller, Doors, assert_problem, settings
+from setting_forms import DEFAULT_RATE_LIMITS
+from tests.doors import ENDPOINTS, JOBS, KEYS, Caller, Doors, assert_problem, settings
 from tests.factories import job_in
+from tests.undelivered import keep
 
 DEAD = "/v1/dead-letters"
 SAFE = {"HEAD", "OPTIONS"}
@@ -89,9 +91,46 @@ def the_key(stage: "Stage", _route: Route) -> str:
     return key_id
 
 
+def the_redrive(stage: "Stage", _route: Route) -> str:
+    redrive_id: str = stage.who["own admin"].post("/v1/redrives", {"filter": {"type": "test.none"}}).json["id"]
+    return redrive_id
+
+
+def the_endpoint(stage: "Stage", route: Route) -> str:
+    """The same for all who do not delete it: a tenant may have so many only."""
+    if route.method == "DELETE":
+        return new_endpoint(stage)
+    stage.endpoint_id = stage.endpoint_id or new_endpoint(stage)
+    return stage.endpoint_id
+
+
+def new_endpoint(stage: "Stage") -> str:
+    endpoint_id: str = stage.who["own admin"].post(ENDPOINTS, {"url": "https://example.com/in"}).json["id"]
+    return endpoint_id
+
+
+def the_delivery(stage: "Stage", route: Route) -> str:
+    delivery_id: str = stage.who["own admin"].post(f"{ENDPOINTS}/{the_endpoint(stage, route)}/test").json["id"]
+    return delivery_id
+
+
+def the_message(stage: "Stage", _route: Route) -> str:
+    return str(keep(stage.doors.database))
+
+
 # How each parameter of a path is made. `SHARED` is of nobody, and shown to every tenant.
-OWNED: dict[str, Callable[["Stage", Route], str]] = {"job_id": the_job, "key_id": the_key}
-SHARED = {"name": "test.echo"}
+OWNED: dict[str, Callable[["Stage", Route], str]] = {
+    "job_id": the_job,
+    "key_id": the_key,
+    "redrive_id": the_redrive,
+    "endpoint_id": the_endpoint,
+    "delivery_id": the_delivery,
+}
+SHARED = {"job-types": {"name": "test.echo"}, "queues": {"name": "shared"}}
+# What is the installation's: to every tenant there is no such thing.
+INSTALLATIONS: dict[str, Callable[["Stage", Route], str]] = {"message_id": the_message}
+TENANTS = {"submit_job", "submit_batch"}
+PLATFORMS = {"pause_queue", "resume_queue", "limit_queue"}
 # What is sent where the example in the declaration is of types that only its reader has.
 JOB = {"type": "test.echo"}
 BODIES: dict[str, Any] = {
@@ -100,6 +139,16 @@ BODIES: dict[str, Any] = {
     "create_key": {"name": "x", "scopes": ["jobs:read"]},
     "edit_dead_letter": {"args": {"value": "edited"}},
 }
+# What only a platform key says: whose a new thing is.
+WHOSE: dict[str, Any] = {
+    "create_key": {"tenant": None},
+    "create_webhook_endpoint": {"tenant": "matrix own"},
+    "rotate_webhook_secret": {"tenant": "matrix own"},
+}
+
+
+def shared_by(route: Route) -> dict[str, str]:
+    return SHARED.get(route.rule.split("/")[2], {})
 
 
 @dataclass
@@ -109,13 +158,15 @@ class Stage:
     doors: Doors
     who: dict[str, Caller] = field(default_factory=dict)
     own: list[str] = field(default_factory=list)
+    endpoint_id: str | None = None
 
     def path(self, route: Route) -> str:
         """The route's address, to something of the own tenant."""
         path = route.rule
         for name in route.parameters:
-            value = OWNED[name](self, route) if name in OWNED else SHARED[name]
-            self.own += [value] if name in OWNED else []
+            made = (OWNED | INSTALLATIONS).get(name)
+            value = made(self, route) if made else shared_by(route)[name]
+            self.own += [value] if made else []
             path = path.replace(f"<{name}>", value)
         return path
 
@@ -125,15 +176,16 @@ class Stage:
         if route.operation.body is not None:
             extra: Any = route.operation.body.model_config.get("json_schema_extra") or {}
             body = BODIES.get(route.operation.name) or extra["examples"][0]
-            if who == "platform" and route.operation.name == "create_key":
-                body = {**body, "tenant": None}
+            if who == "platform":
+                body = {**body, **WHOSE.get(route.operation.name, {})}
         sent = {} if body is None else {"data": orjson.dumps(body), "headers": {"Content-Type": "application/json"}}
         return caller.request(route.method, path, **sent)
 
 
 @pytest.fixture(scope="module", params=[POSTGRESQL, SQLITE])
 def stage(request: pytest.FixtureRequest) -> Stage:
-    doors = Doors(request.getfixturevalue(f"shared_{request.param}"))
+    unlimited = tuple(f"{of_class}=none" for of_class in DEFAULT_RATE_LIMITS)
+    doors = Doors(request.getfixturevalue(f"shared_{request.param}"), rate_limits=unlimited)
     made = Stage(doors)
     for side in ("own", "other"):
         for role, scopes in ROLES.items():
@@ -142,6 +194,7 @@ def stage(request: pytest.FixtureRequest) -> Stage:
         made.who[f"{who}'s token"] = Caller(doors, token_of(made.who[who]))
     made.who["platform"] = doors.caller(tenant=None)
     made.who |= strangers(doors, made.who["own admin"])
+    doors.database.run(lambda session: queue.limit(session, SHARED["queues"]["name"], max_running=5))
     return made
 
 
@@ -174,6 +227,12 @@ def may(route: Route, who: str) -> bool:
     return route.scope in ROLES[role]
 
 
+def hidden(route: Route, who: str) -> bool:
+    """Whether the thing that is asked for is somebody else's."""
+    others = INSTALLATIONS if who.startswith("own") else OWNED | INSTALLATIONS
+    return who != "platform" and bool(set(route.parameters) & set(others))
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.rule}")
 @pytest.mark.parametrize("who", EVERYBODY)
 def test_every_route_for_everybody(stage: Stage, route: Route, who: str):
@@ -182,9 +241,9 @@ def test_every_route_for_everybody(stage: Stage, route: Route, who: str):
         assert_problem(answer, 401, "unauthenticated")
     elif not may(route, who):
         assert route.scope in assert_problem(answer, 403, "forbidden")["detail"]
-    elif who == "platform" and route.operation.name.startswith("submit_"):
+    elif route.operation.name in (TENANTS if who == "platform" else PLATFORMS):
         assert "platform key" in assert_problem(answer, 403, "forbidden")["detail"]
-    elif who.startswith("other") and set(route.parameters) & set(OWNED):
+    elif hidden(route, who):
         assert_problem(answer, 404, "not-found")
     else:
         assert answer.status_code == route.operation.status, answer.text
@@ -209,8 +268,8 @@ def test_what_a_refused_request_asked_for_was_not_done(stage: Stage):
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.rule}")
 def test_every_parameter_of_a_path_is_known_to_this_matrix(route: Route):
-    unknown = set(route.parameters) - OWNED.keys() - SHARED.keys()
-    assert not unknown, f"say in OWNED or SHARED how {unknown} of {route.rule} is made"
+    unknown = set(route.parameters) - OWNED.keys() - shared_by(route).keys() - INSTALLATIONS.keys()
+    assert not unknown, f"say in OWNED, SHARED or INSTALLATIONS how {unknown} of {route.rule} is made"
 
 
 def test_every_route_declares_its_scope_or_is_one_of_those_for_everybody(stage: Stage):

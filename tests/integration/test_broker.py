@@ -834,3 +834,12 @@ def test_of_several_queues_with_long_jobs_none_keeps_another_from_the_threads(
         time.sleep(0.6)  # long enough for the other queues' to be given back
         worker.done(message)
     assert min(turns.values()) >= 6 // how_many
+
+
+def test_a_consumer_whose_channel_is_gone_closes_its_connection_all_the_same(
+    consumers: Callable[..., JobmillConsumer],
+):
+    consumer = consumers()
+    consumer.channel.close()  # as RabbitMQ does to one that has not acknowledged for too long
+    consumer.close()
+    assert consumer.connection.is_closed

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 from werkzeug.serving import make_server
 
-from cli import dead
+from cli import asking
 from cli.main import main
 from models import moves
 from models.database import Database
@@ -42,7 +42,7 @@ def run(caller: Caller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
 
     def invoke(*args: str, answer: str | None = None) -> Result:
         """Run `jobmill dead`; an answer is what somebody at a terminal types."""
-        monkeypatch.setattr(dead, "_is_attended", lambda: answer is not None)
+        monkeypatch.setattr(asking, "is_attended", lambda: answer is not None)
         result = CliRunner().invoke(main, ["dead", *args], env=environment, input=answer)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -155,6 +155,6 @@ def test_who_is_asked_is_a_person_at_a_terminal(monkeypatch: pytest.MonkeyPatch)
     for opened, attended in ((Path(os.ttyname(terminal)), True), (Path(os.devnull), False)):
         with opened.open() as stdin, monkeypatch.context() as patch:
             patch.setattr(sys, "stdin", stdin)
-            assert dead._is_attended() is attended
+            assert asking.is_attended() is attended
     os.close(controller)
     os.close(terminal)

@@ -1,32 +1,39 @@
 """The dispatcher's duties, one step at a time: what each takes, gives back, deletes, and leaves alone."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pika
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from models import moves, worker
+from models import gate, lineup, moves, queue, worker
 from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import Unavailable
+from models.gate import NewGate
 from models.ids import new_id
 from models.job import Ref, job_events, jobs
 from models.states import State
 from models.worker import leases, workers
-from tests.factories import ago, history_of, job_in, jobs_in, row_of
+from tests.factories import ago, history_of, job_in, jobs_in, row_of, tenant_id_of
 from tests.workbench import counted, lent_database
+from workers.duties import claiming as claiming_module
+from workers.duties import dispatch as dispatch_module
 from workers.duties import leadership as leadership_module
 from workers.duties import prune as prune_module
 from workers.duties import rescue as rescue_module
+from workers.duties.claiming import Claims
 from workers.duties.dispatch import LONGEST_SLEEP, NO_LEADER_SLEEP, REFUSED_SLEEP, Dispatch
 from workers.duties.grouping import MessageSizes
 from workers.duties.leadership import RENEW_EVERY, TERM, TRY_EVERY, Leadership
+from workers.duties.limits import SHORTEST_LOOK
 from workers.duties.prune import BETWEEN_BATCHES, EVERY_SECONDS, Prune
 from workers.duties.reconcile import Reconcile
 from workers.duties.rescue import HEARD_OUT, Rescue, take_over
@@ -47,7 +54,7 @@ def lent(request: pytest.FixtureRequest) -> Iterator[Database]:
 def database(lent: Database) -> Database:
     """Without jobs and workers: the duties are concerned with all there are."""
     with lent.transaction() as session:
-        for table in (job_events, jobs, workers, leases):
+        for table in (job_events, jobs, workers, leases, queue.queues):
             session.execute(delete(table))
     return lent
 
@@ -59,9 +66,11 @@ class Noting:
         self.connected = True
         self.confirms = confirms
         self.published: list[Ref] = []
+        self.messages: list[list[UUID]] = []
         self.waiting: dict[str, int] = {}
 
     def publish(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        self.messages += [[ref.id for ref in envelope.refs] for envelope in envelopes]
         self.published += [ref for envelope in envelopes for ref in envelope.refs]
         return [self.confirms(envelope) for envelope in envelopes]
 
@@ -131,6 +140,20 @@ def test_what_is_published_carries_the_lease_it_was_claimed_with(database: Datab
     Dispatch(database, transport, LEADS).run_once()
     assert transport.published == [Ref(ref.id, ref.lease + 1)]
     assert row(database, ref)["lease"] == ref.lease + 1
+
+
+def test_the_message_of_a_job_that_was_lost_names_it_alone_at_its_second_try_and_its_third(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(dispatch_module, "message_size", lambda *_: 10)
+    register(database, threads=8)
+    fresh = plant(database, State.QUEUED, 4)
+    suspects = [*plant(database, State.QUEUED, lost=1), *plant(database, State.QUEUED, lost=2)]
+    transport = Noting()
+    Dispatch(database, transport, LEADS).run_once()
+    together, *apart = sorted(transport.messages, key=len, reverse=True)
+    assert sorted(together) == sorted(ref.id for ref in fresh)
+    assert sorted(apart) == sorted([ref.id] for ref in suspects)
 
 
 def test_a_job_that_is_not_due_waits_and_the_sleep_ends_with_its_wait(database: Database):
@@ -253,6 +276,146 @@ def test_two_dispatchers_that_both_think_they_lead_publish_no_job_twice(database
     with database.reading() as session:
         dispatched = session.execute(select(jobs.c.id, jobs.c.lease).where(jobs.c.state == State.DISPATCHED)).all()
     assert {Ref(*found) for found in dispatched} == set(published)
+
+
+# Queues that are paused, limited and shared
+
+
+def say(database: Database, **limits: Any) -> None:
+    database.run(lambda session: queue.limit(session, "default", **limits))
+
+
+def due_lanes(database: Database) -> list[lineup.Lane]:
+    with database.reading() as session:
+        return lineup.lanes(session, "default")
+
+
+def test_of_a_paused_queue_nothing_is_claimed_and_what_is_on_the_broker_comes_back(database: Database):
+    register(database, "default", "media")
+    refs = plant(database, State.QUEUED, 3) + plant(database, State.DISPATCHED, 2)
+    other = plant(database, State.QUEUED, queue="media")
+    database.run(lambda session: queue.pause(session, "default", "test"))
+    transport = Noting()
+    Dispatch(database, transport, LEADS).run_once()
+    assert {ref.id for ref in transport.published} == {other[0].id}
+    assert states(database, refs) == [State.QUEUED] * 5
+
+
+def test_a_pause_is_obeyed_without_a_worker(database: Database):
+    refs = plant(database, State.DISPATCHED, 2)
+    database.run(lambda session: queue.pause(session, "default", "test"))
+    assert Dispatch(database, Noting(), LEADS).run_once() == NO_LEADER_SLEEP
+    assert states(database, refs) == [State.QUEUED] * 2
+
+
+def test_what_runs_and_what_is_on_the_broker_leaves_as_many_places(database: Database):
+    worker_id = register(database, threads=20)
+    plant(database, State.RUNNING, 2, worker_id=worker_id)
+    plant(database, State.DISPATCHED, 1)
+    plant(database, State.QUEUED, 20)
+    say(database, max_running=5)
+    transport = Noting()
+    dispatch = Dispatch(database, transport, LEADS)
+    for _ in range(5):
+        dispatch.run_once()
+    assert len(transport.published) == 2
+
+
+def test_a_lower_limit_takes_back_what_has_not_begun(database: Database):
+    worker_id = register(database, threads=20)
+    running = plant(database, State.RUNNING, 4, worker_id=worker_id)
+    waiting = plant(database, State.DISPATCHED, 3)
+    say(database, max_running=5)
+    Dispatch(database, Noting(), LEADS).run_once()
+    assert states(database, running) == [State.RUNNING] * 4
+    assert sorted(states(database, waiting)) == [State.DISPATCHED, State.QUEUED, State.QUEUED]
+
+
+def test_a_limit_is_asked_again_at_the_claim(database: Database):
+    plant(database, State.QUEUED, 20)
+    say(database, max_running=3)
+    claims = [Claims(database).take(due_lanes(database), 10, limited=True, threads=8) for _ in range(2)]
+    assert [len(claimed.jobs) for claimed in claims] == [3, 0]
+    assert claims[1].more
+
+
+@pytest.mark.parametrize("tenants", [1, 2])
+def test_a_limit_that_came_since_the_dispatcher_looked_holds_all_the_same(database: Database, tenants: int):
+    for number in range(tenants):
+        database.run(lambda s, n=number: jobs_in(s, State.QUEUED, 5, tenant_id=tenant_id_of(s, f"late-{n}")))
+    say(database, max_running=3)
+    assert Claims(database).take(due_lanes(database), 10, limited=False, threads=8).jobs == []
+    say(database, max_running=None)
+    assert len(Claims(database).take(due_lanes(database), 4, limited=False, threads=8).jobs) == 4
+
+
+def test_a_rate_is_shared_by_those_who_think_they_lead(database: Database):
+    plant(database, State.QUEUED, 100)
+    say(database, max_per_second=100)
+    claims = [Claims(database).take(due_lanes(database), 50, limited=True, threads=8) for _ in range(3)]
+    assert 10 <= sum(len(claimed.jobs) for claimed in claims) <= 10 + 100 * 0.3
+
+
+def test_a_limited_queue_that_somebody_holds_is_left_for_this_look(lent: Database, database: Database):
+    if lent.path is not None:
+        return  # SQLite's one writer holds everything
+    plant(database, State.QUEUED, 20)
+    say(database, max_running=3)
+    lanes = due_lanes(database)
+    with database.transaction() as session:
+        queue.hold_queue(session, "default")
+        claimed = Claims(database).take(lanes, 10, limited=True, threads=8)
+    assert (claimed.jobs, claimed.more) == ([], True)
+
+
+def test_a_limited_queue_neither_spins_nor_holds_up_others(database: Database):
+    register(database, "default", "media", threads=4)
+    plant(database, State.QUEUED, 20)
+    say(database, max_running=1)
+    dispatch = Dispatch(database, Noting(), LEADS)
+    slept = [dispatch.run_once() for _ in range(3)]
+    assert min(slept) >= SHORTEST_LOOK
+    media = plant(database, State.QUEUED, queue="media")
+    dispatch.run_once()
+    assert states(database, media) == [State.DISPATCHED]
+
+
+def test_a_tenant_with_few_jobs_is_served_beside_one_with_many(database: Database):
+    register(database, threads=40)
+    plant(database, State.QUEUED, 500)
+    few = database.run(lambda s: jobs_in(s, State.QUEUED, 10, tenant_id=tenant_id_of(s, "few"), due_at=ago()))
+    transport = Noting()
+    Dispatch(database, transport, LEADS).run_once()
+    assert {ref.id for ref in few} <= {ref.id for ref in transport.published}
+    assert len(transport.published) == 40  # what one leaves is the others'
+
+
+def test_more_tenants_than_one_look_sees_are_all_served(database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(claiming_module, "MOST_SHARES", 3)
+    register(database, threads=4)
+    for number in range(10):
+        database.run(lambda s, n=number: jobs_in(s, State.QUEUED, 50, tenant_id=tenant_id_of(s, f"tenant-{n}")))
+    claims = Claims(database)
+    claimed = [claims.take(due_lanes(database), 6, limited=False, threads=8) for _ in range(8)]
+    got = Counter(job.tenant_id for one in claimed for job in one.jobs)
+    assert len(got) == 10
+    assert all(one.more for one in claimed)
+    assert max(got.values()) <= 3 * min(got.values())
+
+
+@pytest.mark.parametrize("tenants", [4, 6, 7])
+def test_whoever_stands_behind_a_full_look_has_no_step_to_himself(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tenants: int
+):
+    monkeypatch.setattr(claiming_module, "MOST_SHARES", 3)
+    register(database, threads=4)
+    for number in range(tenants):
+        database.run(lambda s, n=number: jobs_in(s, State.QUEUED, 100, tenant_id=tenant_id_of(s, f"tenant-{n}")))
+    claims = Claims(database)
+    claimed = [claims.take(due_lanes(database), 6, limited=False, threads=8) for _ in range(4 * tenants)]
+    assert [len(one.jobs) for one in claimed] == [6] * (4 * tenants)
+    got = Counter(job.tenant_id for one in claimed for job in one.jobs)
+    assert max(got.values()) - min(got.values()) <= 6
 
 
 # Rescue
@@ -588,6 +751,21 @@ def test_workers_that_stopped_long_ago_are_forgotten(database: Database):
     Prune(database, LEADS, {}).run_once()
     with database.reading() as session:
         assert set(session.scalars(select(workers.c.id))) == {lately, alive}
+
+
+def test_gates_that_nothing_was_written_of_for_a_month_are_forgotten(database: Database):
+    unused, lately = new_id(), new_id()
+
+    def plant_gates(session: Any) -> None:
+        session.execute(delete(gate.gates))
+        for gate_id in (unused, lately):
+            gate.add(session, {NewGate(gate_id, tenant_id_of(session), "https://example.com")})
+        session.execute(update(gate.gates).where(gate.gates.c.id == unused).values(used_at=ago(days=31)))
+
+    database.run(plant_gates)
+    Prune(database, LEADS, {}).run_once()
+    with database.reading() as session:
+        assert set(gate.find_all(session, [unused, lately])) == {lately}
 
 
 def test_a_standby_deletes_nothing(database: Database):

@@ -101,13 +101,32 @@ class Isolated(Bench):
             thread.join(DEADLINE)
 
 
+def pids() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
+_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _whoever_was_here_before() -> None:
+    """Other tests' installations may live on in this process of the test run."""
+    _others.clear()
+    _others.update(pids())
+
+
+def left_behind() -> set[int]:
+    """The processes that this test has started, and nobody ended."""
+    return pids() - _others
+
+
 @pytest.fixture
 def worker(database: Database) -> Iterator[Isolated]:
     made = Isolated(database)
     yield made
     made.stop()
     assert not made.pool._all
-    assert not psutil.Process().children(recursive=True)
+    assert not left_behind()
 
 
 @pytest.fixture
@@ -368,7 +387,7 @@ def test_a_worker_that_drains_gives_its_handlers_the_grace_and_then_ends_them(
     row = bench.row(ref)
     assert (row["state"], row["attempt"], row["error"]) == (State.QUEUED, 2, None)
     assert (note.read_text() == "cleaned up") == (deed == "spin")
-    assert not psutil.Process().children(recursive=True)
+    assert not left_behind()
 
 
 def test_a_worker_that_stops_gives_the_attempt_back(worker: Isolated, note: Path):
@@ -538,7 +557,7 @@ def test_nothing_is_left_open_when_the_pool_closes(database: Database, note: Pat
     worker.stop()
     worker.ended(ref)
     database.engine.dispose()
-    assert not psutil.Process().children(recursive=True)
+    assert not left_behind()
     assert open_now() <= before
 
 

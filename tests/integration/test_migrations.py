@@ -1,14 +1,18 @@
 """Migrations: twice, at once, from nothing; and tables that are not this release's are noticed."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import insert, text
+from sqlalchemy.orm import Session
 
 from models import identity, migrate
 from models.database import Database, connect_postgresql, connect_sqlite
@@ -17,10 +21,12 @@ from models.dead_letters import DeadFilter, list_dead
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import SchemaMismatch
 from models.fingerprint import fingerprint
+from models.identity import tenants
+from models.ids import new_id
 from models.migrations import online
 from models.states import State
 from tests.conftest import POOL_SIZE
-from tests.factories import columns_in, insert_jobs, tenant_id_of
+from tests.factories import ago, columns_in, insert_jobs
 
 
 @pytest.fixture(params=[POSTGRESQL, SQLITE])
@@ -42,6 +48,14 @@ def connect(request: pytest.FixtureRequest) -> Any:
 
 
 Connect = Callable[[], Database]
+
+UPGRADE = """
+import sys
+from pathlib import Path
+from models import migrate
+from models.database import connect_sqlite
+print(migrate.upgrade(connect_sqlite(Path(sys.argv[1]), 1)), *sys.modules)
+"""
 
 
 def _secret(database: Database) -> bytes:
@@ -79,6 +93,14 @@ def test_an_upgrade_done_twice_keeps_what_is_there(connect: Connect) -> None:
     assert migrate.upgrade(database) == migrate.HEAD
     assert _secret(database) == secret
     assert len(secret) == 32
+
+
+def test_tables_of_this_release_are_left_as_they_are_without_alembic(sqlite_path: Path) -> None:
+    command = [sys.executable, "-c", UPGRADE, sqlite_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    revision, *loaded = done.stdout.split()
+    assert revision == migrate.HEAD
+    assert "alembic" not in loaded
 
 
 def test_four_upgrades_at_once_make_one(connect: Connect) -> None:
@@ -150,20 +172,27 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(connect: Connect) -> None:
     assert migrate.upgrade(database) == migrate.HEAD
 
 
+def _tenant_of_then(session: Session) -> UUID:
+    """A tenant with the columns that the first release had."""
+    made = {"id": new_id(), "name": "default", "created_at": ago()}
+    return session.execute(insert(tenants).values(made).returning(tenants.c.id)).scalar_one()
+
+
 def test_jobs_that_died_before_there_were_groups_are_in_one(
     connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch at a time, and those alone."""
     database, first = connect(), tmp_path / "first"
-    shutil.copytree(migrate._SCRIPTS, first, ignore=shutil.ignore_patterns("001[1-9]_*"))
+    shutil.copytree(migrate._SCRIPTS, first, ignore=shutil.ignore_patterns("001[1-9]*"))
     with monkeypatch.context() as patch:
         patch.setattr(migrate, "_SCRIPTS", first)
         patch.setattr(migrate, "HEAD", "0010")
         migrate.upgrade(database)
     with database.transaction() as session:
-        tenant_id = tenant_id_of(session)
+        tenant_id = _tenant_of_then(session)
+        later = {"error_type", "fingerprint", "gate_id", "webhook"}
         rows = [columns_in(state, tenant_id) for state in (State.DEAD, State.DISCARDED) for _ in range(20)]
-        insert_jobs(session, [{name: row[name] for name in row.keys() - {"error_type", "fingerprint"}} for row in rows])
+        insert_jobs(session, [{name: row[name] for name in row.keys() - later} for row in rows])
 
     monkeypatch.setattr(online, "BATCH", 7)
     migrate.upgrade(database)

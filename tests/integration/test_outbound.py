@@ -3,7 +3,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -82,15 +82,17 @@ def answering(*pieces: bytes, every_seconds: float = 0.0) -> Serve:
     return serve
 
 
-def dripping(beginning: bytes, drop: bytes, read: Callable[[socket.socket], object] = read_request) -> Serve:
-    """Sends its beginning and then a drop every 50 ms, for as long as it lives."""
+def dripping(
+    beginning: bytes, drop: bytes, read: Callable[[socket.socket], object] = read_request, every_seconds: float = 0.05
+) -> Serve:
+    """Sends its beginning and then a drop every so often, for as long as it lives."""
 
     def serve(connection: socket.socket) -> None:
         read(connection)
         connection.sendall(beginning)
         while True:
             connection.sendall(drop)
-            time.sleep(0.05)
+            time.sleep(every_seconds)
 
     return serve
 
@@ -170,6 +172,16 @@ def test_the_deadline_holds_against_a_peer_that_drips(outbound, serve, how):
     with peer(serve) as (port, _), pytest.raises(DeadlineExceeded):
         call(outbound, how, f"http://127.0.0.1:{port}/")
     assert 0.3 <= time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("beginning", "drop"), [(OK + b"X-Long: ", b"y"), (OK + b"\r\n", b"x")], ids=["headers", "body"]
+)
+def test_a_byte_a_second_does_not_hold_a_thread_past_the_deadline(outbound, beginning: bytes, drop: bytes):
+    began = time.monotonic()
+    with peer(dripping(beginning, drop, every_seconds=1)) as (port, _), pytest.raises(DeadlineExceeded):
+        outbound.request("POST", f"http://127.0.0.1:{port}/", deadline_seconds=2.3)
+    assert 2.2 <= time.monotonic() - began < 4
 
 
 def call(outbound: Outbound, how: str, url: str) -> None:
@@ -293,8 +305,17 @@ def test_a_name_that_changes_its_address_after_the_check_gains_nothing():
         assert len(connected) == 1
 
 
+@contextmanager
+def silent_beside(there: AbstractContextManager[tuple[int, list[str]]]) -> Iterator[int]:
+    """The port of a peer, taken at 127.0.0.1, lest another test's server have it: there nobody answers."""
+    with there as (port, _), socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+        yield port
+
+
 def test_the_next_address_is_tried_when_one_does_not_answer():
-    with peer(answering(OK + b"\r\n"), "127.0.0.2") as (port, _):
+    with silent_beside(peer(answering(OK + b"\r\n"), "127.0.0.2")) as port:
         outbound = Outbound(LOOPBACK, True, resolve=lambda _: ["127.0.0.1", "127.0.0.2"])
         assert outbound.request("GET", f"http://two.example:{port}/").status == 200
 

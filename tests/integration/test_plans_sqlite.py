@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models import lists
+from models import lists, queue_figures
 from models.database import Database, connect_sqlite
 from models.job import jobs
 from tests.questions import QUESTIONS, Crowd, add_finished, add_live, crowd_of, statements
@@ -33,6 +33,7 @@ class Crowded:
 def look_at_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a page look at fewer jobs than the smaller crowd has, so that a page that looks at all is told from it."""
     monkeypatch.setattr(lists, "LOOKED_AT", 100)
+    monkeypatch.setattr(queue_figures, "MOST_LOOKED_AT", 100)
 
 
 @pytest.fixture(scope="module")

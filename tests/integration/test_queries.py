@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from models import lists, moves, queries
+from models import lineup, lists, moves, queries
 from models.ids import new_id
 from models.job import Ref
+from models.lineup import Lane
 from models.lists import JobFilter
 from models.moves import Ending
-from models.queries import Lane, Signal
+from models.queries import Signal
 from models.states import FINAL, LIVE, LOSSES_UNTIL_ALONE, Move, State
 from tests.factories import LEASE, ago, job_in, jobs_in, row_of, tenant_id_of, unique
 
@@ -150,13 +151,13 @@ def test_lanes_are_the_priorities_in_use_highest_first_with_their_first_due_time
     job_in(session, State.DISPATCHED, queue="media", priority=50)
     job_in(session, State.QUEUED, queue="default", priority=51)
 
-    assert queries.lanes(session, "media") == [
+    assert lineup.lanes(session, "media") == [
         Lane("media", 100, late, due=False),
         Lane("media", 5, soon, due=False),
         Lane("media", 0, past, due=True),
         Lane("media", -100, past, due=True),
     ]
-    assert queries.lanes(session, "empty") == []
+    assert lineup.lanes(session, "empty") == []
 
 
 def test_jobs_on_the_broker_are_counted_by_queue(session: Session) -> None:
@@ -165,7 +166,7 @@ def test_jobs_on_the_broker_are_counted_by_queue(session: Session) -> None:
     for state in set(State) - {State.DISPATCHED}:
         job_in(session, state, queue="media")
 
-    assert queries.dispatched_counts(session) == {"media": 3, "default": 1}
+    assert lineup.dispatched_counts(session) == {"media": 3, "default": 1}
 
 
 def test_expired_claims_are_those_whose_time_is_over_longest_first(session: Session) -> None:
@@ -268,4 +269,4 @@ def test_names_with_quotes_and_percent_signs_are_only_names(session: Session) ->
     ref = job_in(session, State.QUEUED, queue=queue, type=queue)
 
     assert _listed(session, queue=queue, types=(queue,), states=(State.QUEUED, State.DEAD)) == [ref.id]
-    assert [lane.queue for lane in queries.lanes(session, queue)] == [queue]
+    assert [lane.queue for lane in lineup.lanes(session, queue)] == [queue]

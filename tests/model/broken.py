@@ -17,7 +17,7 @@ from sqlalchemy import text
 from jobs import submit
 from models import queries, reports, worker
 from models.database import Database
-from models.moves import dispatching, finishing, frame, operating
+from models.moves import dispatching, finishing, frame, operating, pruning, telling
 from workers import decide, executor, recorder, running
 from workers.duties import reconcile
 
@@ -64,7 +64,12 @@ VARIANTS = [
     Variant("a checkpoint is kept under any lease", reports._checkpoint, '_c.lease == bindparam("of_lease"), ', ""),
     Variant("progress is kept under any lease", reports._progress, "_c.lease == rows.c.lease, ", ""),
     # The lease
-    Variant("a claim does not raise the lease", dispatching._claim, "lease=_c.lease + 1", "lease=_c.lease"),
+    Variant(
+        "a claim does not raise the lease",
+        dispatching._claim,
+        "dialect), dialect)",
+        "dialect), dialect).values(lease=_c.lease)",
+    ),
     Variant(
         "a release lowers the lease",
         dispatching._release,
@@ -92,13 +97,24 @@ VARIANTS = [
         "job.attempt > job.max_attempts",
     ),
     # Time
-    Variant("a claim takes what is not due", dispatching._claim, "_c.due_at <= now(),", ""),
-    Variant("a claim takes the newest first", dispatching._claim, "_c.due_at, _c.id", "_c.due_at.desc(), _c.id.desc()"),
+    Variant(
+        "a claim takes what is not due",
+        dispatching._claim,
+        "_due(in_state(State.QUEUED))",
+        """select(_c.id).where(in_state(State.QUEUED), _c.queue == bindparam("of_queue"),
+            _c.priority == bindparam("of_priority")).order_by(_c.due_at, _c.id)""",
+    ),
+    Variant(
+        "a claim takes the newest first",
+        dispatching._claim,
+        "_due(in_state(State.QUEUED))",
+        "_due(in_state(State.QUEUED)).order_by(None).order_by(_c.due_at.desc(), _c.id.desc())",
+    ),
     Variant("a retry is due at once", finishing._retry, "rows.c.delay_seconds", "0"),
     Variant("an interrupted job loses its place", finishing._given_back, "state=", "due_at=now(), state="),
     Variant("a rescued job loses its place", finishing._rescue, "lost=_c.lost + 1,", "lost=_c.lost + 1, due_at=now(),"),
     Variant("a worker is never silent", worker.silent, "DEAD_AFTER.total_seconds()", "600"),
-    Variant("what just ended is pruned with what is old", operating.prune, "-older_than.total_seconds()", "0"),
+    Variant("what just ended is pruned with what is old", pruning.prune, "-older_than.total_seconds()", "0"),
     # Who has what
     Variant("a doubled message begins its job twice", running.InHand.take, "if ref not in self._taken", ""),
     Variant(
@@ -123,7 +139,6 @@ VARIANTS = [
         "cast(_c.args, Text) == rows.c.before",
         "rows.c.before.is_not(None)",
     ),
-    Variant("an edit keeps the work on the old arguments", operating._edit, ", checkpoint=null()", ""),
     # History
     Variant(
         "history forgets that an attempt was given back",
@@ -135,18 +150,31 @@ VARIANTS = [
     Variant("history tells everything twice", frame.remember, "for job in moved:", "for job in moved * 2:"),
     # Keys
     Variant(
-        "a redrive does not look for who holds the key",
-        operating._redrive,
-        "rows.c.place == 1, ~held",
-        "rows.c.place == 1",
-    ),
-    Variant(
         "an idempotency key is everyone's", queries.find_by_idempotency_keys, "of_tenant(_c.tenant_id, tenant_id), ", ""
     ),
     Variant("a key may come with another body", submit._by_idempotency_key, "known_hash != new.request_hash", "False"),
 ]
 
+UNTOLD = [
+    Variant("a cancel tells nobody", operating.cancel, "tell(", "(lambda _s, moved: moved)("),
+    Variant(
+        "a success is kept although somebody listens",
+        finishing._succeed_unheard,
+        ".where(~heard(EVENTS[State.SUCCEEDED]))",
+        "",
+    ),
+    Variant("every end is told of as a death", telling._notices, "EVENTS[job.state]", "EVENTS[State.DEAD]"),
+]
+"""Those that only somebody notices who listens."""
+
 RARE = [
+    Variant("an edit keeps the work on the old arguments", operating._edit, ", checkpoint=null()", ""),
+    Variant(
+        "a redrive does not look for who holds the key",
+        operating._redrive,
+        "rows.c.place == 1, ~held",
+        "rows.c.place == 1",
+    ),
     Variant("a claim is renewed under any lease", reports._renewal, "_c.lease == rows.c.lease, ", ""),
     Variant(
         "claims never expire",

@@ -8,6 +8,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
+from models.moves.telling import EVENTS
 from models.states import FINAL, Move, State
 from tests.model.attempts import Workers
 from tests.model.reference import GIVES_THE_ATTEMPT_BACK, LOSSES_UNTIL_ALONE, Entry, Row
@@ -62,6 +63,8 @@ class Model(Workers):
         self._the_dead_are_counted_by_what_they_died_of(rows)
         self._who_could_be_buried_has_no_neighbour(rows)
         self._attempts_are_those_begun_less_those_given_back(rows, history)
+        if self.world.listener is not None:
+            self._every_end_is_told_once_to_whom_it_concerns(rows, history)
 
     def _rows_and_history_are_as_they_should_be(self, rows: list[Row], history: list[Entry]) -> None:
         """No loss, nothing foreign, one effect, each under its tenant: all that the reference says, and no more."""
@@ -105,6 +108,14 @@ class Model(Workers):
             moves = Counter(entry.move for entry in told.get(row.id, []))
             if not moves[Move.REDRIVE]:  # which begins to count anew
                 assert row.attempt == begun[row.id] - sum(moves[move] for move in GIVES_THE_ATTEMPT_BACK)
+
+    def _every_end_is_told_once_to_whom_it_concerns(self, rows: list[Row], history: list[Entry]) -> None:
+        told, ended = self.world.told(), _by_job(history)
+        for row in rows:
+            ends = [entry.state for entry in ended.get(row.id, []) if entry.move != Move.EDIT]
+            ends += [row.state] if row.state == State.SUCCEEDED else []
+            expected = Counter(EVENTS[state] for state in ends if state in EVENTS)
+            assert told.get(row.id, Counter()) == (expected if row.tenant_id == self.world.listener else Counter())
 
     # And at the end
 

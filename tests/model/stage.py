@@ -1,5 +1,6 @@
 """What all actors of the model share: the real database, the reference beside it, a broker, and the workers."""
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -13,6 +14,7 @@ from hypothesis.strategies._internal.featureflags import FeatureFlags
 from jobs.registry import Registry
 from jobs.retry import Steps
 from models import worker
+from models.doorbell import LocalDoorbell
 from models.ids import new_id
 from models.job import NewJob, Ref
 from models.moves import Started
@@ -47,7 +49,7 @@ class Hand:
     def __init__(self, world: World) -> None:
         self.id = new_id()
         self.database = LosesAnswers(world.database)
-        self.executor = Executor(self.database, Registry(), self.id, None, None, Flow(4))  # type: ignore[arg-type]
+        self.executor = Executor(self.database, Registry(), self.id, None, LocalDoorbell(threading.Event()), Flow(4))  # type: ignore[arg-type]
         self.actor = f"worker:{self.id}"
         self.runs: list[Started] = []
         self.kept_for: Ref | None = None

@@ -3,17 +3,36 @@
 import pytest
 from sqlalchemy.exc import IntegrityError, MultipleResultsFound
 
-from tests.model.broken import INDICES, RARE, VARIANTS, Variant, broken, without_index
+from tests.model.broken import INDICES, RARE, UNTOLD, VARIANTS, Variant, broken, without_index
 from tests.model.runs import run
 from tests.model.world import World
 
 MOST_EXAMPLES = 120
+SLOWLY = {
+    "a rescue forgets that its job is to be cancelled",
+    "an idempotency key is everyone's",
+    "a redrive lowers the lease",
+    "a retry forgets that its job is to be cancelled",
+    "a job that a loss would bury begins beside others",
+    "a redrive gives no fresh attempts",
+    "a cancelled job can be cancelled again",
+    "what just ended is pruned with what is old",
+}
+"""Those that take some thousand steps to notice."""
 NOTICED = (AssertionError, IntegrityError, MultipleResultsFound)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(one, marks=[pytest.mark.long] if one.name in SLOWLY else []) for one in VARIANTS], ids=str
+)
 def test_a_model_that_is_wrong_in_one_place_is_caught(sqlite_model: World, variant: Variant):
     with broken(variant), pytest.raises(NOTICED):
+        run(sqlite_model, MOST_EXAMPLES, shrink=False)
+
+
+@pytest.mark.parametrize("variant", UNTOLD, ids=str)
+def test_so_is_one_that_does_not_tell_whoever_listens(sqlite_model: World, variant: Variant):
+    with sqlite_model.listening(), broken(variant), pytest.raises(NOTICED):
         run(sqlite_model, MOST_EXAMPLES, shrink=False)
 
 

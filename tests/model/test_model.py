@@ -32,7 +32,20 @@ def test_whatever_happens_the_rows_are_as_they_should_be_and_every_job_comes_to_
     assert set(reached) >= (EVERYTHING if world.database.dialect == SQLITE else EVERY_MOVE), "a run that shows little"
 
 
+@pytest.mark.parametrize("world", [SQLITE], indirect=True)
+def test_every_end_is_told_once_to_whoever_listens(world: World):
+    with world.listening():
+        run(world, 12)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_and_so_it_is_in_many_more_runs_that_nobody_has_seen_before(world: World):
     run(world, LONG, anew=True)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_and_so_is_every_end_in_many_more(world: World):
+    with world.listening():
+        run(world, LONG // 5, anew=True)

@@ -5,7 +5,7 @@ product's own, and another is put in its place; on PostgreSQL a schema that is s
 the same name. So no row is touched to make time pass, time can also step back, and each moment is known exactly.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -17,10 +17,15 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import delete, event, func, select, text
 
+from models import webhook_endpoints
 from models.database import Database, connect_postgresql, connect_sqlite
 from models.dead_groups import dead_groups
+from models.ids import new_id
 from models.job import job_events, jobs
+from models.moves.telling import EVENTS
 from models.states import Move, State
+from models.webhook_deliveries import TYPE as DELIVERY
+from models.webhook_deliveries import webhook_deliveries
 from models.worker import workers
 from tests.factories import tenant_id_of
 from tests.model.reference import Entry, Row
@@ -29,6 +34,15 @@ BEGINNING = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROW = [jobs.c[field.name] for field in fields(Row)]
 _ENTRY = [job_events.c[field.name] for field in fields(Entry)]
+
+LISTENS: dict[str, Any] = {
+    "url": "https://example.com/told",
+    "events": list(EVENTS.values()),
+    "types": None,
+    "description": "",
+    "enabled": True,
+    "created_by": "model",
+}
 
 _OUR_CLOCK = """
     CREATE SCHEMA model;
@@ -48,6 +62,20 @@ class World:
         self.now = BEGINNING
         with database.transaction() as session:
             self.tenants = [tenant_id_of(session, "ours"), tenant_id_of(session, "theirs")]
+        self.listener: UUID | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """One of the tenants is told of each end by webhooks, for as long as the block lasts; the other is not."""
+        endpoint_id, self.listener = new_id(), self.tenants[0]
+        with self.database.transaction() as session:
+            webhook_endpoints.add(session, endpoint_id, self.listener, **LISTENS)
+        try:
+            yield
+        finally:
+            self.listener = None
+            with self.database.transaction() as session:
+                webhook_endpoints.remove(session, endpoint_id)
 
     def reset(self) -> None:
         """Empty the database and begin the time again."""
@@ -61,8 +89,17 @@ class World:
 
     def rows(self) -> list[Row]:
         with self.database.reading() as session:
-            found = session.execute(select(*_ROW).order_by(jobs.c.id)).mappings()
+            submitted = select(*_ROW).where(jobs.c.type != DELIVERY)
+            found = session.execute(submitted.order_by(jobs.c.id)).mappings()
             return [Row(**{**row, "state": State(row["state"])}) for row in found]
+
+    def told(self) -> dict[UUID, Counter[str]]:
+        """Of which ends of which jobs webhooks tell."""
+        found: dict[UUID, Counter[str]] = defaultdict(Counter)
+        with self.database.reading() as session:
+            for job_id, event in session.execute(select(webhook_deliveries.c.job_id, webhook_deliveries.c.event)):
+                found[job_id][event] += 1
+        return found
 
     def dead_counts(self) -> dict[tuple[UUID, str], list[int]]:
         """How many are dead by each thing they died of, for each tenant and queue."""

@@ -1,4 +1,5 @@
 import ipaddress
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -58,6 +59,7 @@ DENIED = [
     "fec0::1",
     "ff02::1",
     "2606:4700:4700::1111%eth0",
+    "2620:4f:8000::1",
 ]
 OPEN = [
     "1.1.1.1",
@@ -201,6 +203,14 @@ def test_a_url_that_could_mean_two_things_is_refused(url, words):
     with pytest.raises(AddressRefused, match=words) as refusal:
         target(url, allow_http=True)
     assert "secret" not in str(refusal.value)
+
+
+@given(st.text() | st.text(alphabet="0123456789abcdefx.:[]%@/\\?# -"))
+def test_any_text_is_either_a_url_or_refused(text: str):
+    with suppress(AddressRefused):
+        read = target(f"https://{text}")
+        assert 1 <= read.port <= 65_535
+        assert read.host.isascii()
 
 
 def test_http_needs_permission():

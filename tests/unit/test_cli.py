@@ -43,12 +43,12 @@ def test_the_help_names_every_command_and_imports_none_of_them():
     assert all(f"\n  {name} " in told_by_help for name in root.COMMANDS)
 
 
-@pytest.mark.parametrize("group", ["jobs", "job-types", "workers"])
+@pytest.mark.parametrize("group", ["jobs", "job-types", "workers", "webhooks"])
 def test_commands_over_http_import_no_database_and_no_broker(group):
     assert not loaded_by(group, "--help") & {"sqlalchemy", "flask", "dramatiq", "pika", "alembic"}
 
 
-@pytest.mark.parametrize("name", ["jobs", "job-types", "workers", "keys", "tenants"])
+@pytest.mark.parametrize("name", ["jobs", "job-types", "workers", "webhooks", "keys", "tenants"])
 def test_every_command_of_the_table_is_there(name):
     command = root.COMMANDS[name].load()
     assert command.name == name
@@ -104,7 +104,7 @@ def test_a_lazy_command_is_loaded_when_it_is_called():
 
 def test_the_manual_names_every_command_and_exit_code():
     manual = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-    for group in ("jobs", "job-types", "workers", "keys", "tenants"):
+    for group in ("jobs", "queues", "job-types", "workers", "keys", "tenants"):
         command = root.COMMANDS[group].load()
         assert isinstance(command, click.Group)
         assert all(f"`jobmill {group} {name}" in manual for name in command.commands)

@@ -352,3 +352,19 @@ def test_a_type_that_is_not_there_is_not_found_under_another_address():
 
 def test_what_is_final_is_what_the_server_holds_for_final():
     assert {state.value for state in states.FINAL} == FINAL
+
+
+LOST = httpx2.ReadError("the connection broke")
+GONE = problem(404, "not-found")
+
+
+def test_a_message_whose_deletion_was_answered_to_nobody_is_discarded_all_the_same():
+    opened, server = client(LOST, GONE)
+    opened.discard_undeliverable(ID)
+    assert [(asked.method, asked.url.path) for asked in server.asked] == [("DELETE", f"/v1/undeliverable/{ID}")] * 2
+
+
+def test_a_message_that_was_never_there_is_told():
+    opened, _ = client(GONE)
+    with pytest.raises(NotFound):
+        opened.discard_undeliverable(ID)

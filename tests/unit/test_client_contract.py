@@ -10,17 +10,28 @@ from jobmill_client import (
     DeadGroup,
     DeadLetter,
     Event,
+    Explanation,
     Failure,
     Job,
     JobType,
+    NewWebhookEndpoint,
     Progress,
+    Queue,
+    Reason,
+    RotatedSecret,
     Submission,
+    Undeliverable,
+    WebhookDelivery,
+    WebhookEndpoint,
     WholeDeadLetter,
+    WholeUndeliverable,
     Worker,
 )
 from jobmill_client.client import Filters
 from jobmill_client.dead_letters import Attempt, AttemptFailure, DeadFilters
+from jobmill_client.queues import Limits, QueueCounts
 from jobmill_client.submissions import Options
+from jobmill_client.webhooks import EndpointChanges, EndpointOptions, JobWebhook, RotationOptions
 
 API = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text(encoding="utf-8"))
 
@@ -36,6 +47,8 @@ def members(schema: str) -> set[str]:
         (Failure, "Error"),
         (Progress, "Progress"),
         (Event, "Event"),
+        (Explanation, "Explanation"),
+        (Reason, "Reason"),
         (JobType, "JobType"),
         (Worker, "Worker"),
         (DeadLetter, "DeadLetter"),
@@ -43,11 +56,36 @@ def members(schema: str) -> set[str]:
         (Attempt, "Attempt"),
         (AttemptFailure, "AttemptError"),
         (DeadGroup, "DeadGroup"),
+        (Queue, "Queue"),
+        (QueueCounts, "QueueCounts"),
+        (Undeliverable, "Undeliverable"),
+        (WholeUndeliverable, "WholeUndeliverable"),
+        (WebhookEndpoint, "WebhookEndpoint"),
+        (NewWebhookEndpoint, "NewWebhookEndpoint"),
+        (RotatedSecret, "RotatedSecret"),
+        (WebhookDelivery, "WebhookDelivery"),
     ],
     ids=lambda given: given if isinstance(given, str) else given.__name__,
 )
 def test_every_member_is_known_by_its_name(model: Any, schema: str):
     assert {field.alias or name for name, field in model.model_fields.items()} == members(schema)
+
+
+@pytest.mark.parametrize(
+    ("options", "schema"),
+    [
+        (Limits, "LimitsBody"),
+        (EndpointChanges, "EndpointChange"),
+        (RotationOptions, "RotateOwnBody"),
+        (JobWebhook, "JobWebhook"),
+    ],
+)
+def test_all_that_may_be_asked_for_can_be_given(options: Any, schema: str):
+    assert set(options.__annotations__) == members(schema)
+
+
+def test_all_that_may_be_said_of_a_new_endpoint_can_be_given():
+    assert {"url", *EndpointOptions.__annotations__} == members("EndpointBody")
 
 
 def test_every_member_of_a_submission_is_known_by_its_name():

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 
-from models.queries import Lane
+from models.lineup import Lane
 from models.worker import Capacity
 from workers.duties.dispatch import (
     LONGEST_SLEEP,

@@ -21,9 +21,13 @@ DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "client" / "README.md", *DOCS]
 
 # Read by commands, tests and the loading of settings itself, so no settings of a process.
-OTHER_VARIABLES = {"JOBMILL_URL", "JOBMILL_API_KEY", "JOBMILL_SECRETS_DIR", "JOBMILL_MODEL_EXAMPLES"} | {
-    f"JOBMILL_TEST_{service}_URL" for service in ("DATABASE", "RABBITMQ", "REDIS")
-}
+OTHER_VARIABLES = {
+    "JOBMILL_URL",
+    "JOBMILL_API_KEY",
+    "JOBMILL_SECRETS_DIR",
+    "JOBMILL_MODEL_EXAMPLES",
+    "JOBMILL_WEBHOOK_SECRET",
+} | {f"JOBMILL_TEST_{service}_URL" for service in ("DATABASE", "RABBITMQ", "REDIS")}
 VARIABLES = {str(field.validation_alias) for field in Settings.model_fields.values()} | OTHER_VARIABLES
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -127,7 +131,7 @@ def test_every_metric_that_is_named_exists(generator: Any):
 
 def test_every_shipped_job_type_and_each_of_its_arguments_is_told():
     page = text("job-types.md")
-    for known in registry.load(()).all():
+    for known in registry.load(()).offered():
         if known.handler.__module__.startswith("jobs.builtin."):
             told = section(page, known.name)
             for argument in known.args_schema["properties"]:

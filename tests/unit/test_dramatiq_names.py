@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dramatiq
 import pytest
-from dramatiq import Broker, Consumer, MessageProxy
+from dramatiq import Broker, Consumer, MessageProxy, Middleware
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
 from dramatiq.worker import ConsumerThread, Worker, WorkerThread
 
@@ -34,6 +34,8 @@ PARAMETERS = {
     Consumer.nack: ["self", "message"],
     Consumer.requeue: ["self", "messages"],
     MessageProxy.__init__: ["self", "message"],
+    MessageProxy.fail: ["self"],
+    Middleware.after_process_message: ["self", "broker", "message", "result", "exception"],
     Worker.__init__: ["self", "broker", "queues", "worker_timeout", "worker_threads"],
     Worker.start: ["self"],
     Worker.stop: ["self", "timeout"],

@@ -22,8 +22,8 @@ def test_the_queue_what_differs_and_the_remedy_are_told_in_one_line():
     assert wrong.queue == "jobmill.media"
     assert str(wrong) == (
         "RabbitMQ has a queue 'jobmill.media' that was made with other arguments: x-queue-type is none, and Jobmill "
-        "needs 'quorum'. Delete it: rabbitmqctl -p / delete_queue jobmill.media; nothing "
-        "is lost by that, since everything in it is a row, and it is made anew."
+        "needs 'quorum'. Run: jobmill queues migrate. Or delete it: rabbitmqctl -p / delete_queue jobmill.media; no "
+        "job is lost by that, since everything of ours in it is a row, and it is made anew."
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from models.errors import Unavailable
-from workers.loop import FIRST_PAUSE, LONGEST_PAUSE, Loop
+from workers.loop import BETWEEN_WAKES, FIRST_PAUSE, LONGEST_PAUSE, Loop
 
 FOREVER = 3600.0
 
@@ -59,6 +59,33 @@ def test_a_duty_runs_again_after_the_pause_it_asked_for(running: Callable[..., L
     assert all(later - earlier >= 0.05 for earlier, later in zip(duty.at, duty.at[1:], strict=False))
 
 
+def test_a_duty_that_is_woken_all_the_time_does_not_run_all_the_time(running: Callable[..., Loop]):
+    duty, wake = Steps("woken", lambda _number: FOREVER), threading.Event()
+    running(duty, wakes={"woken": wake})
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:
+        wake.set()
+        time.sleep(0.001)
+    assert len(duty.at) > 3
+    assert all(later - earlier >= BETWEEN_WAKES for earlier, later in zip(duty.at, duty.at[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("error", "least", "most"),
+    [(ValueError("broken"), 2, 1 + 1.5 / FIRST_PAUSE), (Unavailable("away"), 10, 1 + 1.5 / BETWEEN_WAKES)],
+)
+def test_a_broken_duty_is_not_hurried_by_whoever_rings_and_one_without_database_is(
+    running: Callable[..., Loop], error: Exception, least: int, most: float
+):
+    duty, wake = Steps("rung", failing(error)), threading.Event()
+    running(duty, wakes={"rung": wake})
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        wake.set()
+        time.sleep(0.005)
+    assert least <= len(duty.at) <= most
+
+
 @pytest.mark.parametrize("error", [ValueError("broken"), Unavailable("away")])
 def test_a_failing_duty_is_tried_again_later_and_later_and_counted(
     running: Callable[..., Loop], eventually: Callable[..., Any], error: Exception
@@ -78,13 +105,13 @@ def test_the_pause_after_failures_is_bounded_and_a_good_step_ends_it(
     running: Callable[..., Loop], eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ):
     pauses: list[float] = []
-    wake = threading.Event()
 
-    def waited(pause: float) -> bool:
+    def rest(loop: Loop, hurried_by: threading.Event, began: float, pause: float) -> None:
         pauses.append(pause)
-        return len(pauses) > 9 and time.sleep(0.01) is None
+        if len(pauses) > 9:
+            time.sleep(0.01)
 
-    monkeypatch.setattr(wake, "wait", waited)
+    monkeypatch.setattr(Loop, "_rest", rest)
 
     def step(number: int) -> float:
         if number != 8:
@@ -92,7 +119,7 @@ def test_the_pause_after_failures_is_bounded_and_a_good_step_ends_it(
         return 7.0
 
     duty = Steps("bounded", step)
-    running(duty, wakes={"bounded": wake})
+    running(duty)
     eventually(lambda: len(pauses) >= 9)
     assert pauses[:6] == [FIRST_PAUSE * 2**n for n in range(5)] + [LONGEST_PAUSE]
     assert max(pauses) == LONGEST_PAUSE

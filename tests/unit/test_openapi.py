@@ -17,6 +17,7 @@ from api.kinds import KINDS
 from api.services import Services
 from jobs.registry import Registry, job, load
 from jobs.scopes import Scope
+from jobs.webhooks import DISABLED, SUBSCRIBED, TEST
 from tests.doors import settings, types
 
 # Read by people only.
@@ -24,7 +25,7 @@ UNTOLD = {"/docs", "/docs/<name>"}
 TYPES = Registry()
 for known in (
     *types.all(),
-    *(known for known in load(()).all() if known.handler.__module__.startswith("jobs.builtin.")),
+    *(known for known in load(()).offered() if known.handler.__module__.startswith("jobs.builtin.")),
 ):
     TYPES.add(known)
 DOCUMENT = describe(TYPES)
@@ -164,7 +165,7 @@ def test_every_operation_tells_its_problems(operation: dict[str, Any]):
 def test_a_submission_is_told_by_its_type(submission: dict[str, Any], right: bool):
     schema = DOCUMENT["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert valid(schema, submission) is right
-    assert set(resolved(schema)["discriminator"]["mapping"]) == {known.name for known in TYPES.all()}
+    assert set(resolved(schema)["discriminator"]["mapping"]) == {known.name for known in TYPES.offered()}
 
 
 class Leaf(BaseModel):
@@ -199,3 +200,21 @@ def test_the_command_prints_the_document(tmp_path: Any):
         [sys.executable, "-m", "cli.main", "openapi"], capture_output=True, text=True, timeout=60, check=True
     )
     assert json.loads(done.stdout)["paths"].keys() == DOCUMENT["paths"].keys()
+
+
+# Webhooks
+
+
+def test_every_event_is_told_with_its_headers():
+    assert DOCUMENT["webhooks"].keys() == {*SUBSCRIBED, TEST, DISABLED}
+    for event in DOCUMENT["webhooks"].values():
+        headers = [told["name"] for told in event["post"]["parameters"]]
+        assert headers == ["webhook-id", "webhook-timestamp", "webhook-signature"]
+
+
+@pytest.mark.parametrize("event", sorted({*SUBSCRIBED, TEST, DISABLED}))
+def test_the_example_of_an_event_is_right_and_another_events_is_not(event: str):
+    content = DOCUMENT["webhooks"][event]["post"]["requestBody"]["content"]["application/json"]
+    assert valid(content["schema"], content["example"])
+    assert not valid(content["schema"], content["example"] | {"type": "job.unheard_of"})
+    assert not valid(content["schema"], content["example"] | {"data": {}})

@@ -9,7 +9,7 @@ from flask import Flask, g
 
 from api.kinds import CODES_BY_STATUS, KINDS
 from api.problems import Flaw, Problem, response
-from jobs.submit import Fault
+from jobs.submission import Fault
 
 API = Path(__file__).parents[2] / "api"
 CLI = Path(__file__).parents[2] / "cli"

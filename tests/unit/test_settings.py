@@ -119,6 +119,8 @@ def test_lists_are_split_at_commas_and_trimmed(monkeypatch: pytest.MonkeyPatch) 
         ("JOBMILL_QUEUE_PREFIX", "with space canary"),
         ("JOBMILL_THREADS", "0"),
         ("JOBMILL_RETAIN_DEAD_DAYS", "-1"),
+        ("JOBMILL_RETAIN_SUCCEEDED_DAYS", "inf"),
+        ("JOBMILL_RETAIN_DISCARDED_DAYS", "1e9"),
         ("JOBMILL_GRACE_SECONDS", "nan"),
         ("JOBMILL_WEBHOOK_ALLOWED_NETWORKS", "10.0.0.1/8"),
         ("JOBMILL_WEBHOOK_ALLOW_HTTP", "canary"),

@@ -7,26 +7,30 @@ worker then starts them by one statement and ends them by one.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
+import structlog
 from sqlalchemy.orm import Session
 
-from models import moves, queries, worker
+from models import lineup, moves, worker
 from models.crashpoints import crashpoint
 from models.database import Database
-from models.errors import Unavailable
-from models.moves import Moved
-from models.queries import Lane
+from models.errors import Trouble, Unavailable
+from models.lineup import InHand, Lane
+from models.queue import Queue
+from models.queue import restrained as restrained_queues
 from models.states import Move
 from models.worker import Capacity
 from workers import metrics
+from workers.duties.claiming import GATE_WIDTH, Claims
 from workers.duties.grouping import MessageSizes, envelopes, message_size
 from workers.duties.leadership import Leadership
+from workers.duties.limits import allowance, look_again, look_again_at_gates, surplus
 from workers.transport import Envelope, Transport
 
-CLAIM_EXPIRES_AFTER = timedelta(seconds=60)
 SECONDS_OF_WORK = 1.0
 MOST_ON_BROKER = 2000
 MOST_PER_STEP = 500
@@ -35,6 +39,8 @@ SECOND_LOOK = 0.05
 NO_LEADER_SLEEP = 0.5
 REFUSED_SLEEP = 0.25
 CAPACITY_KEPT_SECONDS = 0.2
+OF_ONE_QUEUE = {Trouble.TIMEOUT, Trouble.CONFLICT}
+log = structlog.get_logger(__name__)
 
 
 class Rate:
@@ -83,16 +89,42 @@ def pause(step: Step) -> float:
     return min(max((step.before + step.claimed) / (2 * max(step.rate, 1.0)), 0.02), 0.25)
 
 
+@dataclass(frozen=True)
+class Look:
+    """A queue as a step finds it; `held` are its limits and what they count, None where there are none."""
+
+    capacity: Capacity
+    on_broker: int
+    lanes: list[Lane]
+    held: "Held | None" = None
+
+    def let_out(self) -> int:
+        """How many jobs the limits let out; the claim asks again."""
+        return allowance(self.held.queue, self.held.in_hand) if self.held else MOST_PER_STEP
+
+
+@dataclass(frozen=True)
+class Held:
+    """A queue that is paused or limited, and how many of its jobs are in hand."""
+
+    queue: Queue
+    in_hand: InHand
+
+
 class Dispatch:
     """Hands due jobs to the broker, for every queue that a live worker serves."""
 
     name = "dispatch"
 
-    def __init__(self, database: Database, transport: Transport, leadership: Leadership) -> None:
+    def __init__(
+        self, database: Database, transport: Transport, leadership: Leadership, gate_width: int = GATE_WIDTH
+    ) -> None:
         self.database = database
+        self.gate_width = gate_width
         self.transport = transport
         self.leadership = leadership
         self.rates: dict[str, Rate] = {}
+        self.claims = Claims(database, gate_width)
         self.sizes = MessageSizes()
         self._known: dict[str, Capacity] = {}
         self._known_at = -math.inf
@@ -102,11 +134,16 @@ class Dispatch:
         if not self.leadership.held or not self.transport.connected:
             return NO_LEADER_SLEEP
         with self.database.reading() as session:
-            capacities = self._capacities(session)
-            on_broker = queries.dispatched_counts(session)
-            lanes = {queue: queries.lanes(session, queue) for queue in capacities}
-        pauses = [self._queue(queue, capacities[queue], on_broker.get(queue, 0), lanes[queue]) for queue in capacities]
-        return min(pauses, default=NO_LEADER_SLEEP)
+            capacities, restrained = self._capacities(session), restrained_queues(session)
+            on_broker = Counter(lineup.dispatched_counts(session))
+            held = {name: Held(one, lineup.in_hand(session, name)) for name, one in restrained.items()}
+            served = [name for name in capacities if name not in held or not held[name].queue.paused]
+            lanes = {name: lineup.lanes(session, name) for name in served}
+        for name, one in held.items():
+            on_broker[name] -= self._take_back(one)
+        looks = {name: Look(capacities[name], on_broker[name], lanes[name], held.get(name)) for name in served}
+        pauses = [self._alone(name, look) for name, look in looks.items()]
+        return min(pauses, default=LONGEST_SLEEP if capacities else NO_LEADER_SLEEP)
 
     def _capacities(self, session: Session) -> dict[str, Capacity]:
         """Who could work, as of a moment ago: it sets the pace only, and is asked every few milliseconds."""
@@ -115,37 +152,49 @@ class Dispatch:
             self._known, self._known_at = worker.capacities(session), now
         return self._known
 
-    def _queue(self, queue: str, capacity: Capacity, on_broker: int, lanes: list[Lane]) -> float:
+    def _take_back(self, held: Held) -> int:
+        """Release what came to the broker before the queue was paused or its limit set; gives how many jobs."""
+        name, too_many = held.queue.name, surplus(held.queue, held.in_hand)
+        if held.queue.paused:
+            self.rates.pop(name, None)  # what leaves the broker now has not begun
+        if not too_many:
+            return 0
+        released = self.database.run(lambda session: moves.release_from(session, name, too_many))
+        metrics.moves.labels(Move.RELEASE).inc(len(released))
+        return len(released)
+
+    def _alone(self, queue: str, look: Look) -> float:
+        """A queue's step; what keeps one from its rows does not keep the others waiting."""
+        try:
+            return self._queue(queue, look)
+        except Unavailable as error:
+            if error.trouble not in OF_ONE_QUEUE:
+                raise
+            log.warning("queue_passed_over", queue=queue, error=str(error))
+            return REFUSED_SLEEP
+
+    def _queue(self, queue: str, look: Look) -> float:
         rate = self.rates.setdefault(queue, Rate())
-        rate.seen(on_broker, time.monotonic())
-        wanted = min(room(capacity, rate.per_second, on_broker), MOST_PER_STEP)
-        due = [lane for lane in lanes if lane.due]
-        claimed = self._claim(due, wanted) if due and wanted else []
-        size = message_size(capacity, rate.per_second, len(claimed))
-        if claimed:
+        rate.seen(look.on_broker, time.monotonic())
+        wanted = min(room(look.capacity, rate.per_second, look.on_broker), MOST_PER_STEP, look.let_out())
+        due = [lane for lane in look.lanes if lane.due]
+        claimed = self.claims.take(due, wanted, limited=look.held is not None, threads=look.capacity.threads)
+        size = message_size(look.capacity, rate.per_second, len(claimed.jobs))
+        if claimed.jobs:
             crashpoint("dispatch.after_claim")
             self.sizes.sent(queue, size, time.monotonic())
-        sent = self._publish(envelopes(claimed, size))
-        rate.leaves(on_broker + sent, time.monotonic())
-        if sent < len(claimed):
+        sent = self._publish(envelopes(claimed.jobs, size))
+        rate.leaves(look.on_broker + sent, time.monotonic())
+        if sent < len(claimed.jobs):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
-        step = Step(on_broker, sent, more_due=bool(due) and len(claimed) >= wanted, rate=rate.per_second)
-        return min(pause(step), _until_due(lanes))
-
-    def _claim(self, due: Iterable[Lane], wanted: int) -> list[Moved]:
-        """Claim lane by lane; what was claimed before the database went away is published all the same."""
-        claimed: list[Moved] = []
-        try:
-            with self.database.heart() as session:
-                for lane in due:
-                    left = wanted - len(claimed)
-                    if left > 0:
-                        claimed += moves.claim(session, lane.queue, lane.priority, left, CLAIM_EXPIRES_AFTER)
-        except Unavailable:
-            if not claimed:
-                raise
-        metrics.moves.labels(Move.CLAIM).inc(len(claimed))
-        return claimed
+        step = Step(look.on_broker, sent, claimed.more, rate.per_second)
+        slept = look_again(look.held.queue, rate.per_second) if look.held and claimed.more else pause(step)
+        if claimed.full:
+            slept = min(slept, look_again_at_gates(self.gate_width, rate.per_second))
+        if wanted > 0 and not claimed.jobs and look.held is None:
+            # More wait than one look sees, and of those it saw none is due, or may be taken: the next looks behind.
+            slept = max(slept, SECOND_LOOK)
+        return min(slept, _until_due(look.lanes))
 
     def _publish(self, messages: list[Envelope]) -> int:
         """Publish and give back what was not confirmed; gives how many jobs were."""

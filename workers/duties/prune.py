@@ -1,22 +1,34 @@
-"""The duty that deletes what has been kept long enough, in small batches that disturb nobody."""
+"""The duty that deletes what has been kept long enough, in small batches that disturb nobody.
+
+Letters are written to the archive first, if there is one, and only what stands there is deleted. No transaction is open
+while a disk is written; the second one sees whether a letter changed meanwhile.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
 
 import structlog
 
-from models import moves, worker
+from models import gate, letters, moves, redrive_letters, worker
+from models.crashpoints import crashpoint
 from models.database import Database
+from models.letters import Letter
 from models.states import Move, State
 from workers import metrics
+from workers.archive import Archive, ArchiveFailed
 from workers.duties.leadership import Leadership
 
 log = structlog.get_logger(__name__)
 
 BATCH = 500
+LETTERS = 100
+REDRIVEN = 5_000
+LETTERS_CHARACTERS = 16_000_000
 EVERY_SECONDS = 60.0
 BETWEEN_BATCHES = 0.2
 WORKERS_KEPT = timedelta(days=1)
+GATES_KEPT = timedelta(days=30)
+ARCHIVED = (State.DEAD, State.DISCARDED)
 
 
 class Prune:
@@ -24,22 +36,58 @@ class Prune:
 
     name = "prune"
 
-    def __init__(self, database: Database, leadership: Leadership, retention: Mapping[State, timedelta]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        leadership: Leadership,
+        retention: Mapping[State, timedelta],
+        archive: Archive | None = None,
+    ) -> None:
         self.database = database
         self.leadership = leadership
         self.retention = retention
+        self.archive = archive
 
     def run_once(self) -> float:
         """Delete one batch of each state; soon again while there is more."""
         if not self.leadership.held:
             return EVERY_SECONDS / 10
-        most = max([self._prune(state, kept) for state, kept in self.retention.items()], default=0)
         self.database.run(lambda session: worker.forget(session, WORKERS_KEPT, BATCH))
-        return BETWEEN_BATCHES if most == BATCH else EVERY_SECONDS
+        self.database.run(lambda session: gate.remove_unused(session, GATES_KEPT, BATCH))
+        more = [self._prune(state, kept) for state, kept in self.retention.items()]
+        return BETWEEN_BATCHES if any(more) else EVERY_SECONDS
 
-    def _prune(self, state: State, kept: timedelta) -> int:
-        count = self.database.run(lambda session: moves.prune(session, state, kept, BATCH))
+    def _prune(self, state: State, kept: timedelta) -> bool:
+        """Delete a batch; whether there may be more."""
+        # First, for a redrive has up to a hundred thousand letters, which would go in the statement that deletes it.
+        if self.database.run(lambda session: redrive_letters.forget(session, state, kept, REDRIVEN)) == REDRIVEN:
+            return True
+        if self.archive is not None and state in ARCHIVED:
+            count = self._put_away(self.archive, state, kept)
+            more = count > 0
+        else:
+            count = self.database.run(lambda session: moves.prune(session, state, kept, BATCH))
+            more = count == BATCH
         if count:
             metrics.moves.labels(Move.PRUNE).inc(count)
             log.info("jobs_pruned", state=state, count=count)
-        return count
+        return more
+
+    def _put_away(self, archive: Archive, state: State, kept: timedelta) -> int:
+        found = self.database.read(
+            lambda session: letters.kept_long_enough(session, state, kept, LETTERS, LETTERS_CHARACTERS)
+        )
+        if not found or not self._written(archive, found):
+            return 0
+        crashpoint("prune.after_archive")
+        return self.database.run(lambda session: moves.prune_letters(session, found))
+
+    def _written(self, archive: Archive, found: list[Letter]) -> bool:
+        try:
+            archive.write(found)
+        except ArchiveFailed as error:
+            metrics.archive_failures.inc()
+            log.error("archive_failed", reason=str(error), again_in_seconds=EVERY_SECONDS)  # noqa: TRY400 - said whole
+            return False
+        metrics.archived.inc(len(found))
+        return True

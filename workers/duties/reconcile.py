@@ -8,13 +8,14 @@ from datetime import timedelta
 
 import structlog
 
-from models import moves, queries, reports
+from models import lineup, moves, queries, reports
 from models.crashpoints import crashpoint
 from models.database import Database
 from models.job import Ref
 from models.states import Move
 from workers import metrics
-from workers.duties.dispatch import CLAIM_EXPIRES_AFTER, MOST_ON_BROKER
+from workers.duties.claiming import CLAIM_EXPIRES_AFTER
+from workers.duties.dispatch import MOST_ON_BROKER
 from workers.duties.grouping import MessageSizes
 from workers.duties.leadership import Leadership
 from workers.transport import Transport
@@ -50,7 +51,7 @@ class Reconcile:
         """Compare every queue that has claims old enough to tell."""
         if self.leadership.held and self.transport.connected:
             with self.database.reading() as session:
-                queues = queries.dispatched_counts(session)
+                queues = lineup.dispatched_counts(session)
             # The broker is asked first: what a worker begins between the two looks then counts as waiting for
             # one look too long, and never as lost.
             for queue, waiting in self.transport.depths(queues).items():

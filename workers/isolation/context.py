@@ -116,6 +116,10 @@ class _ForwardingDesk:
             "process. Return what is to be written, or declare the type with isolation='thread'."
         )
 
+    def run(self, _step: object) -> NoReturn:
+        """Refused."""
+        self.open_session()
+
 
 def _refusal(reason: str, message: str) -> BaseException:
     match reason:

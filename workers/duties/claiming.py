@@ -1,0 +1,185 @@
+"""Claiming: by priority, within a priority by fair share, and no more than a queue's limits let out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from models import gate, lineup, moves, queue
+from models.database import Database
+from models.errors import Unavailable
+from models.gate import Gate
+from models.job import GATED_QUEUE
+from models.lineup import Lane, Waiting
+from models.moves import Moved
+from models.states import Move
+from workers import metrics
+from workers.duties.limits import allowance, paced_until, room
+from workers.duties.turns import Turns
+
+CLAIM_EXPIRES_AFTER = timedelta(seconds=60)
+GATE_WIDTH = 4
+MOST_SHARES = 200
+"""So many tenants, or gates, of a lane are looked at in one step; the next goes on behind them."""
+MOST_ROUNDS = 4
+"""Tenants with less than their share leave the rest to others, so often in one step."""
+
+
+@dataclass
+class Claimed:
+    """What a step claimed for a queue whose workers have so many threads."""
+
+    threads: int
+    jobs: list[Moved] = field(default_factory=list)
+    more: bool = False
+    """Whether more is due that is left for the next step."""
+    counted: bool = False
+    """Whether the step counted what is in hand."""
+    full: bool = False
+    """Whether gates let out no more of what is due."""
+
+
+class Claims:
+    """Claims for one dispatcher, which remembers whose turn it is."""
+
+    def __init__(self, database: Database, gate_width: int = GATE_WIDTH) -> None:
+        self.database = database
+        self.gate_width = gate_width
+        self._turns: dict[tuple[str, int], Turns] = {}
+        self._trials = Turns()  # of receivers that gave no answer
+        self._behind: dict[tuple[str, int], UUID] = {}
+
+    def take(self, due: Sequence[Lane], wanted: int, limited: bool, threads: int) -> Claimed:
+        """Claim up to `wanted` jobs of a queue's due lanes, the highest priority first, for so many threads in all."""
+        claimed = Claimed(threads)
+        if not due or wanted <= 0:
+            claimed.more = bool(due)
+            return claimed
+        if limited:
+            claim = self._within_limits
+        elif due[0].queue == GATED_QUEUE:
+            claim = self._through_gates
+        else:
+            claim = self._at_once
+        claim(due, wanted, claimed)
+        metrics.moves.labels(Move.CLAIM).inc(len(claimed.jobs))
+        return claimed
+
+    def _at_once(self, due: Sequence[Lane], wanted: int, claimed: Claimed) -> None:
+        """What was claimed before the database went away is published all the same."""
+        try:
+            with self.database.heart() as session:
+                self._by_lane(session, due, wanted, claimed)
+        except Unavailable:
+            if not claimed.jobs:
+                raise
+
+    def _through_gates(self, due: Sequence[Lane], wanted: int, claimed: Claimed) -> None:
+        """Count and claim in one transaction, which holds the gates that it counts by."""
+        with self.database.transaction() as session:
+            self._by_lane(session, due, wanted, claimed)
+
+    def _within_limits(self, due: Sequence[Lane], wanted: int, claimed: Claimed) -> None:
+        """Count and claim while no other dispatcher does: two that each saw one free slot would fill it twice."""
+        name = due[0].queue
+        claimed.more = claimed.counted = True
+        with self.database.transaction() as session:
+            held = queue.take_queue(session, name)
+            if held is None or held.paused:
+                return
+            in_hand = lineup.in_hand(session, name)
+            wanted = min(wanted, allowance(held, in_hand))
+            if wanted > 0:
+                self._by_lane(session, due, wanted, claimed)
+            until = paced_until(held, len(claimed.jobs), in_hand.at)
+            if claimed.jobs and until is not None:
+                queue.pace(session, name, until)
+
+    def _by_lane(self, session: Session, due: Sequence[Lane], wanted: int, claimed: Claimed) -> None:
+        for lane in due:
+            left = wanted - len(claimed.jobs)
+            if left > 0:
+                take = self._by_share if lane.shared else self._of_one_tenant
+                take(session, lane, left, claimed)
+        claimed.more = claimed.more or len(claimed.jobs) >= wanted
+
+    def _of_one_tenant(self, session: Session, lane: Lane, wanted: int, claimed: Claimed) -> None:
+        self._turns.pop((lane.queue, lane.priority), None)  # whoever comes next is abreast of it
+        claimed.jobs += moves.claim(
+            session, lane.queue, lane.priority, wanted, CLAIM_EXPIRES_AFTER, counted=claimed.counted
+        )
+
+    def _by_share(self, session: Session, lane: Lane, wanted: int, claimed: Claimed) -> None:
+        turns = self._turns.setdefault((lane.queue, lane.priority), Turns())
+        waiting = self._waiting(session, lane, claimed)
+        rooms, silent = self._rooms(session, waiting, claimed)
+        waiting = [one for one in waiting if rooms.get(one.share_id, wanted) > 0]
+        served: Counter[UUID] = Counter()
+        unserved = waiting
+        for _ in range(MOST_ROUNDS):
+            shares = turns.shares(unserved, wanted - served.total(), rooms)
+            if not shares:
+                break
+            jobs = moves.claim_shares(
+                session, lane.queue, lane.priority, shares, CLAIM_EXPIRES_AFTER, counted=claimed.counted
+            )
+            claimed.jobs += jobs
+            of_each = Counter(job.share_id for job in jobs)
+            served += of_each
+            rooms = {share_id: left - of_each[share_id] for share_id, left in rooms.items()}
+            unserved = [one for one in unserved if of_each[one.share_id] >= shares.get(one.share_id, 0)]
+        claimed.full = claimed.full or any(left <= 0 for left in rooms.values())
+        turns.taken(waiting, served)
+        if silent:
+            self._trials.taken(silent, served)
+
+    def _rooms(
+        self, session: Session, waiting: Sequence[Waiting], claimed: Claimed
+    ) -> tuple[dict[UUID, int], list[Waiting]]:
+        """How many jobs each gate lets out now, and those of receivers that gave no answer.
+
+        Nothing is said of those who wait at none.
+        """
+        ids = [one.share_id for one in waiting if one.gated]
+        if not ids:
+            return {}, []
+        held, busy = gate.hold_free(session, ids)
+        in_hand = gate.in_hand(session, ids)
+        rooms = {
+            share_id: 0 if share_id in busy else room(held.get(share_id), in_hand.get(share_id, 0), self.gate_width)
+            for share_id in ids
+        }
+        silent = [one for one in waiting if rooms.get(one.share_id, 0) > 0 and _is_silent(held.get(one.share_id))]
+        if silent:
+            left = gate.most_at_silent(claimed.threads) - gate.in_hand_at_silent(session)
+            tried = self._trials.shares(silent, left, rooms)
+            rooms |= {one.share_id: tried.get(one.share_id, 0) for one in silent}
+        return rooms, silent
+
+    def _waiting(self, session: Session, lane: Lane, claimed: Claimed) -> list[Waiting]:
+        """Those who have something due, of the next few who have something that waits.
+
+        Behind the last of them the first follow: one that stood alone behind a full page would have a step to itself.
+        """
+        key = (lane.queue, lane.priority)
+        behind = self._behind.pop(key, None)
+        page = lineup.waiting_shares(session, lane, behind, MOST_SHARES)
+        if behind is not None and len(page) < MOST_SHARES:
+            first = lineup.waiting_shares(session, lane, None, MOST_SHARES - len(page))
+            page += [one for one in first if one.share_id <= behind]
+        if len(page) == MOST_SHARES:
+            self._behind[key] = page[-1].share_id
+            claimed.more = True
+            if lane.queue == GATED_QUEUE:
+                # Whoever has more gates than a look sees shall not be alone in most looks.
+                seen = {one.share_id for one in page}
+                others = lineup.longest_due_gates(session, lane, MOST_SHARES)
+                page += [one for one in others if one.share_id not in seen]
+        return [one for one in page if one.due]
+
+
+def _is_silent(known: Gate | None) -> bool:
+    return known is not None and known.unanswered > 0
