@@ -81,7 +81,8 @@ def jobs_in(session: Session, state: State, how_many: int, **columns: Any) -> li
 
 
 def insert_jobs(session: Session, rows: Sequence[dict[str, Any]]) -> list[Ref]:
-    session.execute(insert(jobs), rows)
+    for first in range(0, len(rows), 1000):  # each within the time that a statement has
+        session.execute(insert(jobs), rows[first : first + 1000])
     return [Ref(row["id"], row["lease"]) for row in rows]
 
 

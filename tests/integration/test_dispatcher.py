@@ -367,6 +367,7 @@ def done(works: Works) -> int:
         return session.scalars(select(func.count()).where(jobs.c.state == State.SUCCEEDED)).one()
 
 
+@pytest.mark.timed
 def test_ten_jobs_of_one_tenant_do_not_wait_behind_another_s_thousands(works: Works):
     tenants = works.database.run(lambda session: [tenant_id_of(session, name) for name in ("default", "small")])
     with works.database.transaction() as session:

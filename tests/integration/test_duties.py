@@ -1,5 +1,6 @@
 """The dispatcher's duties, one step at a time: what each takes, gives back, deletes, and leaves alone."""
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from uuid import UUID
 import pika
 import pytest
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
 
 from models import gate, lineup, moves, queue, worker
 from models.database import Database
@@ -337,6 +339,23 @@ def test_a_limit_is_asked_again_at_the_claim(database: Database):
     claims = [Claims(database).take(due_lanes(database), 10, limited=True, threads=8) for _ in range(2)]
     assert [len(claimed.jobs) for claimed in claims] == [3, 0]
     assert claims[1].more
+
+
+@pytest.mark.parametrize("tenants", [1, 2])
+def test_jobs_below_the_ordinary_priority_leave_room_for_new_ones(database: Database, tenants: int):
+    def planted(session: Session) -> None:
+        for number, priority in itertools.product(range(tenants), (0, -1)):
+            tenant_id = tenant_id_of(session, f"room-{number}")
+            jobs_in(session, State.QUEUED, 4 // tenants, tenant_id=tenant_id, priority=priority)
+            jobs_in(session, State.QUEUED, 20, tenant_id=tenant_id, priority=-100)
+
+    database.run(planted)
+    claimed = Claims(database).take(due_lanes(database), 10, limited=False, threads=8, of_background=6)
+    with database.reading() as session:
+        assert Counter(row_of(session, job.id)["priority"] for job in claimed.jobs) == {0: 4, -1: 2}
+    assert claimed.more
+    none = Claims(database).take(due_lanes(database), 10, limited=False, threads=8, of_background=0)
+    assert (none.jobs, none.more) == ([], True)
 
 
 @pytest.mark.parametrize("tenants", [1, 2])

@@ -24,6 +24,8 @@ CLAIM_EXPIRES_AFTER = timedelta(seconds=60)
 GATE_WIDTH = 4
 MOST_SHARES = 200
 """So many tenants, or gates, of a lane are looked at in one step; the next goes on behind them."""
+ORDINARY = 0
+"""The priority of a job that names none."""
 MOST_ROUNDS = 4
 """Tenants with less than their share leave the rest to others, so often in one step."""
 
@@ -33,6 +35,8 @@ class Claimed:
     """What a step claimed for a queue whose workers have so many threads."""
 
     threads: int
+    of_background: int
+    """So many jobs may be claimed before those below the ordinary priority have to stay."""
     jobs: list[Moved] = field(default_factory=list)
     more: bool = False
     """Whether more is due that is left for the next step."""
@@ -52,9 +56,14 @@ class Claims:
         self._trials = Turns()  # of receivers that gave no answer
         self._behind: dict[tuple[str, int], UUID] = {}
 
-    def take(self, due: Sequence[Lane], wanted: int, limited: bool, threads: int) -> Claimed:
-        """Claim up to `wanted` jobs of a queue's due lanes, the highest priority first, for so many threads in all."""
-        claimed = Claimed(threads)
+    def take(
+        self, due: Sequence[Lane], wanted: int, limited: bool, threads: int, of_background: int | None = None
+    ) -> Claimed:
+        """Claim up to `wanted` jobs of a queue's due lanes, the highest priority first, for so many threads in all.
+
+        Those below the ordinary priority are claimed only as long as no more than `of_background` are.
+        """
+        claimed = Claimed(threads, wanted if of_background is None else of_background)
         if not due or wanted <= 0:
             claimed.more = bool(due)
             return claimed
@@ -100,11 +109,12 @@ class Claims:
 
     def _by_lane(self, session: Session, due: Sequence[Lane], wanted: int, claimed: Claimed) -> None:
         for lane in due:
-            left = wanted - len(claimed.jobs)
+            most = wanted if lane.priority >= ORDINARY else min(wanted, claimed.of_background)
+            left = most - len(claimed.jobs)
             if left > 0:
                 take = self._by_share if lane.shared else self._of_one_tenant
                 take(session, lane, left, claimed)
-        claimed.more = claimed.more or len(claimed.jobs) >= wanted
+            claimed.more = claimed.more or len(claimed.jobs) >= most
 
     def _of_one_tenant(self, session: Session, lane: Lane, wanted: int, claimed: Claimed) -> None:
         self._turns.pop((lane.queue, lane.priority), None)  # whoever comes next is abreast of it

@@ -32,6 +32,8 @@ from workers.duties.limits import allowance, look_again, look_again_at_gates, su
 from workers.transport import Envelope, Transport
 
 SECONDS_OF_WORK = 1.0
+SECONDS_OF_BACKGROUND = 0.5
+"""Of that, what jobs below the ordinary priority may fill: a new job waits behind all that is there already."""
 MOST_ON_BROKER = 2000
 MOST_PER_STEP = 500
 LONGEST_SLEEP = 1.0
@@ -73,9 +75,9 @@ class Step:
     rate: float
 
 
-def room(capacity: Capacity, per_second: float, on_broker: int) -> int:
-    """How many more jobs of a queue the broker should hold."""
-    wanted = max(1, capacity.free + math.ceil(per_second * SECONDS_OF_WORK))
+def room(capacity: Capacity, per_second: float, on_broker: int, seconds: float = SECONDS_OF_WORK) -> int:
+    """How many more jobs of a queue the broker should hold, which holds so many seconds of work."""
+    wanted = max(1, capacity.free + math.ceil(per_second * seconds))
     return max(0, min(wanted, MOST_ON_BROKER) - on_broker)
 
 
@@ -176,9 +178,13 @@ class Dispatch:
     def _queue(self, queue: str, look: Look) -> float:
         rate = self.rates.setdefault(queue, Rate())
         rate.seen(look.on_broker, time.monotonic())
-        wanted = min(room(look.capacity, rate.per_second, look.on_broker), MOST_PER_STEP, look.let_out())
+        most = min(MOST_PER_STEP, look.let_out())
+        wanted, of_background = (
+            min(room(look.capacity, rate.per_second, look.on_broker, seconds), most)
+            for seconds in (SECONDS_OF_WORK, SECONDS_OF_BACKGROUND)
+        )
         due = [lane for lane in look.lanes if lane.due]
-        claimed = self.claims.take(due, wanted, limited=look.held is not None, threads=look.capacity.threads)
+        claimed = self.claims.take(due, wanted, look.held is not None, look.capacity.threads, of_background)
         size = message_size(look.capacity, rate.per_second, len(claimed.jobs))
         if claimed.jobs:
             crashpoint("dispatch.after_claim")
