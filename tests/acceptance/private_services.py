@@ -37,11 +37,11 @@ class PrivateService(ABC):
 
     stop_signal = signal.SIGTERM
 
-    def __init__(self, eventually: Callable[..., Any]) -> None:
+    def __init__(self, eventually: Callable[..., Any], within: Path | None = None) -> None:
+        """Nothing runs yet; its folder is made `within` the one given, or where temporary files are."""
         self.eventually = eventually
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="jobmill_test_")
-        )  # not below pytest's, which only one user may enter
+        # Not below pytest's folder, which only one user may enter.
+        self.folder = Path(tempfile.mkdtemp(prefix="jobmill_test_", dir=within))
         self.log = self.folder / "log"
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -98,8 +98,8 @@ class PrivateService(ABC):
 class PrivateRabbitmq(PrivateService):
     """A RabbitMQ node with a name of its own."""
 
-    def __init__(self, eventually: Callable[..., Any]) -> None:
-        super().__init__(eventually)
+    def __init__(self, eventually: Callable[..., Any], within: Path | None = None) -> None:
+        super().__init__(eventually, within)
         (self.folder / "enabled_plugins").write_text("[].\n")
         (self.folder / "rabbitmq.conf").write_text(f"listeners.tcp.default = 127.0.0.1:{self.port}\n")
         self.environment = os.environ | {
@@ -179,8 +179,8 @@ class PrivatePostgresql(PrivateService):
 
     stop_signal = signal.SIGINT  # as `pg_ctl stop -m fast`: without waiting for those who are connected
 
-    def __init__(self, eventually: Callable[..., Any]) -> None:
-        super().__init__(eventually)
+    def __init__(self, eventually: Callable[..., Any], within: Path | None = None) -> None:
+        super().__init__(eventually, within)
         self.options: dict[str, str] = {}  # of the server's configuration, besides where it listens
         self.user: dict[str, Any] = {}
         if os.geteuid() == 0:

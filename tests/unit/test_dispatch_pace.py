@@ -142,7 +142,7 @@ class Workers:
 
 
 def simulate(workers: Workers, seconds: float, depth: float) -> float:
-    """Dispatch for so long, so many seconds of work deep; gives the most jobs that were on the broker in the second half."""
+    """Dispatch for so long, `depth` seconds of work deep; gives the most jobs on the broker in the second half."""
     rate, now, deepest = Rate(), 0.0, 0.0
     while now < seconds:
         before = int(workers.on_broker)
