@@ -29,18 +29,21 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 PORTS = range(20_000, 32_000)
+_given: set[int] = set()
 
 
 def free_port() -> int:
     """A port to listen on, below those that the kernel gives to outgoing connections, which could take it meanwhile.
 
-    Each of the processes that run tests at the same time has ports of its own, so that none takes what another has
-    found free and not bound yet.
+    Each of the processes that run tests at the same time has ports of its own, and gives none of them twice, so that
+    nobody takes what another has found free and not bound yet.
     """
     number, processes = _place()
-    for port in random.sample(PORTS[number::processes], 100):
+    not_given = [port for port in PORTS[number::processes] if port not in _given]
+    for port in random.sample(not_given, min(len(not_given), 100)):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) and _may_bind(port):
+                _given.add(port)
                 return port
     pytest.fail("no free port among a hundred")
 
