@@ -210,7 +210,7 @@ def faults_table() -> str:
 
 def _fault(name: str, faults: Any, claims: Any, figures: Any) -> list[str]:
     ways = [
-        f"{claim.provoked} ({code(claim.test)}{', long' if claim.long else ''})"
+        f"{claim.provoked} ({', '.join(filter(None, [code(claim.test), claim.when]))})"
         for claim in claims
         if claim.fault == name
     ]

@@ -5,11 +5,13 @@ marks are read from the source, so that the table in docs/reliability.md is made
 """
 
 import ast
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+TESTS = HERE.parent
 
 FAULTS: dict[str, dict[str, str]] = {
     "Killed (-9) at each point": {
@@ -111,14 +113,30 @@ FAULTS: dict[str, dict[str, str]] = {
 }
 
 
+CHECKS = {"check", "judge"}
+"""What looks whether the invariants hold, in invariants.py."""
+LONG, LONGER = "long", "longer in `make faults`"
+
+
+UNCHECKED = {
+    "receiver-rebinding": "no name server of ours could change its answer between two looks; the guard's resolver does",
+}
+"""Faults whose tests start no installation that could be looked at, and why."""
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A test that provokes a fault; `test` is its path below tests/ and its name."""
+    """A test that provokes a fault; `test` is its path below tests/ and its name.
+
+    `when` it runs: always, where nothing is told; LONG; or LONGER, where some of its cases are.
+    """
 
     fault: str
     provoked: str
     test: str
-    long: bool
+    when: str
+    checked: bool
+    """Whether it looks at the end whether the invariants hold."""
 
 
 def names() -> set[str]:
@@ -126,29 +144,70 @@ def names() -> set[str]:
     return {name for group in FAULTS.values() for name in group}
 
 
-def claims() -> list[Claim]:
-    """Every claim, by the place of its test."""
-    return [claim for path in sorted(TESTS.rglob("test_*.py")) for claim in _claims_in(path)]
+def claims(tests: Path = TESTS) -> list[Claim]:
+    """Every claim below `tests`, by the place of its test."""
+    helpers = _calls(ast.parse(path.read_text(encoding="utf-8")) for path in HERE.glob("*.py"))
+    return [claim for path in sorted(tests.rglob("test_*.py")) for claim in _claims_in(path, tests, helpers)]
 
 
-def _claims_in(path: Path) -> Iterator[Claim]:
+def _claims_in(path: Path, tests: Path, helpers: Mapping[str, set[str]]) -> Iterator[Claim]:
     module = ast.parse(path.read_text(encoding="utf-8"))
-    everything_is_long = any(isinstance(node, ast.Assign) and "mark.long" in ast.unparse(node) for node in module.body)
+    calls = {**helpers, **_calls([module])}
     for function in (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)):
-        marks = [mark for mark in function.decorator_list if isinstance(mark, ast.Call)]
-        is_long = everything_is_long or any("mark.long" in ast.unparse(mark) for mark in function.decorator_list)
-        for mark in marks:
+        test = f"{path.relative_to(tests).as_posix()}::{function.name}"
+        for mark in (mark for mark in function.decorator_list if isinstance(mark, ast.Call)):
             if ast.unparse(mark.func) == "pytest.mark.fault":
                 fault, provoked = (_text(argument, module) for argument in mark.args)
-                yield Claim(fault, provoked, f"{path.relative_to(TESTS).as_posix()}::{function.name}", is_long)
+                checked = not CHECKS.isdisjoint(_reached(function.name, calls))
+                yield Claim(fault, provoked, test, _when(function, module), checked)
+
+
+def _when(function: ast.FunctionDef, module: ast.Module) -> str:
+    marks = [ast.unparse(mark) for mark in function.decorator_list]
+    if "pytest.mark.long" in marks or "mark.long" in _assigned("pytestmark", module):
+        return LONG
+    cases = [node.id for mark in function.decorator_list for node in ast.walk(mark) if isinstance(node, ast.Name)]
+    return (
+        LONGER if any("mark.long" in words for words in (*marks, *(_assigned(name, module) for name in cases))) else ""
+    )
+
+
+def _assigned(name: str, module: ast.Module) -> str:
+    """What the module assigns to a name, as it is written there; nothing if it does not."""
+    values = (node.value for node in module.body if isinstance(node, ast.Assign) and _is_to(node, name))
+    return " ".join(map(ast.unparse, values))
+
+
+def _is_to(node: ast.Assign, name: str) -> bool:
+    return ast.unparse(node.targets[0]) == name
+
+
+def _calls(modules: Iterable[ast.Module]) -> dict[str, set[str]]:
+    """Of each function, by its name alone: the names of what it calls."""
+    functions = (node for module in modules for node in ast.walk(module) if isinstance(node, ast.FunctionDef))
+    return {
+        function.name: {ast.unparse(call.func) for call in ast.walk(function) if isinstance(call, ast.Call)}
+        for function in functions
+    }
+
+
+def _reached(name: str, calls: Mapping[str, set[str]]) -> set[str]:
+    """Whatever a function calls, and what that calls."""
+    reached, following = set[str](), {name}
+    while following:
+        reached |= following
+        following = {called for one in following for called in calls.get(one, ())} - reached
+    return reached
 
 
 def _text(argument: ast.expr, module: ast.Module) -> str:
     """A text that is written there, or the module's constant of that name."""
     if isinstance(argument, ast.Name):
-        (argument,) = (
-            node.value
-            for node in module.body
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == argument.id
-        )
+        return str(ast.literal_eval(_assigned(argument.id, module)))
     return str(ast.literal_eval(argument))
+
+
+if __name__ == "__main__":
+    # What `make faults` runs besides this folder.
+    elsewhere = {f"tests/{claim.test}" for claim in claims() if not claim.test.startswith(f"{HERE.name}/")}
+    sys.stdout.write(" ".join(sorted(elsewhere)) + "\n")

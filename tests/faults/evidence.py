@@ -36,6 +36,7 @@ class Row:
     lease: int
     result: Any = None
     key: str | None = None
+    webhook: Any = None  # who shall be told of its end, and of which
 
 
 @dataclass(frozen=True)
@@ -183,12 +184,12 @@ def gather(
 def rows(installation: Installation) -> list[Row]:
     """Every job."""
     found = installation.sql(
-        "SELECT id, tenant_id, type, state, attempt, lost, lease, result, idempotency_key FROM jobs"
+        "SELECT id, tenant_id, type, state, attempt, lost, lease, idempotency_key, result, webhook FROM jobs"
     )
     read = json.loads if installation.mode == Embedded.mode else lambda document: document
     return [
-        Row(_id(job_id), _id(tenant), *plain, None if result is None else read(result), key)
-        for job_id, tenant, *plain, result, key in found
+        Row(_id(job_id), _id(tenant), *plain, result and read(result), key, webhook and read(webhook))
+        for job_id, tenant, *plain, key, result, webhook in found
     ]
 
 

@@ -9,19 +9,26 @@ from typing import Self
 import httpx2
 
 EVERY_SECONDS = 0.2
+ANSWERED_WITHIN = 3.0
+HANGING = -1
 HEALTH_LAG_SECONDS = 3.0
 """How late /readyz may notice: an answer is kept for a second, and a probe takes up to one and a half."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One look, which took some seconds. A code of 0: no answer, as from a process that is not there."""
+    """One look, which took some seconds. A code is 0 where nobody was there to answer, HANGING where somebody was."""
 
     at: float
     alive: int
     ready: int
     checks: dict[str, str] = field(default_factory=dict)
     took: float = 0.0
+
+    @property
+    def answered(self) -> bool:
+        """Whether there was an answer, whatever it was."""
+        return self.alive > 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class HealthWatch:
 
     def was_told_since(self, moment: float) -> bool:
         """Whether there was an answer to a question asked since then."""
-        return any(sample.alive and sample.at >= moment for sample in self.samples)
+        return any(sample.answered and sample.at >= moment for sample in self.samples)
 
     def _run(self) -> None:
         while not self._over.wait(EVERY_SECONDS):
@@ -63,11 +70,13 @@ class HealthWatch:
 
 def look(address: str) -> Sample:
     """One sample, now."""
-    with httpx2.Client(base_url=address, timeout=3, trust_env=False) as client:
+    with httpx2.Client(base_url=address, timeout=ANSWERED_WITHIN, trust_env=False) as client:
         at = time.monotonic()
         try:
             alive = client.get("/healthz").status_code
             answer = client.get("/readyz")
+        except httpx2.TimeoutException:
+            return Sample(at, HANGING, HANGING, took=time.monotonic() - at)
         except httpx2.TransportError:
             return Sample(at, 0, 0)
         took = time.monotonic() - at

@@ -14,7 +14,7 @@ from typing import Any
 from tests.acceptance.installation import FINAL, Installation
 from tests.acceptance.ledger import Entry, Ledger
 from tests.faults.evidence import Event, Evidence, Row, Usage, gather, settle
-from tests.faults.health import HEALTH_LAG_SECONDS, HealthWatch, Outage, look
+from tests.faults.health import HANGING, HEALTH_LAG_SECONDS, HealthWatch, Outage, look
 from tests.faults.supervisor import Supervisor
 
 RECOVERY_SECONDS = 30
@@ -83,20 +83,30 @@ def _one_result(row: Row, known: Evidence) -> Complaints:
 
 
 def one_webhook(known: Evidence) -> Complaints:
-    """I2, its last third: one webhook job per endpoint and event; a dead job that is redriven may die once more."""
+    """I2, its last third: one webhook job per endpoint and event; a dead job that is redriven may die once more.
+
+    Whom a job itself names is told of each of its ends that was asked for.
+    """
     events = Counter((one.job_id, one.event, one.to, one.event_id) for one in known.told)
     ends = Counter((job_id, event, to) for job_id, event, to, _ in events)
     for (job_id, event, to), times in ends.items():
         row = known.rows.get(job_id or "")
-        if row is None:
-            continue
-        state = event.removeprefix("job.")
-        ended = sum(one.state == state for one in known.history(row.id)) + (state == row.state == "succeeded")
-        if times > ended:
-            yield f"job {row.id} ended as {state} {ended} times, and {to} is told so by {times} events"
+        if row is not None and times > (ended := _ended(row, event, known)):
+            yield f"job {row.id} had {event} {ended} times, and {to} is told so by {times} events"
+    for row in known.rows_of_test():
+        for event in row.webhook["events"] if row.webhook else ():
+            times, ended = ends[row.id, event, row.webhook["url"]], _ended(row, event, known)
+            if times < ended:
+                yield f"job {row.id} had {event} {ended} times, and {row.webhook['url']} is told so by {times} events"
     for (job_id, event, to, event_id), times in events.items():
         if times > 1:
             yield f"job {job_id}: {event} {event_id} has {times} deliveries to {to}"
+
+
+def _ended(row: Row, event: str, known: Evidence) -> int:
+    """How often a job has ended as an event says."""
+    state = event.removeprefix("job.")
+    return sum(one.state == state for one in known.history(row.id)) + (state == row.state == "succeeded")
 
 
 def lease_order(known: Evidence) -> Complaints:
@@ -195,8 +205,8 @@ def tenants(known: Evidence) -> Complaints:
                 yield f"job {row.id} of tenant {row.tenant} has a {event.move} of tenant {event.tenant}"
     for name, line in _log_lines(known):
         row = known.rows.get(line.get("job_id", ""))
-        if row is not None and line.get("tenant_id", row.tenant) != row.tenant:
-            yield f"job {row.id} of tenant {row.tenant} is told of by {name} as of tenant {line['tenant_id']}"
+        if row is not None and (tenant := line.get("tenant_id")) != row.tenant:
+            yield f"job {row.id} of tenant {row.tenant} is told of by {name} as of tenant {tenant}: {line.get('event')}"
 
 
 def _log_lines(known: Evidence) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -226,14 +236,19 @@ def no_leak(known: Evidence) -> Complaints:
 
 
 def honest_health(known: Evidence) -> Complaints:
-    """I10: /readyz says what is down while it is, and is ok when nothing is; /healthz is 200 whenever it answers."""
+    """I10: /readyz says what is down while it is, and is ok when nothing is; /healthz is 200 wherever somebody listens.
+
+    Where processes were struck, one that was frozen listens and does not answer.
+    """
     for sample in known.samples:
-        if sample.alive not in {200, 0}:
+        if sample.alive == HANGING and known.struck is None:
+            yield f"the API did not answer within {sample.took:.1f} s"
+        elif sample.alive not in {200, 0, HANGING}:
             yield f"/healthz answered {sample.alive}"
     for outage in known.outages:
         since, until = outage.since + HEALTH_LAG_SECONDS, outage.until
         asked = [sample for sample in known.samples if since <= sample.at and sample.at + sample.took <= until]
-        told = [sample for sample in asked if sample.alive]
+        told = [sample for sample in asked if sample.answered]
         if not told or any(sample.checks.get(outage.dependency) == "ok" for sample in told):
             said = {round(sample.at - outage.since, 1): sample.checks.get(outage.dependency) for sample in told}
             yield f"{outage.dependency} was away and /readyz did not say so after seconds: {said}"

@@ -68,7 +68,7 @@ class Load:
     """Submits while the block lasts: `rate` jobs a second, from `threads` threads, each waiting for its answers.
 
     When the answers take so long that the threads cannot keep the rate, the load falls behind rather than pile up.
-    `job_type` and `args` may be functions of the submission's number.
+    `job_type` and `args` may be functions of the submission's number, as what `more` members a submission has is.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Load:
         rate: float,
         threads: int = 8,
         most: int | None = None,
+        more: Callable[[int], Json] = lambda _number: {},
     ) -> None:
         self.accepted: list[Json] = []
         self.answered: list[Answered] = []
@@ -88,6 +89,7 @@ class Load:
         self._installation, self._rate, self._most = installation, rate, most
         self._type = job_type if callable(job_type) else lambda _number: job_type
         self._args = args if callable(args) else lambda _number: args
+        self._more = more
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._taken = 0  # numbers of submissions that threads have taken; those wait for their moment, or for the end
@@ -128,7 +130,7 @@ class Load:
             with self._lock:
                 self.submitted += 1
             try:
-                job = submit_patiently(self._installation, self._type(number), self._args(number))
+                job = submit_patiently(self._installation, self._type(number), self._args(number), **self._more(number))
             except BaseException as error:  # noqa: BLE001 - told when the block ends
                 self.refused.append(error)
             else:

@@ -15,10 +15,23 @@ KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
 """Each as often as it stands here."""
 
 
-def mixed(installation: Installation, ledger: Ledger, *, rate: float, threads: int) -> Load:
-    """A steady load of all kinds."""
+TOLD_OF = ["job.succeeded", "job.dead"]
+BETWEEN_TOLD = 7
+"""Of every so many jobs one has somebody told; with the ten kinds that comes to each kind in turn."""
+
+
+def mixed(
+    installation: Installation, ledger: Ledger, *, rate: float, threads: int, receiver: str | None = None
+) -> Load:
+    """A steady load of all kinds; a `receiver` is told of the ends of some of them."""
 
     def args_of(number: int) -> dict[str, Any]:
         return ledger.args | KINDS[number % len(KINDS)][1]
 
-    return Load(installation, lambda number: KINDS[number % len(KINDS)][0], args_of, rate=rate, threads=threads)
+    def more(number: int) -> dict[str, Any]:
+        told = receiver is not None and number % BETWEEN_TOLD == 0
+        return {"webhook": {"url": receiver, "events": TOLD_OF}} if told else {}
+
+    return Load(
+        installation, lambda number: KINDS[number % len(KINDS)][0], args_of, rate=rate, threads=threads, more=more
+    )

@@ -1,27 +1,24 @@
 """Kill -9 at every crash point, in both modes where it exists there: the job is done all the same, and counts once."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 import httpx2
 import pika
 import pytest
-from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
 
 from models.crashpoints import POINTS
 from tests.acceptance.installation import Embedded, Full, Installation, Json
 from tests.acceptance.ledger import Ledger
-from tests.acceptance.process import free_port
 from tests.faults.conftest import Install
 from tests.faults.crashing import await_death, kill_family, let_time_pass, revive, start_armed
 from tests.faults.evidence import rows
 from tests.faults.invariants import check
 from tests.faults.load import submit_patiently
+from tests.faults.receiving import receiving
 
 SEVERAL = 6
 DAY_SECONDS = 24 * 3600
@@ -49,7 +46,7 @@ def paying(installation: Installation, ledger: Ledger) -> list[Json]:
 
 def told(installation: Installation, ledger: Ledger) -> list[Json]:
     """A job of whose end a receiver is told; it answers, and notes whom it has heard."""
-    with answering_all() as (url, heard):
+    with receiving() as (url, heard):
         job = submit_patiently(
             installation, "fault.quick", ledger.args, webhook={"url": url, "events": ["job.succeeded"]}
         )
@@ -57,20 +54,6 @@ def told(installation: Installation, ledger: Ledger) -> list[Json]:
         installation.eventually(lambda: len(heard) > 1, 60)
     assert len(set(heard)) == 1
     return [job]
-
-
-@contextmanager
-def answering_all() -> Iterator[tuple[str, list[str]]]:
-    """A receiver that answers 204; gives its URL and the ids of the events that it has heard."""
-    heard: list[str] = []
-
-    def hear(request: Request) -> Response:
-        heard.append(request.headers["webhook-id"])
-        return Response(status=204)
-
-    with HTTPServer("127.0.0.1", free_port()) as server:
-        server.expect_request("/").respond_with_handler(hear)
-        yield server.url_for("/"), heard
 
 
 def dead_letters(installation: Installation, ledger: Ledger) -> list[Json]:

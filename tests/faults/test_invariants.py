@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.ledger import Entry
 from tests.faults.evidence import Event, Evidence, Row, Told, Usage
-from tests.faults.health import Outage, Sample
+from tests.faults.health import HANGING, Outage, Sample
 from tests.faults.invariants import INVARIANTS, complaints
 
 JOB, OTHER, TENANT = "a", "b", "t"
@@ -43,6 +43,9 @@ def told(**changed: Any) -> Told:
 
 RESCUE = event("rescue")
 ENTRIES = [entry("start", 1), entry("start", 2), entry("end", 2)]
+
+
+ASKED = {"url": "https://example.com", "events": ["job.succeeded", "job.dead"]}
 
 
 def evidence(**changed: Any) -> Evidence:
@@ -82,6 +85,14 @@ def with_row(**changed: Any) -> Evidence:
 
 def test_a_history_in_which_all_is_well_passes():
     assert complaints(evidence()) == []
+
+
+def test_whom_a_job_names_is_told_of_the_end_that_it_came_to_and_of_no_other():
+    assert complaints(evidence(rows={JOB: row(webhook=ASKED)}, told=[told()])) == []
+
+
+def test_an_api_that_was_frozen_may_leave_its_clients_waiting():
+    assert complaints(evidence(samples=[Sample(1.0, HANGING, HANGING), *evidence().samples])) == []
 
 
 FROZEN_AT = ENTRIES[1].at - 0.5
@@ -147,12 +158,15 @@ BROKEN = {
         evidence(told=[told(), told(event_id="e2")]),
         evidence(told=[told(event="job.dead")]),
         evidence(told=[told(), told(id="d2")]),
+        with_row(webhook=ASKED),
+        evidence(rows={JOB: row(webhook=ASKED)}, told=[told(to="https://example.org")]),
     ],
     "I7 tenants": [
         evidence(told=[told(tenant="u")]),
         with_row(tenant="u"),
         evidence(events=[replace(RESCUE, tenant="u")]),
         evidence(logs={"worker": '{"event": "job_moved", "job_id": "a", "tenant_id": "u"}'}),
+        evidence(logs={"worker": '{"event": "job_moved", "job_id": "a"}'}),
     ],
     "I8 liveness": [
         evidence(settled_after=None),
@@ -168,6 +182,7 @@ BROKEN = {
     ],
     "I10 honest health": [
         evidence(samples=[Sample(1.0, 500, 200, OK), Sample(30.0, 200, 200, OK)], outages=[]),
+        evidence(samples=[Sample(1.0, HANGING, HANGING), Sample(30.0, 200, 200, OK)], outages=[], struck=None),
         evidence(samples=[Sample(1.0, 200, 200, OK), Sample(15.0, 200, 200, OK), Sample(30.0, 200, 200, OK)]),
         evidence(samples=[Sample(1.0, 200, 200, OK), Sample(30.0, 200, 200, OK)]),  # nobody looked
         evidence(samples=[Sample(30.0, 200, 503, OK | {"database": "down"})], outages=[]),

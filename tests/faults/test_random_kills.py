@@ -27,6 +27,7 @@ from tests.faults.health import HealthWatch, Outage
 from tests.faults.invariants import RECOVERY_SECONDS, check
 from tests.faults.load import Load
 from tests.faults.mixture import mixed
+from tests.faults.receiving import receiving
 from tests.faults.supervisor import Supervisor, doubled, members
 
 pytestmark = pytest.mark.timed
@@ -240,8 +241,11 @@ def survive(
     """Kill for so long, while `damage` does the rest; then check every invariant, and tell."""
     supervisor = Supervisor(installation)
     killer = Killer(supervisor, seed())
-    with HealthWatch(installation.address) as watch, supervisor:
-        with mixed(installation, ledger, rate=rate, threads=CLIENTS) as load, ThreadPoolExecutor(1) as beside:
+    with HealthWatch(installation.address) as watch, supervisor, receiving() as (receiver, heard):
+        with (
+            mixed(installation, ledger, rate=rate, threads=CLIENTS, receiver=receiver) as load,
+            ThreadPoolExecutor(1) as beside,
+        ):
             time.sleep(WARM_SECONDS)
             installation.at_rest = usage(installation)
             doing = beside.submit(damage, supervisor, watch)
@@ -260,12 +264,16 @@ def survive(
             supervisor=supervisor,
             within=RECOVERY_SECONDS + backlog / rate,  # what is to be done then goes as fast as it came, or faster
         )
-    story = told(known, load, killer, lifted_at)
-    print(story)  # noqa: T201 - also of a run that fails
+        story = told(known, load, killer, lifted_at)
+        print(story)  # noqa: T201 - also of a run that fails
+        of_load = {job["id"] for job in load.accepted}
+        events = {one.event_id for one in known.told if one.job_id in of_load}
+        assert events
+        installation.eventually(lambda: events == set(heard), RECOVERY_SECONDS)
     assert story.back < RECOVERY_SECONDS
     assert story.queued_again < QUEUED_WITHIN
     assert max(story.slowest_recovery, story.slowest_recovery_without_parent) < RECOVERY_SECONDS
-    assert story.submitted == story.accepted
+    assert story.submitted == story.accepted >= rate * seconds
     assert (story.lost, story.doubled) == (0, 0)
     return story, killer.of
 

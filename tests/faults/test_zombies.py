@@ -5,13 +5,9 @@ nothing of that run is recorded, and a counter says so.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from models import moves
-from models.database import connect_postgresql
-from models.job import Ref
 from tests.acceptance.installation import Full, Installation, Json, metrics_port
 from tests.acceptance.ledger import Ledger
 from tests.acceptance.process import Process
@@ -101,7 +97,7 @@ def test_nothing_of_a_run_that_thaws_after_its_job_was_redriven_is_recorded(full
         with another_worker(full):
             let_time_pass(full, family(full.worker))
             dead = full.in_state(job, "dead")
-        redrive(full, dead)
+        replay(full, dead)
         assert recorded(full, job)[0].state == "queued"
     full.eventually(lambda: stale(full, ledger) == 1)
     result = full.succeeded(job)["result"]  # the zombie's own worker does it anew
@@ -111,11 +107,6 @@ def test_nothing_of_a_run_that_thaws_after_its_job_was_redriven_is_recorded(full
     check(full, ledger, [job], faults=1)
 
 
-def redrive(full: Installation, job: Json) -> None:
-    """As an operator will; there is no API for it yet."""
-    database = connect_postgresql(full.settings["DATABASE_URL"], "jobmill-tests", pool_size=1)
-    (lease,) = {row.lease for row in rows(full) if row.id == job["id"]}
-    with database.transaction() as session:
-        moved = moves.redrive(session, [Ref(UUID(job["id"]), lease)], "test")
-    database.close()
-    assert len(moved) == 1
+def replay(full: Installation, job: Json) -> None:
+    """As an operator does."""
+    full.client.post(f"/v1/dead-letters/{job['id']}/replay").raise_for_status()

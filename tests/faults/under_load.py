@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx2
+
 from tests.acceptance.installation import Installation
 from tests.acceptance.ledger import Entry, Ledger
 from tests.faults import figures
@@ -124,4 +126,5 @@ def under_load(
         outages=trial.outages,
     )
     assert {name: family(process) for name, process in installation.processes.items()} == pids
+    assert {sample.alive for sample in watch.samples} == {httpx2.codes.OK}  # since the API was there all the time
     trial.keep(fault)
