@@ -91,6 +91,24 @@ class HttpWorker(ThreadWorker):
         self._connections.add(conn)
         self.enqueue_req(conn)
 
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - gunicorn's
+        """Take connections, or none for now; once it stops, take what the kernel has taken, and listen no more.
+
+        gunicorn closes a listener when its last request is answered. Whoever connected meanwhile would be reset.
+        """
+        super().set_accept_enabled(enabled)
+        if not enabled and not self.alive:
+            listeners, self.sockets = self.sockets, []
+            for listener in listeners:
+                self._take_all(listener)
+                listener.close()
+
+    def _take_all(self, listener: socket.socket) -> None:
+        before = -1
+        while before < self.nr_conns < self.worker_connections:
+            before = self.nr_conns
+            self.accept(listener)
+
     def handle(self, conn: Connection) -> Any:
         """Serve one request; whether the connection stays open."""
         if conn.initialized:

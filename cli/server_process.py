@@ -17,6 +17,4 @@ class ServerProcess(HttpWorker):
         self.alive = False
         self.let_go()
         self.set_accept_enabled(enabled=False)
-        for listener in self.sockets:
-            listener.close()
         return False

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import inf
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -267,7 +268,7 @@ def survive(
         story = told(known, load, killer, lifted_at)
         print(story)  # noqa: T201 - also of a run that fails
         of_load = {job["id"] for job in load.accepted}
-        events = {one.event_id for one in known.told if one.job_id in of_load}
+        events = {f"evt_{UUID(one.event_id).hex}" for one in known.told if one.job_id in of_load}
         assert events
         installation.eventually(lambda: events == set(heard), RECOVERY_SECONDS)
     assert story.back < RECOVERY_SECONDS

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
 from cli import arrival
@@ -83,6 +85,13 @@ def embedded(doors: Doors) -> Iterator[int]:
 
 
 def gunicorn(doors: Doors) -> Iterator[int]:
+    process, port = start_gunicorn(doors)
+    yield port
+    process.send_signal(signal.SIGTERM)
+    process.wait(DEADLINE)
+
+
+def start_gunicorn(doors: Doors) -> tuple[subprocess.Popen[bytes], int]:
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
@@ -90,9 +99,7 @@ def gunicorn(doors: Doors) -> Iterator[int]:
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": "."},
     )
-    yield port
-    process.send_signal(signal.SIGTERM)
-    process.wait(DEADLINE)
+    return process, port
 
 
 def answers(port: int) -> bool:
@@ -420,3 +427,48 @@ def test_an_address_may_be_as_long_as_its_parameters_allow(served: Served):
     answer = httpx2.get(f"{served.url}{JOBS}?{types}", headers=served.authorization, timeout=DEADLINE)
     assert len(answer.request.url.raw_path) > 7000
     assert (answer.status_code, answer.json()) == (200, {"data": [], "next_cursor": None})
+
+
+def asking(port: int, how_many: int) -> list[socket.socket]:
+    """Clients that have sent a request each, on connections that the kernel has taken and nobody else yet."""
+    clients = [socket.create_connection(("127.0.0.1", port), DEADLINE) for _ in range(how_many)]
+    for client in clients:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    return clients
+
+
+def all_are_answered(clients: list[socket.socket]) -> bool:
+    begun = [client.recv(15) for client in clients]
+    for client in clients:
+        client.close()
+    return set(begun) == {b"HTTP/1.1 200 OK"}
+
+
+def is_pending(pid: int, number: int) -> bool:
+    """Whether a signal waits for a process that stands still."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return any(
+        int(mask, 16) >> (number - 1) & 1 for mask in re.findall(r"^(?:Sig|Shd)Pnd:\t(\w+)", status, re.MULTILINE)
+    )
+
+
+def test_who_has_connected_when_the_processes_are_told_to_stop_is_answered(
+    doors: Doors, eventually: Callable[..., Any]
+):
+    server, port = start_gunicorn(doors)
+    eventually(lambda: answers(port), within_seconds=DEADLINE)
+    (serving,) = psutil.Process(server.pid).children()
+    serving.suspend()
+    clients = asking(port, 20)
+    server.send_signal(signal.SIGTERM)
+    eventually(lambda: is_pending(serving.pid, signal.SIGTERM))
+    serving.resume()
+    assert all_are_answered(clients)
+    assert server.wait(DEADLINE) == 0
+
+
+def test_who_has_connected_when_the_thread_is_told_to_stop_is_answered(doors: Doors):
+    server = EmbeddedServer(settings(port=0, api_threads=4), doors.app)
+    clients = asking(int(server.listen().rpartition(":")[2]), 20)
+    server.stop()
+    assert all_are_answered(clients)
