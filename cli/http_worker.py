@@ -91,7 +91,7 @@ class HttpWorker(ThreadWorker):
         self._connections.add(conn)
         self.enqueue_req(conn)
 
-    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - gunicorn's
+    def set_accept_enabled(self, enabled: bool) -> None:
         """Take connections, or none for now; once it stops, take what the kernel has taken, and listen no more.
 
         gunicorn closes a listener when its last request is answered. Whoever connected meanwhile would be reset.

@@ -70,7 +70,7 @@ def _outlive_an_outage(full: Installation, ledger: Ledger, seconds: float) -> fl
         gone_at, accepted = time.monotonic(), len(load.accepted)
         ledger.open_gate()
         full.succeeded(running)
-        time.sleep(gone_at + seconds - time.monotonic())
+        time.sleep(max(0.0, gone_at + seconds - time.monotonic()))
         accepted = len(load.accepted) - accepted
         back_at = time.monotonic()
         dispatcher.start()

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -72,6 +73,31 @@ def _kill_children(full: Installation, ledger: Ledger, folder: Path, times: int)
     assert max(took) < CHILD_AGAIN_WITHIN, took
     check(full, ledger, jobs, faults=1)
     return took
+
+
+@pytest.mark.long
+@pytest.mark.fault("child-dies", "SIGKILL to the only process of a worker, 5 times: no other can take its job")
+def test_the_job_of_an_only_process_is_queued_within_two_seconds_and_runs_in_the_next(
+    install: Install, ledger: Ledger, tmp_path: Path
+):
+    full = install(Full.mode, JOBMILL_PROCESSES="1")
+    queued, again, jobs = [], [], []
+    for number in range(5):
+        gate = tmp_path / f"gate{number}"
+        jobs.append(job := full.submit("fault.gated", ledger.args | {"gate": str(gate)}, max_attempts=1))
+        (first,) = full.eventually(lambda: ledger.starts(job["id"]))
+        os.kill(first.pid, signal.SIGKILL)
+        killed_at, by_the_clock = time.monotonic(), datetime.now(UTC)
+        full.eventually(lambda: len(ledger.starts(job["id"])) == 2, MACHINE_AGAIN_WITHIN)
+        again.append(ledger.starts(job["id"])[1].at - killed_at)
+        gate.touch()
+        full.succeeded(job)
+        (rescue,) = full.events(job)
+        queued.append((datetime.fromisoformat(rescue["at"]) - by_the_clock).total_seconds())
+    figures.keep("child-dies", "queued again, an only process, the slowest of 5, after", max(queued), "s")
+    figures.keep("child-dies", "running again in its successor, the slowest of 5, after", max(again), "s")
+    check(full, ledger, jobs, faults=1)
+    assert max(queued) < CHILD_AGAIN_WITHIN, queued
 
 
 @pytest.mark.long
