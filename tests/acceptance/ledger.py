@@ -1,7 +1,21 @@
-"""What the handlers of `ledger_jobs` wrote down, read back."""
+"""What the handlers of `ledger_jobs` wrote down, and what they write it with."""
 
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from jobs.context import Context
+
+
+def note(ledger: Path, event: str, context: Context) -> None:
+    """Append a line; O_APPEND keeps lines of several processes whole."""
+    line = f"{event} {context.job_id} {context.lease} {context.attempt} {time.monotonic()} {os.getpid()}\n"
+    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True)

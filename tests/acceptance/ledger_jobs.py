@@ -8,6 +8,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from ledger import note
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
@@ -51,16 +52,6 @@ class Payment(BaseModel):
 
     amount: int
     failures: int
-
-
-def note(ledger: Path, event: str, context: Context) -> None:
-    """Append a line; O_APPEND keeps lines of several processes whole."""
-    line = f"{event} {context.job_id} {context.lease} {context.attempt} {time.monotonic()} {os.getpid()}\n"
-    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
 
 
 @job("ledger.work", retry=QUICKLY)

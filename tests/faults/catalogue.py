@@ -186,7 +186,9 @@ def _calls(modules: Iterable[ast.Module]) -> dict[str, set[str]]:
     """Of each function, by its name alone: the names of what it calls."""
     functions = (node for module in modules for node in ast.walk(module) if isinstance(node, ast.FunctionDef))
     return {
-        function.name: {ast.unparse(call.func) for call in ast.walk(function) if isinstance(call, ast.Call)}
+        function.name: {
+            ast.unparse(call.func).rpartition(".")[2] for call in ast.walk(function) if isinstance(call, ast.Call)
+        }
         for function in functions
     }
 

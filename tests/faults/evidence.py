@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -21,6 +21,16 @@ from tests.acceptance.ledger import Entry, Ledger
 from tests.faults.health import Outage, Sample
 
 KEY_ID = "acceptance"
+
+
+class Place(Protocol):
+    """Where jobs are done: its settings, and a way to ask its database from outside."""
+
+    @property
+    def mode(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, str]: ...
+    def sql(self, statement: str) -> list[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -181,7 +191,7 @@ def gather(
     )
 
 
-def rows(installation: Installation) -> list[Row]:
+def rows(installation: Place) -> list[Row]:
     """Every job."""
     found = installation.sql(
         "SELECT id, tenant_id, type, state, attempt, lost, lease, idempotency_key, result, webhook FROM jobs"
@@ -193,7 +203,7 @@ def rows(installation: Installation) -> list[Row]:
     ]
 
 
-def events(installation: Installation) -> list[Event]:
+def events(installation: Place) -> list[Event]:
     """The history of every job, oldest first."""
     found = installation.sql(
         "SELECT job_id, tenant_id, at, move, state, attempt, lease, actor FROM job_events ORDER BY at, id"
@@ -201,7 +211,7 @@ def events(installation: Installation) -> list[Event]:
     return [Event(_id(job_id), _id(tenant), *plain) for job_id, tenant, *plain in found]
 
 
-def told(installation: Installation) -> list[Told]:
+def told(installation: Place) -> list[Told]:
     """Every webhook delivery."""
     found = installation.sql(
         "SELECT id, tenant_id, job_id, event, event_id, endpoint_id, url FROM webhook_deliveries ORDER BY id"
@@ -228,10 +238,11 @@ def _page(port: str) -> str:
 
 def usage(installation: Installation) -> dict[str, Usage]:
     """What each process holds now, its children included."""
-    return {name: _usage(installation, pids) for name, pids in _pids(installation).items()}
+    return {name: usage_of(installation, pids) for name, pids in _pids(installation).items()}
 
 
-def _usage(installation: Installation, pids: list[int]) -> Usage:
+def usage_of(installation: Place, pids: list[int]) -> Usage:
+    """What these processes hold together."""
     found = [Usage(0, 0, 0, 0)]
     for pid in pids:
         try:
@@ -246,10 +257,12 @@ def _usage(installation: Installation, pids: list[int]) -> Usage:
     return Usage(*(sum(column) for column in zip(*(vars(one).values() for one in found), strict=True)))
 
 
-def ports(installation: Installation, setting: str) -> set[int]:
+def ports(installation: Place, setting: str) -> set[int]:
     """Where the services that a setting names are."""
     urls = installation.settings.get(setting, "").split(",")
-    return {urlsplit(url).port or {"amqp": 5672}.get(urlsplit(url).scheme, 5432) for url in urls if url}
+    # PostgreSQL's one URL may list several hosts, and those after the first have no scheme.
+    parts = [urlsplit(url if "://" in url else f"//{url}") for url in urls if url]
+    return {part.port or {"amqp": 5672}.get(part.scheme, 5432) for part in parts}
 
 
 def _pids(installation: Installation) -> dict[str, list[int]]:
@@ -286,7 +299,7 @@ def _id(value: Any) -> str:
     return str(UUID(str(value)))
 
 
-def unfinished(installation: Installation, submitted: Sequence[Mapping[str, Any]]) -> list[str]:
+def unfinished(installation: Place, submitted: Sequence[Mapping[str, Any]]) -> list[str]:
     """The submitted jobs that have not ended, or have no row."""
     ended = ("succeeded", "dead", "cancelled", "discarded")
     found = installation.sql(f"SELECT id FROM jobs WHERE state IN {ended}")  # noqa: S608 - our own words
@@ -295,7 +308,7 @@ def unfinished(installation: Installation, submitted: Sequence[Mapping[str, Any]
 
 
 def settle(
-    installation: Installation, submitted: Sequence[Mapping[str, Any]], lifted_at: float, within: float
+    installation: Place, submitted: Sequence[Mapping[str, Any]], lifted_at: float, within: float
 ) -> float | None:
     """Wait until every job has ended; gives the seconds since the fault's end, or None if they were not enough."""
     deadline = lifted_at + within

@@ -10,7 +10,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from ledger_jobs import QUICKLY, note
+from ledger import note
+from ledger_jobs import QUICKLY
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 

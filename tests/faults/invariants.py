@@ -346,9 +346,8 @@ def judge(
     `installation.at_rest`. `within` is longer than recovery may take only where a backlog has to be worked off.
     """
     settled = settle(installation, submitted, lifted_at or time.monotonic(), within)
-    deadline = time.monotonic() + CALM_SECONDS
-    while True:
-        known = gather(
+    return quiet_evidence(
+        lambda: gather(
             installation,
             ledger,
             submitted,
@@ -365,11 +364,18 @@ def judge(
             thawed=supervisor.thawed if supervisor else (),
             orphans=supervisor.orphans() if supervisor else [],
         )
+    )
+
+
+def quiet_evidence(gathered: Callable[[], Evidence]) -> tuple[Evidence, list[str]]:
+    """Look until there is nothing to complain of, or what may lag behind has had its time; the last look counts."""
+    deadline = time.monotonic() + CALM_SECONDS
+    while True:
+        known = gathered()
         found = complaints(known)
-        if not found or settled is None or time.monotonic() > deadline:
-            break
+        if not found or known.settled_after is None or time.monotonic() > deadline:
+            return known, found
         time.sleep(0.2)
-    return known, found
 
 
 def _secrets_of(installation: Installation) -> list[str]:

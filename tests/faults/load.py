@@ -24,9 +24,18 @@ Json = dict[str, Any]
 
 
 def submit_patiently(
-    installation: Installation, job_type: str, args: Json, *, patience: float = PATIENCE_SECONDS, **more: Any
+    installation: Installation,
+    job_type: str,
+    args: Json,
+    *,
+    patience: float = PATIENCE_SECONDS,
+    turned_away: Counter[int] | None = None,
+    **more: Any,
 ) -> Json:
-    """Submit as a client should: the same request under the same key, until it is accepted; gives the job."""
+    """Submit as a client should: the same request under the same key, until it is accepted; gives the job.
+
+    `turned_away` counts the answers that had it sent again, by their status; 0 stands for no answer.
+    """
     key = f"load-{secrets.token_hex(12)}"
     installation.asked.add(key)
     body = {"type": job_type, "args": args, **more}
@@ -40,6 +49,8 @@ def submit_patiently(
         refused = answer is not None and not _passes(answer)
         if refused or time.monotonic() > deadline:
             raise AssertionError(f"not accepted: {answer.text if answer is not None else 'no answer'}")
+        if turned_away is not None:
+            turned_away[answer.status_code if answer is not None else 0] += 1
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -63,6 +74,10 @@ class Answered:
     sent_at: float
     after: float
 
+    @property
+    def at(self) -> float:
+        return self.sent_at + self.after
+
 
 class Load:
     """Submits while the block lasts: `rate` jobs a second, from `threads` threads, each waiting for its answers.
@@ -85,6 +100,7 @@ class Load:
         self.accepted: list[Json] = []
         self.answered: list[Answered] = []
         self.refused: list[BaseException] = []
+        self.turned_away: Counter[int] = Counter()
         self.submitted = 0
         self._installation, self._rate, self._most = installation, rate, most
         self._type = job_type if callable(job_type) else lambda _number: job_type
@@ -130,7 +146,8 @@ class Load:
             with self._lock:
                 self.submitted += 1
             try:
-                job = submit_patiently(self._installation, self._type(number), self._args(number), **self._more(number))
+                job_type, args, more = self._type(number), self._args(number), self._more(number)
+                job = submit_patiently(self._installation, job_type, args, turned_away=self.turned_away, **more)
             except BaseException as error:  # noqa: BLE001 - told when the block ends
                 self.refused.append(error)
             else:

@@ -49,6 +49,12 @@ class Cluster:
         """As RABBITMQ_URL lists them."""
         return ",".join(node.url for node in self.nodes)
 
+    def leader_of(self, queue: str) -> Node:
+        """The node that leads a quorum queue now."""
+        listed = self.nodes[0].control("list_queues", "name", "leader", "--no-table-headers")
+        leaders = dict(line.split("\t") for line in listed.splitlines())
+        return next(node for node in self.nodes if node.name == leaders[queue])
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             for node in self.nodes:

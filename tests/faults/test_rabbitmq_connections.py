@@ -16,7 +16,9 @@ from models.database import Database
 from models.dialect import POSTGRESQL
 from models.job import Ref
 from models.states import State
-from tests.integration.test_drain import Mill, over
+from tests.acceptance.ledger import Ledger
+from tests.faults.noted_mill import NotedMill
+from tests.integration.test_drain import over
 from tests.proxy import Proxy
 from tests.workbench import lent_database
 from workers import child, topology
@@ -52,9 +54,16 @@ def _promptly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def mill(postgresql: Database, proxy: Proxy, queue_prefix: str, eventually: Callable[..., Any]) -> Iterator[Mill]:
+def mill(
+    postgresql: Database,
+    rabbitmq_url: str,
+    proxy: Proxy,
+    queue_prefix: str,
+    ledger: Ledger,
+    eventually: Callable[..., Any],
+) -> Iterator[NotedMill]:
     """A dispatcher's publisher and workers that reach RabbitMQ through the proxy."""
-    mill = Mill(postgresql, eventually)
+    mill = NotedMill(postgresql, eventually, ledger, [proxy.url, rabbitmq_url])
     publisher = Publisher((proxy.url,), queue_prefix, "jobmill tests", timeout=2)
     publisher.start()
     eventually(lambda: publisher.connected)
@@ -92,7 +101,7 @@ def held() -> tuple[int, int]:
     return threading.active_count(), sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def done(mill: Mill, how_many: int = 3, within_seconds: float = 10) -> None:
+def done(mill: NotedMill, how_many: int = 3, within_seconds: float = 10) -> None:
     """Jobs are published, and succeed."""
     refs = []
     mill.eventually(lambda: mill.transport.connected)
@@ -103,7 +112,7 @@ def done(mill: Mill, how_many: int = 3, within_seconds: float = 10) -> None:
 
 @pytest.mark.fault("rabbitmq-restart", "every connection reset five times, as by a restart: nothing piles up")
 def test_five_resets_leave_as_many_threads_descriptors_connections_and_consumers_as_there_were(
-    mill: Mill, proxy: Proxy, consumers_of: Callable[[], list[int]]
+    mill: NotedMill, proxy: Proxy, consumers_of: Callable[[], list[int]]
 ):
     mill.worker(queues=QUEUES)
     done(mill)
@@ -118,12 +127,17 @@ def test_five_resets_leave_as_many_threads_descriptors_connections_and_consumers
         done(mill)
         mill.eventually(lambda: all(now <= was for now, was in zip(held(), before, strict=True)))
         assert proxy.connections == (1 + len(QUEUES)) * (1 + turn)
+    mill.check(faults=0)
 
 
 @pytest.mark.fault("rabbitmq-frozen", "a proxy that passes nothing until both ends have given up")
 @pytest.mark.fault("rabbitmq-half-open", "RabbitMQ closes its end of a connection behind a frozen proxy")
 def test_a_frozen_connection_is_noticed_by_its_heartbeat_and_others_do_its_work_meanwhile(
-    mill: Mill, proxy: Proxy, rabbitmq_url: str, consumers_of: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
+    mill: NotedMill,
+    proxy: Proxy,
+    rabbitmq_url: str,
+    consumers_of: Callable[[], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(topology, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
     monkeypatch.setattr(topology, "STACK_TIMEOUT_SECONDS", 1)
@@ -142,18 +156,19 @@ def test_a_frozen_connection_is_noticed_by_its_heartbeat_and_others_do_its_work_
         assert time.monotonic() - began < NOTICED_WITHIN
     mill.eventually(lambda: consumers_of() == [2, 2], within_seconds=5)
     done(mill)
-    assert mill.bench.row(in_hand[0])["attempt"] == 3
+    assert mill.bench.row(in_hand[0])["attempt"] == 1
     assert mill.bench.row(in_hand[0])["worker_id"] == frozen.id
     assert {mill.bench.row(ref)["worker_id"] for ref in refs} == {other.id}
+    mill.check(faults=0)
 
 
-def _direct(mill: Mill, url: str) -> WorkerProcess:
+def _direct(mill: NotedMill, url: str) -> WorkerProcess:
     """A worker whose way to RabbitMQ is free."""
     mill.make_broker = lambda: JobmillBroker((url,), "jobmill tests")
     return mill.worker(queues=QUEUES)
 
 
-def _published_directly(mill: Mill, url: str) -> list[Ref]:
+def _published_directly(mill: NotedMill, url: str) -> list[Ref]:
     """Jobs published by a dispatcher whose way is free."""
     frozen, publisher = mill.transport, Publisher((url,), mill.transport.prefix, "jobmill tests")  # type: ignore[attr-defined]
     publisher.start()

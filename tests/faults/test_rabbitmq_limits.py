@@ -17,8 +17,10 @@ from models.dialect import POSTGRESQL
 from models.ids import new_id
 from models.job import Ref
 from models.states import State
+from tests.acceptance.ledger import Ledger
 from tests.acceptance.private_services import RABBITMQ, PrivateRabbitmq
-from tests.integration.test_drain import Mill, over
+from tests.faults.noted_mill import NotedMill
+from tests.integration.test_drain import over
 from tests.workbench import counted, lent_database
 from workers import child, flow, topology
 from workers.broker import JobmillBroker
@@ -75,9 +77,13 @@ def publisher(server: PrivateRabbitmq, eventually: Callable[..., Any]) -> Iterat
 
 @pytest.fixture
 def mill(
-    postgresql: Database, server: PrivateRabbitmq, publisher: Publisher, eventually: Callable[..., Any]
-) -> Iterator[Mill]:
-    mill = Mill(postgresql, eventually)
+    postgresql: Database,
+    server: PrivateRabbitmq,
+    publisher: Publisher,
+    ledger: Ledger,
+    eventually: Callable[..., Any],
+) -> Iterator[NotedMill]:
+    mill = NotedMill(postgresql, eventually, ledger, [server.url])
     mill.transport = publisher
     mill.make_broker = lambda: JobmillBroker((server.url,), "jobmill tests")
     mill.queue_name = lambda queue: topology.queue_name(PREFIX, queue)
@@ -114,7 +120,7 @@ def sleeper(server: PrivateRabbitmq) -> Iterator[Sleeper]:
 @pytest.mark.fault("rabbitmq-consumer-timeout", "a node whose consumer_timeout is a second, and a job 40 times as long")
 @pytest.mark.parametrize("times", [8, pytest.param(40, marks=pytest.mark.long)])
 def test_a_job_longer_than_rabbitmqs_patience_runs_once_and_its_worker_goes_on_consuming(
-    mill: Mill, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch, times: int
+    mill: NotedMill, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch, times: int
 ):
     monkeypatch.setattr(flow, "ACKNOWLEDGED_AFTER", timedelta(seconds=CONSUMER_TIMEOUT / 4))
     monkeypatch.setattr(flow, "PATIENCE", timedelta(seconds=CONSUMER_TIMEOUT / 4))
@@ -142,11 +148,35 @@ def test_a_job_longer_than_rabbitmqs_patience_runs_once_and_its_worker_goes_on_c
     assert time.monotonic() - begun[0] >= CONSUMER_TIMEOUT * times
     assert sleeper.closed, "RabbitMQ did not lose patience with anybody"
     assert len(begun) == 1
-    assert mill.bench.row(ref)["attempt"] == 3
+    assert mill.bench.row(ref)["attempt"] == 1
     assert others > times
     # On a busy machine a quick one may take as long as well.
     assert counted("jobmill_early_acknowledgements_total") - before >= 1
     assert {name: thread.consumer for name, thread in worker.dramatiq.consumers.items()} == consumers
+    known = mill.check(faults=0)
+    assert len(known.submitted) == 1 + others
+
+
+@pytest.mark.fault("rabbitmq-consumer-timeout", "a node whose consumer_timeout is far below the worker's ten minutes")
+def test_a_job_with_which_rabbitmq_loses_patience_runs_once_and_its_worker_connects_again(
+    mill: NotedMill, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.2)
+    worker = mill.worker()
+    (thread,) = worker.dramatiq.consumers.values()
+    first = thread.consumer
+
+    (ref,) = mill.publish(1, timeout_seconds=600)
+    mill.eventually(lambda: thread.consumer not in {first, None}, within_seconds=20)
+    # What comes after the message that RabbitMQ has handed out again is done while its job goes on.
+    others = mill.publish(3, lambda _: "quick")
+    mill.eventually(lambda: mill.count(others, State.SUCCEEDED) == len(others))
+    assert mill.states([ref]) == [State.RUNNING]
+    mill.let_go.set()
+    mill.eventually(lambda: mill.states([ref]) == [State.SUCCEEDED])
+    assert len(mill.begun) == 1
+    assert mill.bench.row(ref)["attempt"] == 1
+    mill.check(faults=0)
 
 
 @pytest.mark.fault("rabbitmq-blocked", "a node's high watermark of memory set to nothing")
@@ -173,7 +203,7 @@ def test_while_rabbitmq_takes_no_messages_none_counts_as_confirmed_and_the_publi
 
 
 @pytest.mark.fault("rabbitmq-blocked", "a node's high watermark of memory set to nothing")
-def test_a_worker_goes_on_with_what_waits_while_rabbitmq_takes_no_messages(mill: Mill, server: PrivateRabbitmq):
+def test_a_worker_goes_on_with_what_waits_while_rabbitmq_takes_no_messages(mill: NotedMill, server: PrivateRabbitmq):
     mill.worker()
     refs = mill.publish(6)
     mill.eventually(lambda: len(mill.begun) == 2)
@@ -183,3 +213,4 @@ def test_a_worker_goes_on_with_what_waits_while_rabbitmq_takes_no_messages(mill:
         mill.eventually(lambda: mill.count(refs, State.SUCCEEDED) == 6)
     finally:
         rabbitmqctl(server, "set_vm_memory_high_watermark", "0.4")
+    mill.check(faults=0)
