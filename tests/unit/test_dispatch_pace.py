@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 import time_machine
@@ -47,6 +48,33 @@ def test_one_lucky_moment_moves_the_rate_little_and_a_second_moves_it_by_two_thi
         rate.seen(on_broker=0, now=elapsed)
     assert brief.per_second == pytest.approx(100, rel=0.01)  # 10,000 a second, for a hundredth of one
     assert long.per_second == pytest.approx(63, rel=0.01)
+
+
+def test_where_workers_found_nothing_more_the_rate_doubles_if_they_ended_jobs_that_fast():
+    rate, seen = Rate(), []
+    for step in range(1, 8):
+        rate.leaves(on_broker=100, now=step * 0.02)
+        rate.seen(on_broker=0, now=(step + 1) * 0.02, threads=8)
+        seen.append(round(rate.per_second))
+    proven = (100 - 8) / 0.02
+    assert all(later >= min(2 * earlier, proven) for earlier, later in pairwise(seen))
+    assert seen[0] < 0.05 * proven  # one lucky moment alone proves little
+
+
+def test_jobs_that_no_more_than_fill_the_threads_prove_no_rate():
+    rate = Rate()
+    rate.leaves(on_broker=8, now=0.0)
+    rate.seen(on_broker=0, now=0.01, threads=8)
+    assert rate.per_second == pytest.approx(8, rel=0.01)  # as if all had begun evenly within the last second
+
+
+def test_workers_are_wanting_for_a_look_more_after_they_found_nothing():
+    rate, wanting = Rate(), []
+    for number, on_broker in enumerate([5, 0, 5, 5]):
+        rate.leaves(on_broker=10, now=float(number))
+        rate.seen(on_broker, now=number + 0.5)
+        wanting.append(rate.wanting)
+    assert wanting == [False, True, True, False]
 
 
 def test_a_queue_that_grew_has_not_begun_a_negative_number_of_jobs():
@@ -99,6 +127,8 @@ def test_room_is_for_the_free_threads_and_a_second_of_work(free, per_second, on_
         (Step(before=5, claimed=0, more_due=False, rate=100), LONGEST_SLEEP),
         (Step(before=5, claimed=3, more_due=False, rate=100), SECOND_LOOK),
         (Step(before=0, claimed=8, more_due=True, rate=0), 0.01),
+        (Step(before=0, claimed=8, more_due=True, rate=0, wanting=True), 0.01),
+        (Step(before=7, claimed=17, more_due=True, rate=16, wanting=True), 0.02),
         (Step(before=50, claimed=50, more_due=True, rate=1000), 0.05),
         (Step(before=1, claimed=0, more_due=True, rate=1000), 0.02),
         (Step(before=900, claimed=100, more_due=True, rate=1), 0.25),
@@ -147,13 +177,13 @@ def simulate(workers: Workers, seconds: float, depth: float) -> float:
     while now < seconds:
         before = int(workers.on_broker)
         free = 0 if before else workers.threads
-        rate.seen(before, now)
+        rate.seen(before, now, workers.threads)
         sent = min(room(Capacity(workers.threads, free), rate.per_second, before, depth), MOST_PER_STEP)
         workers.on_broker += sent
         rate.leaves(before + sent, now)
         if now > seconds / 2:
             deepest = max(deepest, workers.on_broker)
-        asleep = 0.002 + pause(Step(before, sent, more_due=True, rate=rate.per_second))
+        asleep = 0.002 + pause(Step(before, sent, True, rate.per_second, rate.wanting))
         workers.work(asleep)
         now += asleep
     return deepest
@@ -168,7 +198,7 @@ def test_throughput_ramps_up_to_what_the_workers_can_do_and_the_broker_stays_sha
 
     deepest = simulate(workers, seconds=20, depth=depth)
 
-    assert begun >= 0.75 * 10 * per_second
+    assert begun >= 0.9 * 10 * per_second
     assert workers.done - begun >= 0.9 * 20 * per_second
     # Of few, one is the least that is sent, and one that has begun by half is there still.
     assert deepest <= max(1.25 * depth * per_second, 2) + workers.threads

@@ -50,15 +50,26 @@ class Rate:
 
     def __init__(self) -> None:
         self.per_second = 0.0
+        self.wanting = False
+        """Whether workers had nothing left to take, at this look or at the last one."""
+        self._was_empty = False
         self._left: int | None = None
         self._at = 0.0
 
-    def seen(self, on_broker: int, now: float) -> None:
-        """The queue holds `on_broker` jobs at `now` (monotonic seconds)."""
+    def seen(self, on_broker: int, now: float, threads: int = 0) -> None:
+        """The queue holds `on_broker` jobs at `now` (monotonic seconds), and its workers have so many threads.
+
+        Where they wanted more than there was, the rate doubles, if they ended jobs that fast: each job that left
+        beyond one for each thread means that another has ended. Else a backlog would take seconds to get going.
+        """
         if self._left is not None and now > self._at:
-            elapsed = now - self._at
+            elapsed, begun = now - self._at, max(0, self._left - on_broker)
             weight = 1 - math.exp(-elapsed)
-            self.per_second += weight * (max(0, self._left - on_broker) / elapsed - self.per_second)
+            doubled = 2 * max(self.per_second, threads)
+            self.per_second += weight * (begun / elapsed - self.per_second)
+            if on_broker == 0:
+                self.per_second = max(self.per_second, min(doubled, (begun - threads) / elapsed))
+            self.wanting, self._was_empty = on_broker == 0 or self._was_empty, on_broker == 0
 
     def leaves(self, on_broker: int, now: float) -> None:
         """This step left `on_broker` jobs there."""
@@ -67,12 +78,16 @@ class Rate:
 
 @dataclass(frozen=True)
 class Step:
-    """What one look at a queue found: jobs on the broker before, claimed now, and whether due ones are left."""
+    """What one look at a queue found: jobs on the broker before, claimed now, and whether due ones are left.
+
+    While workers are `wanting` more, the rate is not known yet.
+    """
 
     before: int
     claimed: int
     more_due: bool
     rate: float
+    wanting: bool = False
 
 
 def room(capacity: Capacity, per_second: float, on_broker: int, seconds: float = SECONDS_OF_WORK) -> int:
@@ -88,6 +103,8 @@ def pause(step: Step) -> float:
         return SECOND_LOOK if step.claimed else LONGEST_SLEEP
     if step.before == 0:
         return 0.01  # its workers had nothing to take: find out how fast they are
+    if step.wanting:
+        return 0.02
     return min(max((step.before + step.claimed) / (2 * max(step.rate, 1.0)), 0.02), 0.25)
 
 
@@ -177,7 +194,7 @@ class Dispatch:
 
     def _queue(self, queue: str, look: Look) -> float:
         rate = self.rates.setdefault(queue, Rate())
-        rate.seen(look.on_broker, time.monotonic())
+        rate.seen(look.on_broker, time.monotonic(), look.capacity.threads)
         most = min(MOST_PER_STEP, look.let_out())
         wanted, of_background = (
             min(room(look.capacity, rate.per_second, look.on_broker, seconds), most)
@@ -193,7 +210,7 @@ class Dispatch:
         rate.leaves(look.on_broker + sent, time.monotonic())
         if sent < len(claimed.jobs):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
-        step = Step(look.on_broker, sent, claimed.more, rate.per_second)
+        step = Step(look.on_broker, sent, claimed.more, rate.per_second, rate.wanting)
         slept = look_again(look.held.queue, rate.per_second) if look.held and claimed.more else pause(step)
         if claimed.full:
             slept = min(slept, look_again_at_gates(self.gate_width, rate.per_second))
