@@ -24,7 +24,9 @@ def queue_backlog(installation: Installation, job: Json, number: int) -> None:
 
 def forget_backlog(installation: Installation, job: Json) -> None:
     """Delete those copies that nobody has taken yet. The others count as accepted."""
-    installation.sql(f"DELETE FROM jobs WHERE state = 'queued' AND lease = 0 AND type = '{job['type']}'")  # noqa: S608
+    # Whom a dispatcher claims at this moment is left to it: each would wait for what the other holds.
+    free = f"SELECT id FROM jobs WHERE state = 'queued' AND lease = 0 AND type = '{job['type']}' FOR UPDATE SKIP LOCKED"  # noqa: S608
+    installation.sql(f"DELETE FROM jobs WHERE id IN ({free})")  # noqa: S608
     known = {job["id"] for job in installation.accepted}
     taken = {str(found) for (found,) in installation.sql("SELECT id FROM jobs")} - known
     installation.accepted += [{"id": found} for found in sorted(taken)]

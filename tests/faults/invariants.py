@@ -338,12 +338,14 @@ def judge(
     canaries: Sequence[str] = (),
     supervisor: Supervisor | None = None,
     within: float = RECOVERY_SECONDS,
+    tenant: str | None = None,
 ) -> tuple[Evidence, list[str]]:
     """Wait until all is quiet, and look everywhere; gives what was seen, and every complaint.
 
     `submitted` are the jobs that were answered with 202. `lifted_at` is when the fault ended (default: now), `faults`
     how many may have hit one job; a `supervisor` knows more of them. What the processes held before is
     `installation.at_rest`. `within` is longer than recovery may take only where a backlog has to be worked off.
+    `tenant` is whose jobs they are, where they were not submitted with the installation's own key.
     """
     settled = settle(installation, submitted, lifted_at or time.monotonic(), within)
     return quiet_evidence(
@@ -351,6 +353,7 @@ def judge(
             installation,
             ledger,
             submitted,
+            tenant=tenant,
             faults=faults,
             before=installation.at_rest,
             samples=[*(watch.samples if watch else []), look(installation.address)],

@@ -6,15 +6,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx2
 import psutil
 import pytest
 
 from tests.acceptance.installation import Full, Installation, metrics_port
+from tests.acceptance.ledger import Ledger
 from tests.faults.conftest import Install
 from tests.faults.crashing import is_gone
 from tests.faults.figures import keep
+from tests.faults.invariants import check
+from tests.faults.load import Load
 
 pytestmark = pytest.mark.timed
 
@@ -48,7 +52,7 @@ def asking(installation: Installation) -> Iterator[None]:
 
 
 @pytest.mark.fault("killed-at-random", "the API's server alone, whose processes have clients that ask on and on")
-def test_the_processes_of_a_killed_api_server_let_go_of_its_ports(install: Install):
+def test_the_processes_of_a_killed_api_server_let_go_of_its_ports(install: Install, ledger: Ledger):
     installation = install(Full.mode, JOBMILL_API_PROCESSES="2")
     api = installation.processes["api"]
     api.settings |= metrics_port()
@@ -58,7 +62,8 @@ def test_the_processes_of_a_killed_api_server_let_go_of_its_ports(install: Insta
     installation.wait_until_ready()
     orphans = psutil.Process(api.pid).children()
     assert len(orphans) == 2
-    with asking(installation):
+    with asking(installation), Load(installation, "fault.quick", ledger.args, rate=20) as load:
+        installation.eventually(lambda: load.accepted and all(_is_asked(orphan) for orphan in orphans), BACK_SECONDS)
         os.kill(api.pid, signal.SIGKILL)
         api.wait()
         began = time.monotonic()
@@ -66,6 +71,22 @@ def test_the_processes_of_a_killed_api_server_let_go_of_its_ports(install: Insta
         installation.eventually(lambda: _serves(installation, api.pid), BACK_SECONDS)
         keep("killed-at-random", "API server killed, until the next one serves", time.monotonic() - began, "s")
         installation.eventually(lambda: all(is_gone(orphan.pid) for orphan in orphans), BACK_SECONDS)
+        accepted = len(load.accepted)
+        installation.eventually(lambda: len(load.accepted) > accepted, BACK_SECONDS)
+        load.stop()
+    check(installation, ledger, load.accepted, faults=0)
+
+
+def _is_asked(process: psutil.Process) -> bool:
+    """Whether a client holds a connection to it."""
+    return any(link.status == psutil.CONN_ESTABLISHED for link in _taken(process))
+
+
+def _taken(process: psutil.Process) -> Iterator[Any]:
+    """Its connections that others made."""
+    links = process.net_connections("tcp")
+    ports = {link.laddr.port for link in links if link.status == psutil.CONN_LISTEN}
+    return (link for link in links if link.raddr and link.laddr.port in ports)
 
 
 def _serves(installation: Installation, pid: int) -> bool:

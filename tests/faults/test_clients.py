@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import select
 import socket
 import struct
 import time
@@ -14,6 +15,7 @@ import pytest
 from tests.acceptance.installation import Embedded, Full, Installation, Json
 from tests.acceptance.ledger import Ledger
 from tests.faults.conftest import Install
+from tests.faults.crashing import await_freeze, frozen, kill_family, let_time_pass, start_armed
 from tests.faults.evidence import rows
 from tests.faults.invariants import check
 
@@ -66,7 +68,7 @@ def again(installation: Installation, body: Json, key: str) -> Json:
     return answer.json()
 
 
-@pytest.mark.fault("client-short-body", "the sending side closed at each of many places of a submission, both servers")
+@pytest.mark.fault("client-short-body", "the sending side closed at each of many places of a submission, both modes")
 def test_a_body_cut_short_is_refused_and_leaves_nothing(installation: Installation, ledger: Ledger):
     body, key = {"type": "fault.quick", "args": ledger.args}, keyed(installation)
     whole = request_of(installation, body, key)
@@ -85,7 +87,7 @@ def test_a_body_cut_short_is_refused_and_leaves_nothing(installation: Installati
     check(installation, ledger, [again(installation, body, key)], faults=0)
 
 
-@pytest.mark.fault("client-short-body", "the connection reset at each of many places of a submission, both servers")
+@pytest.mark.fault("client-short-body", "the connection reset at each of many places of a submission, both modes")
 def test_a_client_that_breaks_off_while_sending_leaves_nothing(installation: Installation, ledger: Ledger):
     body, key = {"type": "fault.quick", "args": ledger.args}, keyed(installation)
     whole = request_of(installation, body, key)
@@ -99,7 +101,7 @@ def test_a_client_that_breaks_off_while_sending_leaves_nothing(installation: Ins
 
 
 @pytest.mark.fault(
-    "client-disconnects", "the connection reset at a random moment after a whole submission, both servers"
+    "client-disconnects", "the connection reset at a random moment after a whole submission, both modes"
 )
 def test_a_client_that_leaves_before_the_answer_finds_its_job_under_its_key(installation: Installation, ledger: Ledger):
     body = {"type": "fault.quick", "args": ledger.args}
@@ -107,10 +109,39 @@ def test_a_client_that_leaves_before_the_answer_finds_its_job_under_its_key(inst
     for number, key in enumerate(left):
         with connected(installation) as connection:
             connection.sendall(request_of(installation, body, key))
-            time.sleep(0.001 * number)  # before, during and after the commit
+            time.sleep(0.001 * number)  # any moment will do; the ones that matter are certain in the test below
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     jobs = {key: again(installation, body, key)["id"] for key in left}
     recorded = [row for row in rows(installation) if row.key in jobs]
     assert {row.key: row.id for row in recorded} == jobs
     assert len(recorded) == len(left)
     check(installation, ledger, [{"id": job_id} for job_id in jobs.values()], faults=0)
+
+
+@pytest.mark.fault(
+    "client-disconnects",
+    "the connection reset while the submission stands before its commit, and after it, both modes",
+)
+@pytest.mark.parametrize("point", ["submit.before_commit", "submit.after_commit"])
+def test_one_that_leaves_while_its_submission_stands_at(installation: Installation, ledger: Ledger, point: str):
+    body, key = {"type": "fault.quick", "args": ledger.args}, keyed(installation)
+    server = installation.worker if installation.mode == Embedded.mode else installation.processes["api"]
+    let_time_pass(installation, kill_family(server))
+    reached = start_armed(server, f"{point}=stop")
+    installation.wait_until_ready()
+    with connected(installation) as connection:
+        connection.sendall(request_of(installation, body, key))
+        with frozen([await_freeze(installation, reached, point)]):
+            assert unanswered(connection)
+            assert (key in keys(installation)) == (point == "submit.after_commit")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            connection.close()
+    installation.eventually(lambda: key in keys(installation))
+    (recorded,) = [row.id for row in rows(installation) if row.key == key]
+    assert again(installation, body, key)["id"] == recorded
+    check(installation, ledger, [{"id": recorded}], faults=0)
+
+
+def unanswered(connection: socket.socket) -> bool:
+    """Whether nothing has come of the answer yet."""
+    return not select.select([connection], [], [], 0)[0]

@@ -106,16 +106,35 @@ def with_its_message_lost(installation: Installation, ledger: Ledger) -> list[Js
     return [job]
 
 
+def waiting_for_a_dispatcher(installation: Installation, ledger: Ledger) -> list[Json]:
+    """Several jobs that one claim takes together, and nobody who takes their messages before they are counted."""
+    kill_family(installation.processes["dispatcher"])
+    kill_family(installation.worker)
+    return several(installation, ledger)
+
+
+def all_of_the_batch_is_published(installation: Installation) -> None:
+    """Of the batch of one claim, which nobody has noted as confirmed, each job has a message of its own."""
+    claims = installation.sql("SELECT DISTINCT dispatched_at FROM jobs WHERE state = 'dispatched'")
+    assert len(claims) == 1
+    queue = f"{installation.settings['JOBMILL_QUEUE_PREFIX']}.default"
+    with pika.BlockingConnection(pika.URLParameters(installation.settings["RABBITMQ_URL"])) as connection:
+        channel = connection.channel()
+        installation.eventually(lambda: channel.queue_declare(queue, passive=True).method.message_count == SEVERAL)
+
+
 @dataclass(frozen=True)
 class Scenario:
     """How a point is reached: by which process of the full mode, and with what to do.
 
-    `before` happens while everything is well, `provoke` while the process that shall die is about to start.
+    `before` happens while everything is well, `provoke` while the process that shall die is about to start. `struck`
+    looks, before anything is mended, whether the death came amidst what it was to come amidst.
     """
 
     process: str
     provoke: Callable[[Installation, Ledger], list[Json]] = nothing
     before: Callable[[Installation, Ledger], list[Json]] = nothing
+    struck: Callable[[Installation], None] = lambda _installation: None
     passage: int = 1
     modes: tuple[str, ...] = (Embedded.mode, Full.mode)
     ends: str = "succeeded"
@@ -125,7 +144,12 @@ SCENARIOS: Mapping[str, Scenario] = {
     "submit.before_commit": Scenario("api", quick),
     "submit.after_commit": Scenario("api", quick),
     "dispatch.after_claim": Scenario("dispatcher", quick),
-    "dispatch.mid_batch": Scenario("dispatcher", several, modes=(Full.mode,)),  # only a real broker confirms
+    "dispatch.mid_batch": Scenario(
+        "dispatcher",
+        before=waiting_for_a_dispatcher,
+        struck=all_of_the_batch_is_published,
+        modes=(Full.mode,),  # only a real broker confirms
+    ),
     "dispatch.after_confirms": Scenario("dispatcher", quick),
     "worker.before_start": Scenario("worker", quick),
     "worker.after_start": Scenario("worker", quick),
@@ -191,6 +215,7 @@ def test_a_job_survives_kill_9_at(mode: str, point: str, install: Install, ledge
         submitted = client.submit(scenario.provoke, installation, ledger)
         reached = start_armed(process, f"{point}:{scenario.passage}=kill")
         dead = await_death(installation, reached, point)
+        scenario.struck(installation)
         if not process.alive:  # else it was a child, whose parent needs no help
             let_time_pass(installation, [dead])
         revive(installation)

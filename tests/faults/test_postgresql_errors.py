@@ -1,11 +1,11 @@
 """Each class of PostgreSQL's errors, provoked on a real server: told apart, counted, done again where that helps."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
-from functools import partial
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -13,14 +13,34 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from models.database import Database
+from models.database import Database, connect_postgresql
 from models.errors import LASTING, Trouble, Unavailable, Unstorable, trouble_of
 from models.job import Ref
 from models.states import State
-from tests.factories import job_in, row_of
+from tests.acceptance.installation import Full, Installation
+from tests.acceptance.ledger import Ledger
+from tests.factories import ago, job_in, row_of
+from tests.faults.conftest import Install
+from tests.faults.evidence import own_tenant
+from tests.faults.invariants import check
 from tests.workbench import counted
 
+A_WHILE_SECONDS = 3600
+"""So long nobody but the test touches its jobs, unless it says so."""
 RAISE = "UPDATE jobs SET priority = priority + 1 WHERE id = "
+
+
+@pytest.fixture(scope="module")
+def installation(install: Install) -> Installation:
+    return install(Full.mode)
+
+
+@pytest.fixture
+def database(installation: Installation) -> Iterator[Database]:
+    """The installation's database, as one of its processes has it."""
+    database = connect_postgresql(installation.settings["DATABASE_URL"], "jobmill-tests", pool_size=2)
+    yield database
+    database.close()
 
 
 class Other:
@@ -140,31 +160,45 @@ CLASSES: dict[Provoke, Trouble] = {
 )
 @pytest.mark.parametrize(("provoke", "trouble"), CLASSES.items(), ids=[provoke.__name__ for provoke in CLASSES])
 def test_each_class_of_errors_is_told_counted_and_done_again_where_that_helps(
-    provoke: Provoke, trouble: Trouble, postgresql_database: Database, database_url: str
+    provoke: Provoke, trouble: Trouble, installation: Installation, database: Database, ledger: Ledger
 ) -> None:
-    refs = [postgresql_database.run(partial(job_in, state=State.QUEUED)) for _ in range(2)]
+    submitted = [installation.submit("fault.quick", ledger.args, delay_seconds=A_WHILE_SECONDS) for _ in range(2)]
+    refs = [Ref(UUID(job["id"]), 0) for job in submitted]
+    tenant_id = UUID(own_tenant(installation))
     tries = []
+    made: list[Ref] = []
 
     def step(session: Session) -> None:
         tries.append(1)
         if len(tries) == 1:
-            with closing(psycopg.connect(database_url)) as connection:
+            with closing(psycopg.connect(installation.settings["DATABASE_URL"])) as connection:
                 provoke(session, Other(connection, refs))
-        job_in(session, State.QUEUED)
+        made.append(
+            job_in(
+                session, State.QUEUED, type="fault.quick", args=ledger.args, tenant_id=tenant_id, due_at=ago(hours=-1)
+            )
+        )
 
+    there = _jobs(database)
     before = counted("jobmill_database_errors_total", kind=trouble)
-    raised = _raised_by(lambda: postgresql_database.run(step, patience=timedelta(0)))
+    raised = _raised_by(lambda: database.run(step, patience=timedelta(0)))
     assert _kind(raised) is trouble
     assert counted("jobmill_database_errors_total", kind=trouble) == before + 1
-    assert _jobs(postgresql_database) == len(refs)  # nothing of the step is left
+    assert _jobs(database) == there  # nothing of the step is left
 
+    made.clear()
     if trouble not in LASTING:
         tries.clear()
-        postgresql_database.run(step)
+        database.run(step)
         assert len(tries) == 2
-        assert _jobs(postgresql_database) == len(refs) + 1
-    with postgresql_database.reading() as session:
+        assert _jobs(database) == there + 1
+    with database.reading() as session:
         assert row_of(session, refs[1])["priority"] == 0
+
+    submitted += [{"id": str(ref.id)} for ref in made]
+    installation.accepted += submitted[len(refs) :]
+    installation.sql("UPDATE jobs SET due_at = now() WHERE state = 'queued'")
+    check(installation, ledger, submitted, faults=0)
 
 
 def _raised_by(step: Callable[[], None]) -> Exception:

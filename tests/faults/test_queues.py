@@ -1,5 +1,6 @@
 """Limits of queues and shares of tenants, while workers are killed and a backlog waits."""
 
+import json
 import os
 import random
 import signal
@@ -7,22 +8,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import uuid4
 
+import httpx2
 import psycopg
 import pytest
 
-from tests.acceptance.installation import Full, Installation
+from tests.acceptance.installation import Full, Installation, Json
 from tests.acceptance.ledger import Ledger
-from tests.faults.backlog import forget_backlog, queue_backlog, queue_copies
+from tests.acceptance.process import jobmill
+from tests.faults.backlog import forget_backlog, queue_backlog
 from tests.faults.beside import complete
 from tests.faults.conftest import Install
+from tests.faults.invariants import check
 
 pytestmark = pytest.mark.timed
 
 LIMIT = 3
 BACK_WITHIN = 20.0
-BACKLOG, LATE = 100_000, 10
+LATE = 10
 START_WITHIN = 2.0
 
 
@@ -79,27 +82,56 @@ def test_a_limit_is_never_passed_and_reached_again_after_a_kill(
             time.sleep(chance.uniform(0, 1))  # the next at a moment of its own; nothing waits for this
         for job in accepted:
             assert full.ended(job, within_seconds=120)["state"] == "succeeded"
+    check(full, ledger, accepted, faults=kills)
     assert sampled.samples > 100
     assert sampled.most == LIMIT
 
 
-@pytest.mark.long
-@pytest.mark.fault("dispatcher-unfair-tenants", "100,000 jobs of one tenant wait, ten of another come")
-def test_ten_jobs_of_a_tenant_begin_while_a_hundred_thousand_of_another_wait(install: Install, ledger: Ledger):
-    full = install(Full.mode)
-    tenant = uuid4()
-    full.sql(f"INSERT INTO tenants (id, name, created_at) VALUES ('{tenant}', 'small', now())")  # noqa: S608 - our own words
-    source = full.submit("fault.quick", ledger.args, delay_seconds=3600)
-    queue_backlog(full, source, BACKLOG)
-    done = "SELECT count(*) FROM jobs WHERE state = 'succeeded' AND type = 'fault.quick'"
+@pytest.mark.fault(
+    "dispatcher-unfair-tenants",
+    "2,000 jobs of one tenant wait (100,000 in the long test), and another submits ten",
+)
+@pytest.mark.parametrize(
+    ("backlog", "seconds"), [(2000, 0.05), pytest.param(100_000, 0, marks=pytest.mark.long)], ids=["small", "all"]
+)
+def test_ten_jobs_that_a_tenant_submits_begin_while_a_backlog_of_another_waits(
+    install: Install, ledger: Ledger, backlog: int, seconds: float
+):
+    full = install(Full.mode, JOBMILL_THREADS="8")  # one without the limit of the test above
+    job_type, args = ("fault.sleep", ledger.args | {"seconds": seconds}) if seconds else ("fault.quick", ledger.args)
+    small = made(full, "tenants", "create", "small")["id"]
+    token = made(full, "keys", "create", "--tenant", "small", "--name", "small", "--role", "admin")["token"]
+    source = full.submit(job_type, args, delay_seconds=3600)
+    known = len(full.accepted)
+    queue_backlog(full, source, backlog)
+    done = f"SELECT count(*) FROM jobs WHERE state = 'succeeded' AND type = '{job_type}'"  # noqa: S608 - our own words
     full.eventually(lambda: full.sql(done)[0][0] > 100)
 
-    full.sql(f"UPDATE jobs SET tenant_id = '{tenant}' WHERE id = '{source['id']}'")  # noqa: S608 - our own words
-    queue_copies(full, source, LATE)
-    waited = "SELECT extract(epoch FROM max(started_at - created_at)), count(started_at) FROM jobs WHERE tenant_id = "
-    full.eventually(lambda: full.sql(f"{waited}'{tenant}' AND id <> '{source['id']}'")[0][1] == LATE)
-    seconds = float(full.sql(f"{waited}'{tenant}' AND id <> '{source['id']}'")[0][0])
+    late = [submitted_by(token, full, job_type, args) for _ in range(LATE)]
+    waited = f"SELECT extract(epoch FROM max(started_at - created_at)), count(started_at) FROM jobs WHERE tenant_id = '{small}'"  # noqa: E501, S608 - our own words
+    full.eventually(lambda: full.sql(waited)[0][1] == LATE)
+    seconds_waited = float(full.sql(waited)[0][0])
     left = full.sql("SELECT count(*) FROM jobs WHERE state = 'queued'")[0][0]
     forget_backlog(full, source)
-    assert left > BACKLOG / 2
-    assert seconds < START_WITHIN, f"with {left} of the other tenant waiting"
+    assert left > backlog / 2
+    assert seconds_waited < START_WITHIN, f"with {left} of the other tenant waiting"
+    theirs = {job["id"] for job in late}
+    check(full, ledger, [job for job in full.accepted[known:] if job["id"] not in theirs], faults=0)
+    check(full, ledger, late, faults=0, tenant=small)
+
+
+def made(installation: Installation, *words: str) -> Json:
+    """What an operator makes by the command."""
+    done = jobmill(*words, "--json", settings=installation.settings, folder=installation.folder)
+    assert done.returncode == 0, done.stderr
+    document: Json = json.loads(done.stdout)
+    return document
+
+
+def submitted_by(token: str, installation: Installation, job_type: str, args: Json) -> Json:
+    """A job that whoever has that key submits."""
+    body, bearer = {"type": job_type, "args": args}, {"Authorization": f"Bearer {token}"}
+    answer = installation.client.post("/v1/jobs", json=body, headers=bearer)
+    assert answer.status_code == httpx2.codes.ACCEPTED, answer.text
+    installation.accepted.append(answer.json())
+    return installation.accepted[-1]
