@@ -7,22 +7,25 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
 from tests.acceptance.installation import Embedded, Full, Installation, Json
 from tests.acceptance.ledger import Ledger
 from tests.faults.conftest import Install
 from tests.faults.crashing import await_freeze, frozen, kill_family, let_time_pass, start_armed
-from tests.faults.evidence import rows
+from tests.faults.evidence import rows, usage
 from tests.faults.invariants import check
 
 MODES = [Embedded.mode, Full.mode]
 """The same server, in processes and on a thread."""
 RESET = struct.pack("ii", 1, 0)
 ANSWERED_SECONDS = 5
+CLIENTS = 50
 
 
 @pytest.fixture(params=MODES)
@@ -61,8 +64,12 @@ def keys(installation: Installation) -> list[str | None]:
     return [row.key for row in rows(installation)]
 
 
+def post(installation: Installation, body: Json, key: str) -> httpx2.Response:
+    return installation.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
+
+
 def again(installation: Installation, body: Json, key: str) -> Json:
-    answer = installation.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
+    answer = post(installation, body, key)
     assert answer.status_code == 202, answer.text
     installation.accepted.append(answer.json())
     return answer.json()
@@ -100,9 +107,7 @@ def test_a_client_that_breaks_off_while_sending_leaves_nothing(installation: Ins
     check(installation, ledger, [again(installation, body, key)], faults=0)
 
 
-@pytest.mark.fault(
-    "client-disconnects", "the connection reset at a random moment after a whole submission, both modes"
-)
+@pytest.mark.fault("client-disconnects", "the connection reset at a random moment after a whole submission, both modes")
 def test_a_client_that_leaves_before_the_answer_finds_its_job_under_its_key(installation: Installation, ledger: Ledger):
     body = {"type": "fault.quick", "args": ledger.args}
     left = [keyed(installation) for _ in range(30)]
@@ -145,3 +150,33 @@ def test_one_that_leaves_while_its_submission_stands_at(installation: Installati
 def unanswered(connection: socket.socket) -> bool:
     """Whether nothing has come of the answer yet."""
     return not select.select([connection], [], [], 0)[0]
+
+
+@pytest.mark.fault(
+    "client-identical", "50 threads at once, the same key and body, again and again until each is answered"
+)
+def test_many_identical_submissions_at_once_are_one_job(installation: Installation, ledger: Ledger):
+    body = {"type": "fault.quick", "args": ledger.args}
+    first = submitted_at_once(installation, body)
+    installation.at_rest = usage(installation)  # with as many threads for requests as there may be
+    jobs = [{"id": job_id} for job_id in (first, submitted_at_once(installation, body))]
+    installation.accepted += jobs
+    check(installation, ledger, jobs, faults=0)
+
+
+def submitted_at_once(installation: Installation, body: Json) -> str:
+    """The id of the one job that came of it."""
+    key = keyed(installation)
+
+    def submit(_number: int) -> str:
+        while (answer := post(installation, body, key)).status_code == httpx2.codes.CONFLICT:
+            assert "idempotency-key-in-use" in answer.text
+            time.sleep(0.05)
+        assert answer.status_code == httpx2.codes.ACCEPTED, answer.text
+        return str(answer.json()["id"])
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        told = set(clients.map(submit, range(CLIENTS)))
+    assert told == {row.id for row in rows(installation) if row.key == key}
+    (job_id,) = told
+    return job_id

@@ -241,3 +241,24 @@ def test_one_that_asks_for_patience_is_asked_again_when_it_said(installation: In
     assert end["result"]["body"] == "ok"
     assert [later - earlier >= 1 for earlier, later in pairwise(came)] == [True, True]
     check(installation, ledger, [job], faults=0)
+
+
+@pytest.mark.fault("receiver-410", "410 to the first event that an endpoint is told of; another comes afterwards")
+def test_one_that_is_gone_is_told_no_more(installation: Installation, ledger: Ledger):
+    came: list[float] = []
+
+    def gone(connection: socket.socket) -> None:
+        read_request(connection)
+        came.append(time.monotonic())
+        connection.sendall(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+
+    with peer(gone) as (port, _):
+        wanted = {"url": f"http://127.0.0.1:{port}/", "events": ["job.succeeded"]}
+        made = installation.client.post("/v1/webhook-endpoints", json=wanted).raise_for_status().json()
+        jobs = [installation.submit("fault.quick", ledger.args)]
+        place = f"/v1/webhook-endpoints/{made['id']}"
+        why = installation.eventually(lambda: installation.client.get(place).json()["disabled_reason"])
+        jobs.append(installation.submit("fault.quick", ledger.args))
+        check(installation, ledger, jobs, faults=0)
+    assert "410" in why
+    assert len(came) == 1
