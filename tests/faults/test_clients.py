@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import httpx2
@@ -18,7 +19,7 @@ from tests.acceptance.installation import Embedded, Full, Installation, Json
 from tests.acceptance.ledger import Ledger
 from tests.faults.conftest import Install
 from tests.faults.crashing import await_freeze, frozen, kill_family, let_time_pass, start_armed
-from tests.faults.evidence import rows, usage
+from tests.faults.evidence import rows
 from tests.faults.invariants import check
 
 MODES = [Embedded.mode, Full.mode]
@@ -156,17 +157,7 @@ def unanswered(connection: socket.socket) -> bool:
     "client-identical", "50 threads at once, the same key and body, again and again until each is answered"
 )
 def test_many_identical_submissions_at_once_are_one_job(installation: Installation, ledger: Ledger):
-    body = {"type": "fault.quick", "args": ledger.args}
-    first = submitted_at_once(installation, body)
-    installation.at_rest = usage(installation)  # with as many threads for requests as there may be
-    jobs = [{"id": job_id} for job_id in (first, submitted_at_once(installation, body))]
-    installation.accepted += jobs
-    check(installation, ledger, jobs, faults=0)
-
-
-def submitted_at_once(installation: Installation, body: Json) -> str:
-    """The id of the one job that came of it."""
-    key = keyed(installation)
+    body, key = {"type": "fault.quick", "args": ledger.args}, keyed(installation)
 
     def submit(_number: int) -> str:
         while (answer := post(installation, body, key)).status_code == httpx2.codes.CONFLICT:
@@ -179,4 +170,7 @@ def submitted_at_once(installation: Installation, body: Json) -> str:
         told = set(clients.map(submit, range(CLIENTS)))
     assert told == {row.id for row in rows(installation) if row.key == key}
     (job_id,) = told
-    return job_id
+    installation.accepted.append({"id": job_id})
+    for name, held in installation.at_rest.items():  # a thread for each of so many, which the server keeps
+        installation.at_rest[name] = replace(held, threads=held.threads + CLIENTS)
+    check(installation, ledger, [{"id": job_id}], faults=0)
