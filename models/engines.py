@@ -48,9 +48,15 @@ class Engines:
     heart: Engine
 
     def close(self) -> None:
-        """Close every connection."""
-        for engine in (self.transactions, self.reads, self.single, self.heart):
+        """Close every connection, those that are in use as soon as they are given back."""
+        for engine in {self.transactions, self.reads, self.single, self.heart}:
+            event.listen(engine.pool, "checkin", _close_given_back)
             engine.dispose()
+
+
+def _close_given_back(connection: Any, _record: Any) -> None:
+    if connection is not None:  # else it was found broken, and is closed already
+        connection.close()
 
 
 class TimedPool(QueuePool):

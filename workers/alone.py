@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+import structlog
 from sqlalchemy.orm import Session
 
 from models import moves, queries, reports
 from models.database import Database
 from models.job import Ref
-from models.moves import Ending
+from models.moves import Ending, Moved
 from models.states import Move
 from workers import metrics
 from workers.flow import Flow
@@ -34,6 +35,7 @@ KEEPS_EVERY = timedelta(seconds=2)
 KEPT_FOR = timedelta(seconds=60)
 TOO_BUSY = "it was lost twice and waits for a process to itself"
 TAKEN = "it was lost twice, and another such job had this process to itself"
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,16 @@ class Alone:
             return
         ending = Ending(ref, delay_seconds=refusal.rest.total_seconds() * (0.75 + chance / 2), reason=refusal.reason)
         snoozed = self.database.run(lambda session: self._snooze(session, ending))
-        metrics.count(Move.START, 1, snoozed)
-        metrics.moves.labels(Move.SNOOZE).inc(snoozed)
+        metrics.count(Move.START, 1, len(snoozed))
+        metrics.moves.labels(Move.SNOOZE).inc(len(snoozed))
+        for job in snoozed:
+            told = {"job_id": str(job.id), "job_type": job.type, "tenant_id": str(job.tenant_id), "lease": job.lease}
+            log.info("job_put_off", **told, reason=refusal.reason)
 
-    def _snooze(self, session: Session, ending: Ending) -> int:
+    def _snooze(self, session: Session, ending: Ending) -> list[Moved]:
         """Begun and given back at once: nobody sees it run, so it cannot be lost."""
         moves.start(session, [ending.ref], self.worker_id, alone=True)
-        return len(moves.snooze(session, [ending], self.actor))
+        return moves.snooze(session, [ending], self.actor)
 
 
 def _wait(session: Session, ref: Ref) -> timedelta:

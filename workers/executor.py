@@ -99,7 +99,6 @@ class Executor:
                 metrics.stale.labels(Move.START).inc(1 - len(started))
                 return self._run(started)
         self.alone.put_off(ref, refusal, jitter())
-        log.info("job_put_off", job_id=str(ref.id), lease=ref.lease, reason=refusal.reason)
         return self.doorbell.ring()
 
     def _run(self, started: Sequence[Started]) -> None:

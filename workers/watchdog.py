@@ -196,4 +196,5 @@ def _heed(run: Run, signal: Signal | None, now: float) -> None:
 def _interrupt(run: Run, kind: type[Interrupt]) -> None:
     if run.section.interrupt(kind):
         metrics.interrupts.labels(kind.__name__).inc()
-        log.warning("handler_interrupted", job_id=str(run.ref.id), reason=kind.__name__)
+        told = {"job_id": str(run.ref.id), "tenant_id": str(run.context.tenant), "job_type": run.context.job_type}
+        log.warning("handler_interrupted", **told, reason=kind.__name__)

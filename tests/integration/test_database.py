@@ -107,6 +107,15 @@ def test_an_exhausted_pool_is_unavailable_within_seconds(database_url: str) -> N
         database.run(tenant_id_of, patience=NOT_AT_ALL)
 
 
+def test_a_connection_that_is_given_back_after_the_end_is_closed(database_url: str) -> None:
+    database = connect_postgresql(database_url, "jobmill-tests", pool_size=1)
+    with database.transaction() as session:
+        connection = session.connection().connection.driver_connection
+        database.close()
+        assert session.execute(text("SELECT 1")).scalar_one() == 1
+    assert connection.closed
+
+
 # PostgreSQL going away
 
 
