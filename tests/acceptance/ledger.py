@@ -51,7 +51,8 @@ class Ledger:
         self.gate.touch()
 
     def everything(self) -> list[Entry]:
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        # Behind the last line's end stands what is being written just now.
+        lines = self.path.read_text().rpartition("\n")[0].splitlines() if self.path.exists() else []
         return [
             Entry(event, job_id, int(lease), int(attempt), float(at), int(pid))
             for event, job_id, lease, attempt, at, pid in map(str.split, lines)
