@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,26 +24,32 @@ pytestmark = pytest.mark.timed
 
 BACK_SECONDS = 10.0
 """Most of it is the start of a process on a busy machine."""
-CLIENTS = 4
+MOST_CLIENTS = 64
+"""Whoever accepts first has the connection, and keeps it: among so many there is one for each process."""
 
 
 @contextmanager
-def asking(installation: Installation) -> Iterator[None]:
-    """Clients who keep their connections and ask again at once, whatever comes of it."""
+def asking(installation: Installation, enough: Callable[[], bool]) -> Iterator[None]:
+    """Clients who keep their connections and ask again at once, whatever comes of it: one more until it is `enough`."""
     over = threading.Event()
 
-    def ask() -> None:
+    def ask(answered: threading.Event) -> None:
         with httpx2.Client(base_url=installation.address, timeout=20, trust_env=False) as client:
             while not over.wait(0.02):
                 try:
                     client.get("/healthz")
                 except httpx2.TransportError:
                     continue
+                answered.set()
 
-    threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
+    threads: list[threading.Thread] = []
     try:
+        while not enough():
+            assert len(threads) < MOST_CLIENTS
+            answered = threading.Event()
+            threads.append(threading.Thread(target=ask, args=[answered]))
+            threads[-1].start()
+            assert answered.wait(BACK_SECONDS)
         yield
     finally:
         over.set()
@@ -62,8 +68,11 @@ def test_the_processes_of_a_killed_api_server_let_go_of_its_ports(install: Insta
     installation.wait_until_ready()
     orphans = psutil.Process(api.pid).children()
     assert len(orphans) == 2
-    with asking(installation), Load(installation, "fault.quick", ledger.args, rate=20) as load:
-        installation.eventually(lambda: load.accepted and all(_is_asked(orphan) for orphan in orphans), BACK_SECONDS)
+    with (
+        asking(installation, lambda: all(_is_asked(orphan) for orphan in orphans)),
+        Load(installation, "fault.quick", ledger.args, rate=20) as load,
+    ):
+        installation.eventually(lambda: load.accepted, BACK_SECONDS)
         os.kill(api.pid, signal.SIGKILL)
         api.wait()
         began = time.monotonic()
