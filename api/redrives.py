@@ -1,5 +1,6 @@
 """The doors to redrives: preview one, start it, steer it, follow it."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -117,40 +118,30 @@ def get_redrive(call: Call, redrive_id: str) -> Reply:
     return Reply(redrive_document(seen, redrives.up_to_date(call.session, seen)))
 
 
-@endpoint(
-    blueprint,
-    "POST",
-    "/<redrive_id>/pause",
-    scope=Scope.DEAD_LETTERS_WRITE,
-    reply=RedriveDocument,
-    problems=("redrive-ended",),
-)
+def _steering(move: str) -> Callable[[Callable[..., Reply]], Callable[..., Reply]]:
+    return endpoint(
+        blueprint,
+        "POST",
+        f"/<redrive_id>/{move}",
+        scope=Scope.DEAD_LETTERS_WRITE,
+        reply=RedriveDocument,
+        problems=("redrive-ended",),
+    )
+
+
+@_steering("pause")
 def pause_redrive(call: Call, redrive_id: str) -> Reply:
     """Have it handle no further letter until it is resumed, within a second."""
     return _steered(call, redrive_id, redrives.pause)
 
 
-@endpoint(
-    blueprint,
-    "POST",
-    "/<redrive_id>/resume",
-    scope=Scope.DEAD_LETTERS_WRITE,
-    reply=RedriveDocument,
-    problems=("redrive-ended",),
-)
+@_steering("resume")
 def resume_redrive(call: Call, redrive_id: str) -> Reply:
     """Have it go on, at its pace."""
     return _steered(call, redrive_id, redrives.resume)
 
 
-@endpoint(
-    blueprint,
-    "POST",
-    "/<redrive_id>/cancel",
-    scope=Scope.DEAD_LETTERS_WRITE,
-    reply=RedriveDocument,
-    problems=("redrive-ended",),
-)
+@_steering("cancel")
 def cancel_redrive(call: Call, redrive_id: str) -> Reply:
     """Have it end; letters that it replayed stay replayed."""
     return _steered(call, redrive_id, redrives.cancel)

@@ -102,12 +102,7 @@ def update(
 @over_http
 def enable(server: Connection, endpoint_ids: Sequence[UUID], *, as_json: bool) -> None:
     """Send to these endpoints, and forget their failures."""
-    each(
-        _once(endpoint_ids),
-        lambda one: server.patch(_path(one), {"enabled": True}),
-        as_json=as_json,
-        now="enabled",
-    )
+    _switch(server, endpoint_ids, "enabled", as_json=as_json)
 
 
 @webhooks.command()
@@ -115,12 +110,12 @@ def enable(server: Connection, endpoint_ids: Sequence[UUID], *, as_json: bool) -
 @over_http
 def disable(server: Connection, endpoint_ids: Sequence[UUID], *, as_json: bool) -> None:
     """Send nothing to these endpoints until they are enabled again."""
-    each(
-        _once(endpoint_ids),
-        lambda one: server.patch(_path(one), {"enabled": False}),
-        as_json=as_json,
-        now="disabled",
-    )
+    _switch(server, endpoint_ids, "disabled", as_json=as_json)
+
+
+def _switch(server: Connection, endpoint_ids: Sequence[UUID], now: str, *, as_json: bool) -> None:
+    change = {"enabled": now == "enabled"}
+    each(_once(endpoint_ids), lambda one: server.patch(_path(one), change), as_json=as_json, now=now)
 
 
 @webhooks.command()

@@ -30,6 +30,7 @@ from models import (
     webhook_deliveries,
     worker,
 )
+from models.database import Database
 from models.dead_groups import Mark
 from models.dead_letters import DeadFilter, Died
 from models.fingerprint import fingerprint
@@ -409,3 +410,16 @@ def statements(session: Session) -> Iterator[list[tuple[str, Any]]]:
         yield seen
     finally:
         event.remove(bind, "before_cursor_execute", keep)
+
+
+def pages_of(database: Database, ask: Callable[[Session], Any]) -> int:
+    """The pages that the one statement of a question touches on PostgreSQL, explained as the session sends it."""
+    with Session(database.engine) as session:
+        with statements(session) as seen:
+            ask(session)
+        session.rollback()
+        ((statement, parameters),) = seen
+        explained = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement
+        plan = session.connection().exec_driver_sql(explained, parameters).scalar_one()[0]["Plan"]
+        session.rollback()
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -5,15 +5,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
-from structlog.testing import capture_logs
-from werkzeug.serving import make_server
 
 from api import jobs as job_doors
 from cli.main import main
@@ -24,6 +21,7 @@ from models.ids import new_id
 from models.job import Job, jobs
 from models.standing import Standing, standing_of
 from models.states import State
+from tests.commanding import served
 from tests.doors import JOBS, Caller, Doors, assert_problem
 from tests.factories import ago, job_in
 
@@ -102,21 +100,17 @@ def test_that_rabbitmq_is_away_is_told_of_what_it_should_deliver(database: Datab
 
 
 @pytest.fixture
-def served(sqlite_database: Database) -> Iterator[tuple[Caller, str]]:
+def answering(sqlite_database: Database) -> Iterator[tuple[Caller, str]]:
     caller = Doors(sqlite_database).caller()
-    server = make_server("127.0.0.1", 0, caller.doors.app, threaded=True)
-    Thread(target=server.serve_forever, daemon=True).start()
-    with capture_logs():
-        yield caller, f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    server.server_close()
+    with served(caller) as url:
+        yield caller, url
 
 
 def test_the_command_and_the_client_tell_the_same(
-    served: tuple[Caller, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    answering: tuple[Caller, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.chdir(tmp_path)
-    caller, address = served
+    caller, address = answering
     token = caller.token or ""
     job_id = plant(caller, State.QUEUED, due_at=ago(hours=-1))
     with caller.doors.database.transaction() as session:

@@ -3,29 +3,24 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from structlog.testing import capture_logs
-from werkzeug.serving import make_server
 
 from cli import asking
-from cli.main import main
 from models import moves
 from models.database import Database
 from models.moves import Ending
 from models.states import State
+from tests.commanding import Run, commanding, served
 from tests.doors import Caller, Doors
 from tests.factories import job_in
 
 TRACE = 'Traceback (most recent call last):\n  File "jobs.py", line 7, in monthly\nKeyError: \x1b[31mred'
 ERROR = {"type": "KeyError", "message": "no column 17", "code": "exception", "place": "acme.reports:monthly"}
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -36,22 +31,8 @@ def caller(sqlite_database: Database) -> Caller:
 @pytest.fixture
 def run(caller: Caller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     monkeypatch.chdir(tmp_path)
-    server = make_server("127.0.0.1", 0, caller.doors.app, threaded=True)
-    Thread(target=server.serve_forever, daemon=True).start()
-    environment = {"JOBMILL_URL": f"http://127.0.0.1:{server.port}", "JOBMILL_API_KEY": caller.token}
-
-    def invoke(*args: str, answer: str | None = None) -> Result:
-        """Run `jobmill dead`; an answer is what somebody at a terminal types."""
-        monkeypatch.setattr(asking, "is_attended", lambda: answer is not None)
-        result = CliRunner().invoke(main, ["dead", *args], env=environment, input=answer)
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    with capture_logs():  # which the server, in this process, would print among the command's own lines
-        yield invoke
-    server.shutdown()
-    server.server_close()
+    with served(caller) as url:
+        yield partial(commanding(monkeypatch, url, caller.token), "dead")
 
 
 def plant(caller: Caller, **columns: Any) -> str:

@@ -1,16 +1,13 @@
 """`jobmill queues` and the client against a real server: an operator stops a queue, limits it, and lets it go."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from sqlalchemy import select
-from structlog.testing import capture_logs
-from werkzeug.serving import make_server
 
 from cli.main import main
 from jobmill_client import Client, Forbidden, InvalidRequest, NotFound
@@ -19,10 +16,9 @@ from models import identity
 from models.audit import audit_log
 from models.database import Database
 from models.states import State
+from tests.commanding import Run, commanding, served
 from tests.doors import Caller, Doors
 from tests.factories import jobs_in
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -33,25 +29,14 @@ def platform(sqlite_database: Database) -> Caller:
 
 @pytest.fixture
 def url(platform: Caller) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, platform.doors.app, threaded=True)
-    Thread(target=server.serve_forever, daemon=True).start()
-    with capture_logs():  # which the server, in this process, would print among the command's own lines
-        yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    server.server_close()
+    with served(platform) as address:
+        yield address
 
 
 @pytest.fixture
 def run(platform: Caller, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
-
-    def invoke(*args: str, key: str = platform.token or "") -> Result:
-        result = CliRunner().invoke(main, args, env={"JOBMILL_URL": url, "JOBMILL_API_KEY": key})
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return invoke
+    return commanding(monkeypatch, url, platform.token)
 
 
 def test_a_queue_is_paused_limited_listed_and_resumed(run: Run):

@@ -1,28 +1,23 @@
 """`jobmill redrive` against a real server: previewed, started, watched, steered."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from threading import Thread, Timer
+from threading import Timer
 from typing import Any
 from uuid import UUID
 
 import pytest
-from click.testing import CliRunner, Result
-from structlog.testing import capture_logs
-from werkzeug.serving import make_server
 
-from cli import asking
-from cli.main import main
 from models.database import Database
 from models.job import Ref
 from models.states import State
+from tests.commanding import Run, commanding, served
 from tests.doors import Caller, Doors
 from tests.factories import jobs_in
 from tests.integration.test_redrives import BOOM, end, started, step
 from tests.integration.test_redrives import run as run_job
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -33,21 +28,8 @@ def caller(sqlite_database: Database) -> Caller:
 @pytest.fixture
 def run(caller: Caller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     monkeypatch.chdir(tmp_path)
-    server = make_server("127.0.0.1", 0, caller.doors.app, threaded=True)
-    Thread(target=server.serve_forever, daemon=True).start()
-    environment = {"JOBMILL_URL": f"http://127.0.0.1:{server.port}", "JOBMILL_API_KEY": caller.token}
-
-    def invoke(*args: str, answer: str | None = None) -> Result:
-        monkeypatch.setattr(asking, "is_attended", lambda: answer is not None)
-        result = CliRunner().invoke(main, ["redrive", *args], env=environment, input=answer)
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    with capture_logs():
-        yield invoke
-    server.shutdown()
-    server.server_close()
+    with served(caller) as url:
+        yield partial(commanding(monkeypatch, url, caller.token), "redrive")
 
 
 def plant(caller: Caller, how_many: int, **columns: Any) -> None:

@@ -1,49 +1,32 @@
 """`jobmill undeliverable` and the client's methods of the same, against a real server."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from threading import Thread
 
 import pytest
-from click.testing import CliRunner, Result
-from structlog.testing import capture_logs
-from werkzeug.serving import make_server
 
-from cli import asking
-from cli.main import main
 from jobmill_client import Client, NotFound
 from models.database import Database
 from models.ids import new_id
+from tests.commanding import Run, commanding, served
 from tests.doors import Doors
 from tests.undelivered import keep
 
-Run = Callable[..., Result]
-
 
 @pytest.fixture
-def served(sqlite_database: Database) -> Iterator[tuple[str, str]]:
+def reached(sqlite_database: Database) -> Iterator[tuple[str, str]]:
     """A server's address, and a platform key to it."""
     caller = Doors(sqlite_database).caller(tenant=None)
-    server = make_server("127.0.0.1", 0, caller.doors.app, threaded=True)
-    Thread(target=server.serve_forever, daemon=True).start()
-    with capture_logs():  # which the server, in this process, would print among the command's own lines
-        yield f"http://127.0.0.1:{server.port}", caller.token or ""
-    server.shutdown()
-    server.server_close()
+    with served(caller) as url:
+        yield url, caller.token or ""
 
 
 @pytest.fixture
-def run(served: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def run(reached: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
-
-    def invoke(*args: str, answer: str | None = None) -> Result:
-        """Run `jobmill undeliverable`; an answer is what somebody at a terminal types."""
-        monkeypatch.setattr(asking, "is_attended", lambda: answer is not None)
-        environment = dict(zip(("JOBMILL_URL", "JOBMILL_API_KEY"), served, strict=True))
-        return CliRunner().invoke(main, ["undeliverable", *args], env=environment, input=answer)
-
-    return invoke
+    return partial(commanding(monkeypatch, *reached), "undeliverable")
 
 
 def test_a_list_has_a_line_for_each(run: Run, sqlite_database: Database):
@@ -82,9 +65,9 @@ def test_a_discard_says_how_many_and_asks(run: Run, sqlite_database: Database):
     assert "Only a platform key sees any" in nothing.stderr
 
 
-def test_the_client_lists_reads_and_discards_them(served: tuple[str, str], sqlite_database: Database):
+def test_the_client_lists_reads_and_discards_them(reached: tuple[str, str], sqlite_database: Database):
     message_id = keep(sqlite_database, body=b"\xff\x00")
-    with Client(served[0], key=served[1]) as client:
+    with Client(reached[0], key=reached[1]) as client:
         (listed,) = client.undeliverable(reason="foreign")
         assert listed.id == str(message_id)
         assert client.undeliverable_message(message_id).content() == b"\xff\x00"

@@ -1,24 +1,19 @@
 """`jobmill webhooks` and the client against a real server: endpoints are looked after, deliveries sent again."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from structlog.testing import capture_logs
-from werkzeug.serving import make_server
+from click.testing import Result
 
-from cli import asking
-from cli.main import main
 from jobmill_client import Client, InvalidRequest, NotFound
 from models.database import Database
 from models.ids import new_id
+from tests.commanding import Run, commanding, served
 from tests.doors import Caller, Doors
 
-Run = Callable[..., Result]
 URL = "https://hooks.example.org/in"
 SHOWN_ONCE = "Keep the secret now: it is shown this once.\n"
 
@@ -30,25 +25,17 @@ def caller(sqlite_database: Database) -> Caller:
 
 @pytest.fixture
 def url(caller: Caller) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, caller.doors.app, threaded=True)
-    Thread(target=server.serve_forever, daemon=True).start()
-    with capture_logs():  # which the server, in this process, would print among the command's own lines
-        yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    server.server_close()
+    with served(caller) as address:
+        yield address
 
 
 @pytest.fixture
 def run(caller: Caller, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.chdir(tmp_path)
+    command = commanding(monkeypatch, url, caller.token)
 
-    def invoke(*args: str, answer: str | None = None, group: str = "webhooks", key: str | None = None) -> Result:
-        monkeypatch.setattr(asking, "is_attended", lambda: answer is not None)
-        environment = {"JOBMILL_URL": url, "JOBMILL_API_KEY": key or caller.token}
-        result = CliRunner().invoke(main, [group, *args], env=environment, input=answer)
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
+    def invoke(*args: str, group: str = "webhooks", **more: Any) -> Result:
+        return command(group, *args, **more)
 
     return invoke
 

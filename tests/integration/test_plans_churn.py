@@ -1,9 +1,6 @@
 """On PostgreSQL a worker's moves cost the same however many jobs have passed through the states before."""
 
-from typing import Any
 from uuid import uuid4
-
-from sqlalchemy.orm import Session
 
 from models import moves
 from models.database import Database
@@ -12,7 +9,7 @@ from models.job import Ref
 from models.moves import Ending
 from models.states import State
 from tests.factories import jobs_in
-from tests.questions import statements
+from tests.questions import pages_of
 
 PASSED_THROUGH = 2_000
 MOST_PAGES = 80  # the row's own page and a few of each index; a walk over the dead entries takes hundreds
@@ -23,7 +20,7 @@ def test_starting_a_job_does_not_walk_the_dead_entries_of_those_started_before(
 ) -> None:
     ref = _after_churn(postgresql_database)
 
-    assert _pages(postgresql_database, lambda session: moves.start(session, [ref], uuid4())) < MOST_PAGES
+    assert pages_of(postgresql_database, lambda session: moves.start(session, [ref], uuid4())) < MOST_PAGES
 
 
 def test_ending_a_job_does_not_walk_the_dead_entries_of_those_ended_before(
@@ -34,7 +31,7 @@ def test_ending_a_job_does_not_walk_the_dead_entries_of_those_ended_before(
         moves.start(session, [ref], uuid4())
 
     ending = Ending(ref, result="null")
-    assert _pages(postgresql_database, lambda session: moves.succeed_unheard(session, [ending])) < MOST_PAGES
+    assert pages_of(postgresql_database, lambda session: moves.succeed_unheard(session, [ending])) < MOST_PAGES
 
 
 def _after_churn(database: Database) -> Ref:
@@ -49,16 +46,3 @@ def _after_churn(database: Database) -> Ref:
         moves.succeed(session, [Ending(ref, result="null") for ref in passed])
         (ref,) = jobs_in(session, State.DISPATCHED, 1)
     return ref
-
-
-def _pages(database: Database, move: Any) -> int:
-    """The pages that the move's one statement touches, explained as the session sends it."""
-    with Session(database.engine) as session:
-        with statements(session) as seen:
-            move(session)
-        session.rollback()
-        ((statement, parameters),) = seen
-        explained = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement
-        plan = session.connection().exec_driver_sql(explained, parameters).scalar_one()[0]["Plan"]
-        session.rollback()
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -17,7 +17,7 @@ from models.job import GATED_QUEUE
 from models.states import State
 from tests.conftest import PostgresqlServer
 from tests.factories import jobs_in, tenant_id_of
-from tests.questions import statements
+from tests.questions import pages_of
 
 BACKLOG = 20_000
 FEW_TENANTS, MANY_TENANTS = 3, 150
@@ -61,16 +61,7 @@ def backlog(
 
 
 def pages(backlog: Backlog, ask: Callable[[Session], Any]) -> int:
-    """The pages that the one statement of a question touches, explained as the session sends it."""
-    with Session(backlog.database.engine) as session:
-        with statements(session) as seen:
-            ask(session)
-        session.rollback()
-        ((statement, parameters),) = seen
-        explained = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement
-        plan = session.connection().exec_driver_sql(explained, parameters).scalar_one()[0]["Plan"]
-        session.rollback()
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    return pages_of(backlog.database, ask)
 
 
 def lane(backlog: Backlog) -> lineup.Lane:
