@@ -52,6 +52,8 @@ workers = Table(
     Column("consuming_at", UtcTime),
     # The process that watches over it and takes signals for it; NULL in the embedded mode.
     Column("parent_pid", Integer),
+    # How long handlers of each job type ran lately: see models.durations.
+    Column("seconds_by_type", JSON),
     postgresql_with={"fillfactor": "50"},
 )
 

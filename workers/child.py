@@ -87,6 +87,7 @@ class WorkerProcess:
             database,
             self.id,
             self.executor.in_hand,
+            self.executor.durations,
             self.executor.recorder.hurry,
             self._register,
             consuming=self.consuming,

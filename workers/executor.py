@@ -4,7 +4,9 @@ Dramatiq acknowledges whatever an actor leaves behind, exceptions included; so `
 a job that could not be started or recorded stays a row that the dispatcher will find.
 """
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -31,6 +33,7 @@ from models.states import Move
 from workers import metrics
 from workers.alone import Alone
 from workers.desk import DatabaseDesk
+from workers.durations import Durations
 from workers.flow import Flow
 from workers.isolation.conversation import Hearing
 from workers.isolation.handlers import IsolatedHandlers
@@ -65,6 +68,7 @@ class Executor:
         self.doorbell = doorbell
         self.pepper = pepper
         self.in_hand = InHand()
+        self.durations = Durations()
         self.isolated = IsolatedHandlers(registry, http)
         self.recorder = Recorder(database, f"worker:{worker_id}", doorbell.ring)
         self.alone = Alone(database, flow, worker_id, self.recorder.actor)
@@ -77,7 +81,8 @@ class Executor:
         try:
             started = self._start(fresh)
             self._run(started)  # before anything that can fail: they are begun, and given up would count as lost
-            others = [ref for ref in fresh if ref not in {job.ref for job in started}]
+            begun = {job.ref for job in started}
+            others = [ref for ref in fresh if ref not in begun]
             solitary = self.alone.needed_by(others)
             metrics.stale.labels(Move.START).inc(len(others) - len(solitary))
             for ref in solitary:
@@ -110,9 +115,7 @@ class Executor:
                 self.recorder.hurry()
             self.recorder.settle(tickets)
         crashpoint("worker.after_commit")
-        for ticket in tickets:
-            with _bound(ticket.job):
-                self._tell(ticket)
+        self._tell_all(tickets)
 
     def _start(self, refs: Sequence[Ref], *, alone: bool = False) -> list[Started]:
         if not refs:
@@ -145,11 +148,17 @@ class Executor:
         crashpoint("worker.after_start")
         job_type = self._type(job)
         desk = DatabaseDesk(self.database, job.ref)
-        began = time.monotonic()
-        outcome = self._attempt(job_type, job, desk) if job_type else _unknown_type(job)
-        metrics.handler_seconds.labels(job.type).observe(time.monotonic() - began)
+        outcome = self._timed(job_type, job, desk) if job_type else _unknown_type(job)
         crashpoint("worker.after_handler")
         return self.recorder.record(job, outcome, job_type.retry if job_type else Exponential(), desk)
+
+    def _timed(self, job_type: JobType, job: Started, desk: DatabaseDesk) -> Outcome:
+        began = time.monotonic()
+        outcome = self._attempt(job_type, job, desk)
+        seconds = time.monotonic() - began
+        metrics.handler_seconds.labels(job.type).observe(seconds)
+        self.durations.ran(job.type, seconds)
+        return outcome
 
     def _type(self, job: Started) -> JobType | None:
         try:
@@ -201,18 +210,28 @@ class Executor:
             pepper=self.pepper,
         )
 
-    def _tell(self, ticket: Ticket) -> None:
-        job, move = ticket.job, ticket.move
-        if move in _MAKES_WORK:
+    def _tell_all(self, tickets: Sequence[Ticket]) -> None:
+        """Count what came of a message's jobs, and log what is worth a line."""
+        for move, many in Counter(ticket.move for ticket in tickets if ticket.move is not None).items():
+            metrics.moves.labels(move).inc(many)
+        if any(ticket.move in _MAKES_WORK for ticket in tickets):
             self.doorbell.ring()
-        if ticket.mishap is not None:
-            log.error("job_not_recorded", attempt=job.attempt, lease=job.lease, exc_info=ticket.mishap)
-        elif move is None:
-            metrics.stale.labels("finish").inc()
-            log.warning("job_was_stale", attempt=job.attempt, lease=job.lease)
-        else:
-            metrics.moves.labels(move).inc()
-            log.info("job_moved", move=move, attempt=job.attempt)
+        talkative = log.is_enabled_for(logging.INFO)
+        for ticket in tickets:
+            if talkative or ticket.move is None:
+                with _bound(ticket.job):
+                    _log(ticket)
+
+
+def _log(ticket: Ticket) -> None:
+    job = ticket.job
+    if ticket.mishap is not None:
+        log.error("job_not_recorded", attempt=job.attempt, lease=job.lease, exc_info=ticket.mishap)
+    elif ticket.move is None:
+        metrics.stale.labels("finish").inc()
+        log.warning("job_was_stale", attempt=job.attempt, lease=job.lease)
+    else:
+        log.info("job_moved", move=ticket.move, attempt=job.attempt)
 
 
 def _bound(job: Started) -> AbstractContextManager[object]:

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from jobs.outcomes import CancelRequested, Interrupt, LeaseLost, TimedOut
-from models import moves, queries, reports, worker
+from models import durations, moves, queries, reports, worker
 from models.database import Database
 from models.errors import Unavailable
 from models.moves import Ending, Started
@@ -22,6 +22,7 @@ from models.queries import Signal
 from models.reports import Report
 from models.states import Move
 from workers import metrics
+from workers.durations import Durations
 from workers.duties.rescue import lost
 from workers.running import InHand, Run
 from workers.turn import Turn
@@ -41,8 +42,9 @@ MOST_TAKEN_BACK = 500
 class Watchdog:
     """Watches the handlers of one worker process.
 
-    `hurry` records what waits to be recorded, `register` makes the worker's row again should it be gone, `consuming`
-    tells whether the worker takes messages, and `beats` whether it writes its own heartbeat.
+    It writes what `durations` has of news, by `hurry` it has recorded what waits to be, `register` makes the worker's
+    row again should it be gone, `consuming` tells whether the worker takes messages, and `beats` whether it writes its
+    own heartbeat.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Watchdog:
         database: Database,
         worker_id: UUID,
         in_hand: InHand,
+        durations: Durations,
         hurry: Callable[[], None],
         register: Callable[[Session], None],
         *,
@@ -59,6 +62,7 @@ class Watchdog:
         self.database = database
         self.worker_id = worker_id
         self.in_hand = in_hand
+        self.durations = durations
         self.hurry = hurry
         self.register = register
         self.consuming = consuming
@@ -104,6 +108,8 @@ class Watchdog:
             self.hurry()
             self._give_back_waiting(now)
             self._exchange(runs, now)
+        if news := self.durations.news():
+            self._tell_durations(news)
         consuming = self.consuming()
         if now >= self.beat_due or consuming != self.said_consuming:
             self._beat(consuming=consuming)
@@ -147,6 +153,11 @@ class Watchdog:
             reports.write_progress(session, lines)
         for run, progress in said:
             run.written_progress = progress
+
+    def _tell_durations(self, means: dict[str, float]) -> None:
+        with self.database.transaction() as session:
+            durations.tell(session, self.worker_id, means)
+        self.durations.told(means)
 
     def _beat(self, *, consuming: bool) -> None:
         if self.beats():

@@ -202,8 +202,7 @@ def start(session: Session, refs: Sequence[Ref], worker_id: UUID, *, alone: bool
     One more loss would bury some of them: these begin only for a worker that says it runs nothing beside them.
     """
     statement = _start(dialect_of(session), alone=alone)
-    rows = session.execute(statement, {**refs_rows(refs), "by_worker": worker_id}).mappings()
-    return [Started(**row) for row in rows]
+    return [Started(*row) for row in session.execute(statement, {**refs_rows(refs), "by_worker": worker_id})]
 
 
 @cache

@@ -1,6 +1,7 @@
 """The dispatcher's duties, one step at a time: what each takes, gives back, deletes, and leaves alone."""
 
 import itertools
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ import pytest
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from models import gate, lineup, moves, queue, worker
+from models import durations, gate, lineup, moves, queue, worker
 from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import Unavailable
@@ -108,6 +109,10 @@ def register(database: Database, *queues: str, threads: int = 4, silent_for: flo
     return worker_id
 
 
+def say_short(database: Database, worker_id: UUID) -> None:
+    database.run(lambda session: durations.tell(session, worker_id, {"demo.echo": 0.0001}))
+
+
 def sizes(largest: int) -> MessageSizes:
     """Messages to `default` have lately named so many jobs at most."""
     made = MessageSizes()
@@ -147,8 +152,8 @@ def test_what_is_published_carries_the_lease_it_was_claimed_with(database: Datab
 def test_the_message_of_a_job_that_was_lost_names_it_alone_at_its_second_try_and_its_third(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(dispatch_module, "message_size", lambda *_: 10)
-    register(database, threads=8)
+    monkeypatch.setattr(dispatch_module, "fair_size", lambda *_: 10)
+    say_short(database, register(database, threads=8))
     fresh = plant(database, State.QUEUED, 4)
     suspects = [*plant(database, State.QUEUED, lost=1), *plant(database, State.QUEUED, lost=2)]
     transport = Noting()
@@ -156,6 +161,38 @@ def test_the_message_of_a_job_that_was_lost_names_it_alone_at_its_second_try_and
     together, *apart = sorted(transport.messages, key=len, reverse=True)
     assert sorted(together) == sorted(ref.id for ref in fresh)
     assert sorted(apart) == sorted([ref.id] for ref in suspects)
+
+
+def test_jobs_of_a_type_that_a_worker_called_short_travel_together_and_a_broker_holds_a_message_a_thread(
+    database: Database,
+):
+    worker_id = register(database, threads=2)
+    refs = plant(database, State.QUEUED, 60)
+    transport = Noting()
+    dispatch = Dispatch(database, transport, LEADS)
+    dispatch.run_once()
+    assert [len(names) for names in transport.messages] == [1, 1], "nobody knows yet how long they are"
+
+    say_short(database, worker_id)
+    dispatch._seconds_at = -math.inf  # as if a second had passed
+    for _ in range(3):
+        begun = list(transport.published)
+        database.run(lambda session, refs=begun: moves.start(session, refs, worker_id))
+        dispatch.run_once()
+
+    assert max(len(names) for names in transport.messages) > 10
+    assert State.QUEUED not in states(database, refs)
+
+
+def test_how_long_jobs_are_is_known_of_the_worker_last_heard_of_also_when_it_has_stopped(database: Database):
+    quiet, stopped, live = (
+        register(database),
+        register(database, stopped_at=ago(minutes=5), silent_for=300),
+        register(database, silent_for=2),
+    )
+    database.run(lambda session: durations.tell(session, stopped, {"demo.echo": 1.0, "demo.sleep": 60.0}))
+    database.run(lambda session: durations.tell(session, live, {"demo.echo": 2.0}))
+    assert database.read(durations.known) == {"demo.echo": 2.0, "demo.sleep": 60.0}, f"{quiet} has said nothing"
 
 
 def test_a_job_that_is_not_due_waits_and_the_sleep_ends_with_its_wait(database: Database):

@@ -58,7 +58,12 @@ class Isolated(Bench):
         )
         self.pool = self.executor.isolated.pool
         self.watchdog = Watchdog(
-            database, self.worker_id, self.executor.in_hand, self.executor.recorder.hurry, lambda _session: None
+            database,
+            self.worker_id,
+            self.executor.in_hand,
+            self.executor.durations,
+            self.executor.recorder.hurry,
+            lambda _session: None,
         )
         self.watchdog.start()
         self.threads: list[threading.Thread] = []

@@ -46,6 +46,7 @@ class Watched(Bench):
             database,
             self.worker_id,
             self.executor.in_hand,
+            self.executor.durations,
             self.executor.recorder.hurry,
             lambda _session: self.registered(),
         )
@@ -344,6 +345,21 @@ def test_a_heartbeat_is_written_when_it_is_due_and_not_before(watched: Watched, 
     database.run(lambda session: session.execute(update(workers).values(heartbeat_at=ago(seconds=100))))
     watched.look(HEARTBEAT_EVERY.total_seconds() + 0.2)
     assert heartbeat(watched)["heartbeat_at"] < ago(seconds=50)
+
+
+def test_how_long_a_type_runs_is_told_once_and_again_when_that_has_changed(watched: Watched, database: Database):
+    ref = watched.plant(lambda _context: None)
+    watched.executor.run([ref])
+    watched.look()
+    told = heartbeat(watched)["seconds_by_type"]
+    assert told.keys() == {"test.do"}
+    assert 0 < told["test.do"] < 1
+    database.run(lambda session: session.execute(update(workers).values(seconds_by_type=None)))
+    watched.look()
+    assert heartbeat(watched)["seconds_by_type"] is None, "it is no news"
+    watched.executor.durations.ran("test.do", 1000.0)
+    watched.look()
+    assert heartbeat(watched)["seconds_by_type"]["test.do"] > 10
 
 
 def test_a_worker_that_was_given_up_is_back_with_its_next_beat(watched: Watched, database: Database):

@@ -35,7 +35,7 @@ class Dispatchers(Stage):
         with self.database.single() as session:
             moved = moves.claim(session, QUEUE, priority, limit, CLAIM_LASTS)
         self.agree(Move.CLAIM, moved, expected)
-        messages = envelopes(moved, size)
+        messages = envelopes(moved, size, {job.type: 0.0 for job in moved})
         for message in messages:
             alone = any(self.reference.rows[ref.id].lost for ref in message.refs)
             assert len(message.refs) == 1 if alone else len(message.refs) <= size

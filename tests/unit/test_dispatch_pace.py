@@ -122,6 +122,22 @@ def test_room_is_for_the_free_threads_and_a_second_of_work(free, per_second, on_
 
 
 @pytest.mark.parametrize(
+    ("free", "per_second", "on_broker", "at_once", "expected"),
+    [
+        (8, 0, 0, 100, 800),
+        (0, 0, 0, 100, 800),  # they are at the messages before
+        (0, 0, 300, 100, 500),
+        (8, 5_000, 0, 100, MOST_ON_BROKER),
+        (0, 0, 0, 1, 1),
+    ],
+)
+def test_of_jobs_known_to_be_short_there_is_room_for_a_message_each_thread(
+    free, per_second, on_broker, at_once, expected
+):
+    assert room(Capacity(threads=8, free=free), per_second, on_broker, at_once=at_once) == expected
+
+
+@pytest.mark.parametrize(
     ("step", "seconds"),
     [
         (Step(before=5, claimed=0, more_due=False, rate=100), LONGEST_SLEEP),

@@ -5,44 +5,74 @@ import pytest
 from models.ids import new_id
 from models.moves import Moved
 from models.states import State
-from models.worker import Capacity
-from workers.duties.grouping import REMEMBERED_SECONDS, MessageSizes, envelopes, message_size
+from workers.duties.grouping import (
+    REMEMBERED_SECONDS,
+    SECONDS_A_MESSAGE,
+    MessageSizes,
+    envelopes,
+    fair_size,
+    jobs_a_message,
+)
 from workers.messages import MOST_REFS
 
-EIGHT = Capacity(threads=8, free=8)
+SHORT = {"demo.echo": 0.0}
 
 
-def claimed(how_many: int, *, lost: int = 0) -> list[Moved]:
+def claimed(how_many: int, *, lost: int = 0, job_type: str = "demo.echo") -> list[Moved]:
     return [
-        Moved(new_id(), 1, new_id(), "demo.echo", "default", State.DISPATCHED, attempt=0, lost=lost)
+        Moved(new_id(), 1, new_id(), job_type, "default", State.DISPATCHED, attempt=0, lost=lost)
         for _ in range(how_many)
     ]
 
 
 @pytest.mark.parametrize(
-    ("per_second", "jobs", "size"),
+    ("jobs", "threads", "size"),
+    [(500, 8, 62), (5_000, 8, MOST_REFS), (40, 8, 5), (15, 8, 1), (3, 8, 1), (500, 0, 1), (0, 8, 1)],
+)
+def test_each_thread_gets_a_share_before_one_gets_more(jobs, threads, size):
+    assert fair_size(jobs, threads) == size
+
+
+@pytest.mark.parametrize(
+    ("seconds_by_type", "jobs"),
     [
-        (0, 500, 1),  # nothing is known of their length
-        (8, 500, 1),  # a second each
-        (80, 500, 1),  # a tenth of a second each
-        (800, 500, 10),
-        (80_000, 5_000, MOST_REFS),
-        (800, 40, 5),  # each thread gets a share
-        (800, 8, 1),
-        (800, 3, 1),  # no backlog
+        ({"demo.echo": 0.0}, MOST_REFS),
+        ({"demo.echo": 0.00002}, MOST_REFS),
+        ({"demo.echo": SECONDS_A_MESSAGE / 10}, 10),
+        ({"demo.echo": SECONDS_A_MESSAGE}, 1),
+        ({"demo.echo": 60.0}, 1),
+        ({"another": 0.0}, 1),
     ],
 )
-def test_a_message_names_as_many_jobs_as_keep_a_thread_busy_for_a_moment(per_second, jobs, size):
-    assert message_size(EIGHT, per_second, jobs) == size
+def test_a_message_is_whole_when_its_jobs_keep_a_thread_busy_for_a_moment(seconds_by_type, jobs):
+    assert jobs_a_message(claimed(500), seconds_by_type) == jobs
 
 
-def test_without_threads_there_is_nothing_to_group_for():
-    assert message_size(Capacity(0, 0), 1000, 500) == 1
+def test_a_long_job_among_short_ones_makes_whole_messages_small():
+    mixed = [*claimed(9), *claimed(1, job_type="demo.sleep")]
+    assert jobs_a_message(mixed, SHORT | {"demo.sleep": SECONDS_A_MESSAGE}) == pytest.approx(10, abs=1)
+    assert jobs_a_message(mixed, SHORT | {"demo.sleep": 60}) == 1
+    assert jobs_a_message([], SHORT) == 1
+
+
+def test_a_message_ends_where_its_work_would_exceed_a_moment():
+    sizes = [len(message.refs) for message in envelopes(claimed(25), 100, {"demo.echo": SECONDS_A_MESSAGE / 10.5})]
+    assert sizes == [10, 10, 5]
+
+
+@pytest.mark.parametrize("seconds_by_type", [{}, {"demo.sleep": 60.0}], ids=["unknown", "long"])
+def test_jobs_that_are_long_or_of_unknown_length_travel_alone_and_short_ones_together(seconds_by_type):
+    first, last = claimed(2)
+    (slow,) = claimed(1, job_type="demo.sleep")
+    assert [message.refs for message in envelopes([first, slow, last], 10, SHORT | seconds_by_type)] == [
+        (first.ref, last.ref),
+        (slow.ref,),
+    ]
 
 
 def test_every_claimed_job_is_in_one_message_in_order():
     jobs = claimed(7)
-    messages = envelopes(jobs, 3)
+    messages = envelopes(jobs, 3, SHORT)
     assert [len(message.refs) for message in messages] == [3, 3, 1]
     assert [ref for message in messages for ref in message.refs] == [job.ref for job in jobs]
     assert {message.queue for message in messages} == {"default"}
@@ -51,14 +81,14 @@ def test_every_claimed_job_is_in_one_message_in_order():
 def test_a_job_that_was_lost_with_its_worker_travels_alone():
     first, second, third, fourth = claimed(4)
     suspect = replace(second, lost=1)
-    assert [message.refs for message in envelopes([first, suspect, third, fourth], 10)] == [
+    assert [message.refs for message in envelopes([first, suspect, third, fourth], 10, SHORT)] == [
         (first.ref, third.ref, fourth.ref),
         (suspect.ref,),
     ]
 
 
 def test_nothing_claimed_makes_no_message():
-    assert envelopes([], 10) == []
+    assert envelopes([], 10, SHORT) == []
 
 
 def test_the_largest_message_is_remembered_until_it_must_have_been_taken():

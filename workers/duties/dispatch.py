@@ -9,13 +9,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 from sqlalchemy.orm import Session
 
-from models import lineup, moves, worker
+from models import durations, lineup, moves, worker
 from models.crashpoints import crashpoint
 from models.database import Database
 from models.errors import Trouble, Unavailable
@@ -25,8 +26,8 @@ from models.queue import restrained as restrained_queues
 from models.states import Move
 from models.worker import Capacity
 from workers import metrics
-from workers.duties.claiming import GATE_WIDTH, Claims
-from workers.duties.grouping import MessageSizes, envelopes, message_size
+from workers.duties.claiming import GATE_WIDTH, Claimed, Claims
+from workers.duties.grouping import MessageSizes, SecondsByType, envelopes, fair_size, jobs_a_message
 from workers.duties.leadership import Leadership
 from workers.duties.limits import allowance, look_again, look_again_at_gates, surplus
 from workers.transport import Envelope, Transport
@@ -41,6 +42,7 @@ SECOND_LOOK = 0.05
 NO_LEADER_SLEEP = 0.5
 REFUSED_SLEEP = 0.25
 CAPACITY_KEPT_SECONDS = 0.2
+DURATIONS_KEPT_SECONDS = 1.0
 OF_ONE_QUEUE = {Trouble.TIMEOUT, Trouble.CONFLICT}
 log = structlog.get_logger(__name__)
 
@@ -90,9 +92,15 @@ class Step:
     wanting: bool = False
 
 
-def room(capacity: Capacity, per_second: float, on_broker: int, seconds: float = SECONDS_OF_WORK) -> int:
-    """How many more jobs of a queue the broker should hold, which holds so many seconds of work."""
-    wanted = max(1, capacity.free + math.ceil(per_second * seconds))
+def room(
+    capacity: Capacity, per_second: float, on_broker: int, seconds: float = SECONDS_OF_WORK, at_once: int = 1
+) -> int:
+    """How many more jobs of a queue the broker should hold, which holds so many seconds of work.
+
+    Of jobs that are known to be so short that a message names several, `at_once`, it holds one for each thread.
+    """
+    messages = capacity.threads * at_once if at_once > 1 else 0
+    wanted = max(1, capacity.free + math.ceil(per_second * seconds), messages)
     return max(0, min(wanted, MOST_ON_BROKER) - on_broker)
 
 
@@ -145,8 +153,12 @@ class Dispatch:
         self.rates: dict[str, Rate] = {}
         self.claims = Claims(database, gate_width)
         self.sizes = MessageSizes()
+        self._at_once: dict[str, int] = {}
+        """How many jobs like those claimed last make a message, of queues where more wait behind them."""
         self._known: dict[str, Capacity] = {}
         self._known_at = -math.inf
+        self._seconds: SecondsByType = {}
+        self._seconds_at = -math.inf
 
     def run_once(self) -> float:
         """Claim and publish once for each queue."""
@@ -170,6 +182,14 @@ class Dispatch:
         if now - self._known_at > CAPACITY_KEPT_SECONDS:
             self._known, self._known_at = worker.capacities(session), now
         return self._known
+
+    def _seconds_by_type(self) -> SecondsByType:
+        """As last heard: what was claimed goes out although the database has gone away meanwhile."""
+        now = time.monotonic()
+        if now - self._seconds_at > DURATIONS_KEPT_SECONDS:
+            with suppress(Unavailable), self.database.reading() as session:
+                self._seconds, self._seconds_at = durations.known(session), now
+        return self._seconds
 
     def _take_back(self, held: Held) -> int:
         """Release what came to the broker before the queue was paused or its limit set; gives how many jobs."""
@@ -196,17 +216,16 @@ class Dispatch:
         rate = self.rates.setdefault(queue, Rate())
         rate.seen(look.on_broker, time.monotonic(), look.capacity.threads)
         most = min(MOST_PER_STEP, look.let_out())
+        at_once = self._at_once.get(queue, 1)
         wanted, of_background = (
-            min(room(look.capacity, rate.per_second, look.on_broker, seconds), most)
+            min(room(look.capacity, rate.per_second, look.on_broker, seconds, at_once), most)
             for seconds in (SECONDS_OF_WORK, SECONDS_OF_BACKGROUND)
         )
         due = [lane for lane in look.lanes if lane.due]
         claimed = self.claims.take(due, wanted, look.held is not None, look.capacity.threads, of_background)
-        size = message_size(look.capacity, rate.per_second, len(claimed.jobs))
         if claimed.jobs:
             crashpoint("dispatch.after_claim")
-            self.sizes.sent(queue, size, time.monotonic())
-        sent = self._publish(envelopes(claimed.jobs, size))
+        sent = self._publish(self._messages(queue, claimed, look.capacity.threads))
         rate.leaves(look.on_broker + sent, time.monotonic())
         if sent < len(claimed.jobs):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
@@ -218,6 +237,17 @@ class Dispatch:
             # More wait than one look sees, and of those it saw none is due, or may be taken: the next looks behind.
             slept = max(slept, SECOND_LOOK)
         return min(slept, _until_due(look.lanes))
+
+    def _messages(self, queue: str, claimed: Claimed, threads: int) -> list[Envelope]:
+        """Singly if nothing is left behind for other messages, and so without a question of how long they run."""
+        if not claimed.jobs:
+            return []
+        size = fair_size(len(claimed.jobs), threads)
+        seconds = self._seconds_by_type() if size > 1 or claimed.more else {}
+        self._at_once[queue] = jobs_a_message(claimed.jobs, seconds) if claimed.more else 1
+        messages = envelopes(claimed.jobs, size, seconds)
+        self.sizes.sent(queue, max(len(message.refs) for message in messages), time.monotonic())
+        return messages
 
     def _publish(self, messages: list[Envelope]) -> int:
         """Publish and give back what was not confirmed; gives how many jobs were."""

@@ -1,32 +1,55 @@
 """How claimed jobs are put into messages: one each at low load, several where jobs are short and many."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from models.moves import Moved
-from models.worker import Capacity
 from workers.messages import MOST_REFS
 from workers.transport import Envelope
 
 SECONDS_A_MESSAGE = 0.1
-"""So much work of one thread a message holds at most, by the queue's present rate."""
+"""So much work of one thread a message holds at most, by what its workers said of the jobs' types."""
+SHORTEST_SECONDS = 1e-6
 REMEMBERED_SECONDS = 180.0
 
-
-def message_size(capacity: Capacity, per_second: float, claimed: int) -> int:
-    """How many jobs a message names: what keeps a thread busy for a moment, and leaves no thread without a share."""
-    if capacity.threads == 0:
-        return 1
-    short_work = math.floor(per_second / capacity.threads * SECONDS_A_MESSAGE)
-    return max(1, min(short_work, claimed // capacity.threads, MOST_REFS))
+SecondsByType = Mapping[str, float]
+"""How long jobs of each type run, as far as a worker has said it."""
 
 
-def envelopes(claimed: Sequence[Moved], size: int) -> list[Envelope]:
-    """The messages for jobs of one queue, `size` jobs in each; one that was lost with its worker travels alone."""
-    alone = [[job] for job in claimed if job.lost]
-    others = [job for job in claimed if not job.lost]
-    groups = [others[first : first + size] for first in range(0, len(others), size)]
-    return [Envelope(group[0].queue, tuple(job.ref for job in group)) for group in [*groups, *alone]]
+def fair_size(jobs: int, threads: int) -> int:
+    """How many of so many jobs a message may name at most, if no thread is to go without a share."""
+    return max(1, min(jobs // threads, MOST_REFS)) if threads else 1
+
+
+def jobs_a_message(claimed: Sequence[Moved], seconds_by_type: SecondsByType) -> int:
+    """How many jobs like these make a whole message; one, if nothing is known of some."""
+    work = sum(_seconds(job, seconds_by_type) for job in claimed)
+    return max(1, min(int(len(claimed) * SECONDS_A_MESSAGE / work), MOST_REFS)) if work else 1
+
+
+def envelopes(claimed: Sequence[Moved], most: int, seconds_by_type: SecondsByType) -> list[Envelope]:
+    """The messages for jobs of one queue, `most` in each or fewer.
+
+    Those travel alone that are long, or of unknown length, or were lost with their worker.
+    """
+    groups: list[list[Moved]] = []
+    short: list[Moved] = []
+    work = 0.0
+    for job in claimed:
+        seconds = _seconds(job, seconds_by_type)
+        if 2 * seconds > SECONDS_A_MESSAGE:
+            groups.append([job])
+            continue
+        work += seconds
+        if not short or len(short) >= most or work > SECONDS_A_MESSAGE:
+            short, work = [], seconds
+            groups.append(short)
+        short.append(job)
+    return [Envelope(group[0].queue, tuple(job.ref for job in group)) for group in groups]
+
+
+def _seconds(job: Moved, seconds_by_type: SecondsByType) -> float:
+    return math.inf if job.lost else max(seconds_by_type.get(job.type, math.inf), SHORTEST_SECONDS)
 
 
 class MessageSizes:
