@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 from api.documents import shown
 from api.endpoint import public
 from api.services import Services
-from models import migrate, worker
+from models import lease, migrate, worker
 from models.database import Database
 from models.errors import SchemaMismatch, Unavailable
 
@@ -133,7 +133,7 @@ def _ok(name: str, ping: Callable[[], None]) -> Checks:
 def _motion(database: Database) -> Checks:
     """What the rows tell: whether anybody dispatches and works, and whether the tables are those of this release."""
     with database.reading() as session:
-        dispatched, worked = worker.attended(session)
+        dispatched, worked = lease.is_held(session), worker.any_is_live(session)
     states = ["ok" if dispatched else "down", "ok" if worked else "down", _tables(database)]
     return dict(zip(_MOTION, states, strict=True))
 

@@ -268,16 +268,16 @@ MUTANTS = (
     ),
     Mutant(
         "a lease of leadership is free only when it has expired",
-        "models/worker.py",
-        "leases.c.expires_at < now()",
-        "leases.c.expires_at.is_not(None)",
+        "models/lease.py",
+        "c.expires_at < now()",
+        "c.expires_at.is_not(None)",
         (RACES + "test_while_one_leads_nobody_else_does_and_it_may_go_on",),
     ),
     Mutant(
         "a job that was lost with its worker travels alone",
         "workers/duties/grouping.py",
-        "for job in claimed if job.lost]",
-        "for job in claimed if False]",
+        "return math.inf if job.lost else",
+        "return math.inf if False else",
         ("tests/unit/test_grouping.py",),
     ),
     Mutant(

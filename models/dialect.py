@@ -219,6 +219,14 @@ def insert_or_ignore(dialect: str, table: Table) -> Any:
     return insert(table).on_conflict_do_nothing()
 
 
+def insert_or_change(
+    dialect: str, table: Table, key: Column[Any], values: Mapping[str, Any], only_if: ColumnElement[bool]
+) -> Any:
+    """An INSERT that changes the row that has the key already, if that row allows it; else it leaves it alone."""
+    insert = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(table).values(values)
+    return insert.on_conflict_do_update(index_elements=[key], set_=values, where=only_if)
+
+
 def insert_or_keep(dialect: str, table: Table, key: Column[Any]) -> Any:
     """An INSERT that keeps the row that has the key already, and returns and locks that as it would a new one."""
     insert = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(table)

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
-from models import gate, lineup, queries, queue, worker
+from models import gate, lease, lineup, queries, queue, worker
 from models.dialect import UtcTime, now
 from models.gate import Gate
 from models.job import GATED_QUEUE, SHARE, Job, JobEvent, in_state, jobs
@@ -96,7 +96,7 @@ def _of_queue(session: Session, known: Standing) -> Standing:
     return replace(
         known,
         queue=queue.find_queue(session, name),
-        leads=worker.attended(session)[0],
+        leads=lease.is_held(session),
         workers=worker.serving(session, name),
         in_hand=lineup.in_hand(session, name),
     )

@@ -1,4 +1,4 @@
-"""Workers and the leader's lease: who is alive, and who may dispatch."""
+"""Workers: who is alive, what each could take, and which are gone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,15 +56,6 @@ workers = Table(
     Column("seconds_by_type", JSON),
     postgresql_with={"fillfactor": "50"},
 )
-
-leases = Table(
-    "leases",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("holder", Uuid, nullable=False),
-    Column("expires_at", UtcTime, nullable=False),
-)
-
 
 _STATE = case(
     (workers.c.stopped_at.is_not(None), "stopped"),
@@ -240,18 +231,9 @@ def known_queues(session: Session) -> set[str]:
     return {queue for queues in session.scalars(select(workers.c.queues)) for queue in queues}
 
 
-def attended(session: Session) -> tuple[bool, bool]:
-    """Whether a dispatcher leads, and whether a worker takes jobs."""
-    leads = exists().where(leases.c.expires_at > now())
-    c = workers.c
-    live = exists().where(
-        c.stopped_at.is_(None),
-        c.draining_at.is_(None),
-        c.consuming_at.is_not(None),
-        c.heartbeat_at > seconds_from_now(-DEAD_AFTER.total_seconds()),
-    )
-    dispatched, worked = session.execute(select(leads, live)).one()
-    return bool(dispatched), bool(worked)
+def any_is_live(session: Session) -> bool:
+    """Whether a worker takes jobs."""
+    return bool(session.scalar(select(exists().where(_STATE == "live"))))
 
 
 def forget(session: Session, older_than: timedelta, limit: int) -> int:
@@ -260,27 +242,3 @@ def forget(session: Session, older_than: timedelta, limit: int) -> int:
     running = exists().where(jobs.c.worker_id == c.id, in_state(State.RUNNING))
     old = select(c.id).where(c.stopped_at < seconds_from_now(-older_than.total_seconds()), ~running).limit(limit)
     return session.execute(delete(workers).where(c.id.in_(old))).rowcount  # type: ignore[attr-defined,no-any-return]
-
-
-def lead(session: Session, name: str, holder: UUID, term: timedelta) -> bool:
-    """Take or keep the lease of that name for `term`; False while another holds it."""
-    session.execute(
-        insert_or_ignore(dialect_of(session), leases).values(name=name, holder=holder, expires_at=seconds_from_now(-1))
-    )
-    free = or_(leases.c.holder == holder, leases.c.expires_at < now())
-    taken = session.execute(
-        update(leases)
-        .where(leases.c.name == name, free)
-        .values(holder=holder, expires_at=seconds_from_now(term.total_seconds()))
-    )
-    return bool(taken.rowcount)  # type: ignore[attr-defined]
-
-
-def resign(session: Session, name: str, holder: UUID) -> None:
-    """Give the lease up, so that a standby need not wait for its end."""
-    session.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
-
-
-def vacate(session: Session, name: str) -> None:
-    """End anyone's term. Only for a process that is alone: whoever held the lease is dead."""
-    session.execute(delete(leases).where(leases.c.name == name))

@@ -4,6 +4,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +70,12 @@ def lent_database(request: pytest.FixtureRequest, dialect: str) -> Iterator[Data
     database.close()
     if dialect == POSTGRESQL:
         server.drop(name)
+
+
+def leading(**other: Any) -> Any:
+    """The leadership of a process that leads, and has for long, as a duty sees it."""
+    usual = {"held": True, "in_motion": True, "listened_seconds": 3600.0, "holder": new_id(), "wake": threading.Event()}
+    return SimpleNamespace(**usual | other)
 
 
 def counted(metric: str, **labels: str) -> float:

@@ -50,7 +50,7 @@ class Dispatcher:
         archive: Archive | None = None,
         gate_width: int = GATE_WIDTH,
     ) -> None:
-        self.leadership = Leadership(database, new_id())
+        self.leadership = Leadership(database, new_id(), wake)
         dispatch = Dispatch(database, transport, self.leadership, gate_width)
         duties: list[Duty] = [
             self.leadership,

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from cli import compose
 from cli.checks.findings import Finding, Patient, fine, warning, wrong
-from models import backlog, dead_groups, inspection, worker
+from models import backlog, dead_groups, inspection, lease, worker
 from models.dead_groups import DeadFigure
 from models.queue import find_queues
 
@@ -16,7 +16,7 @@ PRUNED_WITHIN = timedelta(hours=1)
 def dispatcher(patient: Patient) -> Iterator[Finding]:
     """Somebody dispatches."""
     with patient.database.reading() as session:
-        leads, _ = worker.attended(session)
+        leads = lease.is_held(session)
     if leads:
         yield fine("A dispatcher leads.")
     else:

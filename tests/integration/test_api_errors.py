@@ -18,7 +18,7 @@ from api.app import create_app
 from api.endpoint import Call, Reply, endpoint
 from api.problems import Problem
 from jobs.scopes import Scope
-from models import moves, worker
+from models import lease, moves, worker
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import Unstorable
 from models.ids import new_id
@@ -273,11 +273,11 @@ def attended(doors: Doors) -> Iterator[None]:
     dispatcher, hand = new_id(), new_id()
     with doors.database.transaction() as session:
         worker.register(session, hand, host="test", pid=1, queues=["default"], threads=1, version="0")
-        worker.lead(session, "dispatcher", dispatcher, timedelta(minutes=1))
+        lease.lead(session, "dispatcher", dispatcher, timedelta(minutes=1))
     yield
     with doors.database.transaction() as session:
         worker.mark_stopped(session, [hand])
-        worker.resign(session, "dispatcher", dispatcher)
+        lease.resign(session, "dispatcher", dispatcher)
 
 
 def test_without_other_services_the_database_is_all_that_is_needed(doors: Doors, attended: None):

@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,7 +31,9 @@ from workers import archive as archive_module
 from workers.archive import Archive, ArchiveFailed
 from workers.duties.prune import BETWEEN_BATCHES, EVERY_SECONDS, Prune
 
-LEADS: Any = SimpleNamespace(held=True, holder=new_id(), listened_seconds=3600.0)
+LEADS: Any = SimpleNamespace(
+    held=True, in_motion=True, wake=threading.Event(), holder=new_id(), listened_seconds=3600.0
+)
 KEPT = {State.DEAD: timedelta(days=1), State.DISCARDED: timedelta(days=1), State.SUCCEEDED: timedelta(days=1)}
 
 

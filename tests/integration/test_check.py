@@ -17,7 +17,7 @@ from cli.checks import broker, motion, places, secrets, truth
 from cli.checks.findings import Check, Finding, Level, Patient, Thresholds
 from jobs import api_keys, signing_keys
 from jobs.scopes import ROLES
-from models import inspection, queue, worker
+from models import inspection, lease, queue, worker
 from models import signing_keys as kept_keys
 from models.database import Database
 from models.dialect import POSTGRESQL
@@ -70,7 +70,7 @@ def plant(database: Database, state: State, how_many: int = 1, **columns: Any) -
 
 def test_an_installation_that_is_well_has_nothing_but_fine_findings(database: Database, look: Any):
     register(database, "default")
-    database.run(lambda session: worker.lead(session, "dispatcher", new_id(), timedelta(seconds=60)))
+    database.run(lambda session: lease.lead(session, "dispatcher", new_id(), timedelta(seconds=60)))
     for check in (
         truth.database,
         truth.indexes,

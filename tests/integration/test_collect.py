@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from models.states import State
 from models.undeliverable import MOST_BODY_BYTES, Undeliverable, UndeliverableReason
 from tests.factories import job_in, row_of
 from tests.unit.test_messages import MALFORMED
-from tests.workbench import Bench, counted
+from tests.workbench import Bench, counted, leading
 from workers import topology
 from workers.dead_queues import Arrival, DeadQueues, DeadQueuesDoor
 from workers.duties.collect import AWAY_SECONDS, EVERY_SECONDS, Collect
@@ -31,8 +30,8 @@ from workers.messages import encode
 from workers.publisher import Publisher
 
 NOBODYS = Ref(UUID(int=7), 1)
-LEADS: Any = SimpleNamespace(held=True, holder=new_id())
-STANDS_BY: Any = SimpleNamespace(held=False, holder=new_id())
+LEADS = leading()
+STANDS_BY = leading(held=False)
 
 
 def kept(database: Database) -> list[Undeliverable]:

@@ -20,9 +20,10 @@ from models import identity, lineup, queue
 from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
 from models.job import Ref, job_events, jobs
+from models.lease import leases
 from models.queue import queues
 from models.states import State
-from models.worker import leases, workers
+from models.worker import workers
 from tests.factories import ago, jobs_in, tenant_id_of
 from tests.workbench import Bench, lent_database, told, types
 from workers import child as child_module

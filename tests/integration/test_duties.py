@@ -16,17 +16,18 @@ import pytest
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from models import durations, gate, lineup, moves, queue, worker
+from models import durations, gate, lease, lineup, moves, queue, worker
 from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import Unavailable
 from models.gate import NewGate
 from models.ids import new_id
 from models.job import Ref, job_events, jobs
+from models.lease import leases
 from models.states import State
-from models.worker import leases, workers
+from models.worker import workers
 from tests.factories import ago, history_of, job_in, jobs_in, row_of, tenant_id_of
-from tests.workbench import counted, lent_database
+from tests.workbench import counted, leading, lent_database
 from workers.duties import claiming as claiming_module
 from workers.duties import dispatch as dispatch_module
 from workers.duties import leadership as leadership_module
@@ -44,8 +45,8 @@ from workers.local_broker import LocalBroker
 from workers.publisher import Publisher
 from workers.transport import Envelope
 
-LEADS: Any = SimpleNamespace(held=True, holder=new_id(), listened_seconds=3600.0)
-STANDS_BY: Any = SimpleNamespace(held=False, holder=new_id())
+LEADS = leading()
+STANDS_BY = leading(held=False)
 
 
 @pytest.fixture(scope="module", params=[POSTGRESQL, SQLITE])
@@ -195,6 +196,16 @@ def test_how_long_jobs_are_is_known_of_the_worker_last_heard_of_also_when_it_has
     assert database.read(durations.known) == {"demo.echo": 2.0, "demo.sleep": 60.0}, f"{quiet} has said nothing"
 
 
+def test_a_dispatcher_at_rest_sleeps_until_it_is_woken_and_else_a_second_at_most(database: Database):
+    register(database)
+    dispatch = Dispatch(database, Noting(), LEADS)
+    assert dispatch.run_once() == dispatch_module.AT_REST_SECONDS
+    for state in (State.DISPATCHED, State.QUEUED):
+        refs = plant(database, state, due_at=ago(hours=-1))
+        assert dispatch.run_once() == LONGEST_SLEEP
+        database.run(lambda session, refs=refs: session.execute(delete(jobs).where(jobs.c.id == refs[0].id)))
+
+
 def test_a_job_that_is_not_due_waits_and_the_sleep_ends_with_its_wait(database: Database):
     register(database)
     soon = plant(database, State.QUEUED, due_at=ago(seconds=-0.4))
@@ -289,11 +300,6 @@ def test_a_standby_and_one_without_a_broker_claim_nothing(database: Database, le
     assert Dispatch(database, transport, leadership).run_once() == NO_LEADER_SLEEP
     assert transport.published == []
     assert states(database, refs) == [State.QUEUED] * 3
-
-
-def test_nothing_to_do_lets_it_sleep(database: Database):
-    register(database)
-    assert Dispatch(database, Noting(), LEADS).run_once() == LONGEST_SLEEP
 
 
 def test_two_dispatchers_that_both_think_they_lead_publish_no_job_twice(database: Database):
@@ -562,7 +568,7 @@ def test_a_process_that_is_alone_takes_over_whatever_an_earlier_one_left(databas
 
 def test_a_process_that_is_alone_does_not_wait_for_the_end_of_a_dead_leaders_term(database: Database):
     with database.transaction() as session:
-        worker.lead(session, leadership_module.LEASE, new_id(), timedelta(minutes=1))
+        lease.lead(session, leadership_module.LEASE, new_id(), timedelta(minutes=1))
     take_over(database, "up")
     own = Leadership(database, new_id())
     own.run_once()
@@ -593,6 +599,32 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(leadership_module, "time", clock)
     return clock
+
+
+def test_at_rest_the_dead_are_looked_for_now_and_then_and_at_once_when_jobs_move(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rescue_module, "time", clock)
+    at_rest: Any = SimpleNamespace(
+        held=True, in_motion=False, wake=threading.Event(), holder=new_id(), listened_seconds=3600.0
+    )
+    rescue = Rescue(database, at_rest)
+    for seconds, found in (
+        (0.0, True),
+        (rescue_module.AT_REST_SECONDS / 2, False),
+        (rescue_module.AT_REST_SECONDS, True),
+    ):
+        clock.now += seconds
+        dead = register(database, silent_for=60)
+        rescue.run_once()
+        with database.reading() as session:
+            assert (dead not in worker.unstopped(session, 10)) == found
+        database.run(lambda session: session.execute(delete(workers)))
+    dead = register(database, silent_for=60)
+    refs = plant(database, State.RUNNING, worker_id=dead)
+    at_rest.in_motion = True
+    rescue.run_once()
+    assert states(database, refs) == [State.QUEUED]
 
 
 def end_the_lease(database: Database) -> None:
@@ -850,6 +882,39 @@ def test_of_many_that_ask_at_once_one_leads(database: Database):
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(Leadership.run_once, candidates))
     assert [candidate.held for candidate in candidates].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "waits", "moves_on"),
+    [
+        (None, False, False),
+        (State.QUEUED, True, False),
+        (State.DISPATCHED, False, True),
+        (State.RUNNING, False, True),
+        (State.SUCCEEDED, False, False),
+        (State.DEAD, False, False),
+    ],
+)
+def test_a_renewal_tells_whether_jobs_wait_and_whether_any_is_claimed_or_runs(
+    database: Database, state: State | None, waits: bool, moves_on: bool
+):
+    if state is not None:
+        plant(database, state)
+    wake = threading.Event()
+    leader = Leadership(database, new_id(), wake)
+    assert leader.in_motion, "as long as nobody has looked"
+    for _ in range(2):  # taken, and kept
+        wake.clear()
+        leader.run_once()
+        assert (wake.is_set(), leader.in_motion) == (waits, moves_on)
+
+
+def test_who_does_not_lead_takes_it_that_jobs_move(database: Database):
+    leader, standby = Leadership(database, new_id()), Leadership(database, new_id())
+    leader.run_once()
+    assert not leader.in_motion
+    standby.run_once()
+    assert standby.in_motion
 
 
 def test_a_leader_that_resigns_is_followed_at_once(database: Database):

@@ -1,5 +1,6 @@
 """Deliveries are handed out gate by gate: no receiver has more than its part, and none waits for another."""
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +20,10 @@ from models.errors import Trouble, Unavailable
 from models.gate import NewGate
 from models.ids import new_id
 from models.job import GATED_QUEUE, Ref, job_events, jobs
+from models.lease import leases
 from models.moves import Ending
 from models.states import State
-from models.worker import leases, workers
+from models.worker import workers
 from tests.factories import ago, jobs_in, row_of, tenant_id_of
 from tests.workbench import lent_database
 from workers.duties.claiming import Claimed, Claims
@@ -29,7 +31,9 @@ from workers.duties.dispatch import REFUSED_SLEEP, SECOND_LOOK, Dispatch
 from workers.duties.limits import LONGEST_LOOK, SHORTEST_LOOK
 from workers.transport import Envelope
 
-LEADS: Any = SimpleNamespace(held=True, holder=new_id(), listened_seconds=3600.0)
+LEADS: Any = SimpleNamespace(
+    held=True, in_motion=True, wake=threading.Event(), holder=new_id(), listened_seconds=3600.0
+)
 
 
 @pytest.fixture(scope="module", params=[POSTGRESQL, SQLITE])

@@ -24,7 +24,9 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     yield from lent_database(request, request.param)
 
 
-LEADS: Any = SimpleNamespace(held=True, holder=new_id(), listened_seconds=3600.0)
+LEADS: Any = SimpleNamespace(
+    held=True, in_motion=True, wake=threading.Event(), holder=new_id(), listened_seconds=3600.0
+)
 
 
 class Away(Database):

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from models import moves, queries, worker
+from models import lease, moves, queries
 from models.database import Database
 from models.ids import new_id
 from models.job import Ref, jobs
@@ -261,7 +261,7 @@ TERM = timedelta(seconds=60)
 
 def _all_try(database: Database) -> list[UUID]:
     holders = [new_id() for _ in range(STANDBYS)]
-    led = _steps(database, *(partial(worker.lead, name=LEASE, holder=who, term=TERM) for who in holders))
+    led = _steps(database, *(partial(lease.lead, name=LEASE, holder=who, term=TERM) for who in holders))
     return [who for who, leads in zip(holders, led, strict=True) if leads]
 
 
@@ -273,7 +273,7 @@ def test_while_one_leads_nobody_else_does_and_it_may_go_on(database: Database) -
     (leader,) = _all_try(database)
 
     assert _all_try(database) == []
-    assert database.run(partial(worker.lead, name=LEASE, holder=leader, term=TERM))
+    assert database.run(partial(lease.lead, name=LEASE, holder=leader, term=TERM))
 
 
 def test_of_many_that_ask_for_an_expired_lease_one_leads_and_the_former_does_not(database: Database) -> None:
@@ -282,29 +282,29 @@ def test_of_many_that_ask_for_an_expired_lease_one_leads_and_the_former_does_not
         (leader,) = _all_try(database)
 
         assert leader != former
-        assert not database.run(partial(worker.lead, name=LEASE, holder=former, term=TERM))
+        assert not database.run(partial(lease.lead, name=LEASE, holder=former, term=TERM))
 
 
 def _seat(session: Session) -> UUID:
     """A leader whose term is over."""
     former = new_id()
-    session.execute(update(worker.leases).values(expires_at=ago(seconds=1)))
-    worker.lead(session, LEASE, former, TERM)
-    session.execute(update(worker.leases).values(expires_at=ago(seconds=1)))
+    session.execute(update(lease.leases).values(expires_at=ago(seconds=1)))
+    lease.lead(session, LEASE, former, TERM)
+    session.execute(update(lease.leases).values(expires_at=ago(seconds=1)))
     return former
 
 
 def test_of_many_that_ask_after_a_resignation_one_leads(database: Database) -> None:
     for _ in range(ROUNDS):
         (leader,) = _all_try(database)
-        database.run(partial(worker.resign, name=LEASE, holder=leader))
+        database.run(partial(lease.resign, name=LEASE, holder=leader))
 
     assert len(_all_try(database)) == 1
 
 
 def test_only_the_leader_can_resign(database: Database) -> None:
     _all_try(database)
-    database.run(partial(worker.resign, name=LEASE, holder=new_id()))
+    database.run(partial(lease.resign, name=LEASE, holder=new_id()))
 
     assert _all_try(database) == []
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from models import moves, queries, queue, standing, worker
+from models import lease, moves, queries, queue, standing, worker
 from models.ids import new_id
 from models.job import Ref
 from models.moves import Ending
@@ -87,9 +87,9 @@ def test_what_is_read_of_a_waiting_job(session: Session):
 
 def test_a_dispatcher_leads_as_long_as_its_lease(session: Session):
     ref = job_in(session, State.QUEUED)
-    worker.lead(session, "dispatcher", new_id(), timedelta(seconds=5))
+    lease.lead(session, "dispatcher", new_id(), timedelta(seconds=5))
     assert stands(session, ref).leads
-    worker.vacate(session, "dispatcher")
+    lease.vacate(session, "dispatcher")
     assert not stands(session, ref).leads
 
 

@@ -1,5 +1,7 @@
 """The duty that empties RabbitMQ's own dead letters: into jobs that go on, or into rows that an operator reads."""
 
+import math
+import time
 from collections.abc import Iterable
 
 import structlog
@@ -19,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 100
 EVERY_SECONDS = 2.0
+AT_REST_SECONDS = 30.0
 AWAY_SECONDS = 5.0
 
 
@@ -40,15 +43,22 @@ class Collect:
         self.leadership = leadership
         self.door = door
         self.queues = set(configured)
+        self._learned_at = -math.inf
 
     def run_once(self) -> float:
         """Take a batch of each queue that has any; again at once when there may be more."""
         if not (self.leadership.held and self.transport.connected):
             return EVERY_SECONDS
-        with self.database.reading() as session:
-            self.queues |= worker.known_queues(session) | lineup.dispatched_counts(session).keys()
+        self._learn(time.monotonic())
         found = self.transport.dead_letter_depths(sorted(self.queues))
         return min([self._empty(queue) for queue, depth in found.items() if depth], default=EVERY_SECONDS)
+
+    def _learn(self, now: float) -> None:
+        """Find out which queues there are: anew at each look while jobs move, and now and then at rest."""
+        if self.leadership.in_motion or now - self._learned_at > AT_REST_SECONDS:
+            with self.database.reading() as session:
+                self.queues |= worker.known_queues(session) | lineup.dispatched_counts(session).keys()
+            self._learned_at = now
 
     def _empty(self, queue: str) -> float:
         """On a connection of its own: a message that pika cannot read ends it, and is to hold up no other queue."""

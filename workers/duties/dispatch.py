@@ -38,6 +38,8 @@ SECONDS_OF_BACKGROUND = 0.5
 MOST_ON_BROKER = 2000
 MOST_PER_STEP = 500
 LONGEST_SLEEP = 1.0
+AT_REST_SECONDS = 60.0
+"""Where nothing waits and nothing is on the broker. What comes then rings, and the leader's renewal sees it besides."""
 SECOND_LOOK = 0.05
 NO_LEADER_SLEEP = 0.5
 REFUSED_SLEEP = 0.25
@@ -173,6 +175,8 @@ class Dispatch:
         for name, one in held.items():
             on_broker[name] -= self._take_back(one)
         looks = {name: Look(capacities[name], on_broker[name], lanes[name], held.get(name)) for name in served}
+        if capacities and not on_broker.total() and not any(lanes.values()):
+            return AT_REST_SECONDS
         pauses = [self._alone(name, look) for name, look in looks.items()]
         return min(pauses, default=LONGEST_SLEEP if capacities else NO_LEADER_SLEEP)
 

@@ -1,15 +1,17 @@
 """Who may dispatch: one leader, kept by a lease row. It saves work; what keeps jobs safe is the guard of each move."""
 
 import math
+import threading
 import time
 from datetime import timedelta
 from uuid import UUID
 
 import structlog
 
-from models import worker
+from models import lease
 from models.database import Database
 from models.errors import Unavailable
+from models.lease import Term
 
 log = structlog.get_logger(__name__)
 
@@ -18,19 +20,26 @@ TERM = timedelta(seconds=5)
 """So long nobody dispatches after a leader was killed or stood still. A renewal may take half of it and costs nothing;
 one that hangs for longer, as on a frozen backend, costs a second or two without a leader, and no job (see
 docs/decisions/leader-by-lease.md)."""
-RENEW_EVERY = timedelta(seconds=1)
+RENEW_EVERY = timedelta(seconds=2)
 TRY_EVERY = timedelta(seconds=0.5)
 """A standby's pace: for so long nobody leads after a leader has resigned, and no job may wait for a second by that."""
 
 
 class Leadership:
-    """Takes the lease when it is free and renews it; `held` says whether this process may act."""
+    """Takes the lease when it is free and renews it; `held` says whether this process may act.
+
+    Each renewal finds out whether jobs wait, and then sets `wake`, which wakes the dispatch: nobody need have told it.
+    And whether any is claimed or runs: while none does, much that a leader would look after needs no look.
+    """
 
     name = "leadership"
 
-    def __init__(self, database: Database, holder: UUID) -> None:
+    def __init__(self, database: Database, holder: UUID, wake: threading.Event | None = None) -> None:
         self.database = database
         self.holder = holder
+        self.wake = wake or threading.Event()
+        self.in_motion = True
+        """Whether any job was claimed or ran at the last renewal."""
         self._held_until = 0.0
         self._answered_since = math.inf
         self._answered_at = -math.inf
@@ -63,16 +72,22 @@ class Leadership:
             self._answered_since = math.inf
         try:
             with self.database.heart() as session:
-                leads = worker.lead(session, LEASE, self.holder, TERM)
+                term = lease.lead(session, LEASE, self.holder, TERM)
         except Unavailable:
             self._answered_since = math.inf
             raise
         self._answered_at = time.monotonic()
         self._answered_since = min(self._answered_since, self._answered_at)
-        return leads
+        self._heed(term)
+        return term is not None
+
+    def _heed(self, term: Term | None) -> None:
+        self.in_motion = term is None or term.in_motion
+        if term is not None and term.waiting:
+            self.wake.set()
 
     def resign(self) -> None:
         """Let a standby take over at once."""
         self._held_until = 0.0
         with self.database.heart() as session:
-            worker.resign(session, LEASE, self.holder)
+            lease.resign(session, LEASE, self.holder)

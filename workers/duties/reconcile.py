@@ -49,7 +49,7 @@ class Reconcile:
 
     def run_once(self) -> float:
         """Compare every queue that has claims old enough to tell."""
-        if self.leadership.held and self.transport.connected:
+        if self.leadership.held and self.leadership.in_motion and self.transport.connected:
             with self.database.reading() as session:
                 queues = lineup.dispatched_counts(session)
             # The broker is asked first: what a worker begins between the two looks then counts as waiting for
@@ -73,3 +73,4 @@ class Reconcile:
         if released:
             crashpoint("reconcile.after_release")
             log.warning("messages_were_lost", queue=queue, jobs=len(released))
+            self.leadership.wake.set()

@@ -1,5 +1,7 @@
 """The duty that takes jobs back: from workers whose heartbeat stopped, and from claims whose time is over."""
 
+import math
+import time
 from datetime import timedelta
 from uuid import UUID
 
@@ -7,7 +9,7 @@ import orjson
 import structlog
 from sqlalchemy.orm import Session
 
-from models import moves, queries, worker
+from models import lease, moves, queries, worker
 from models.database import Database
 from models.moves import Ending, Moved
 from models.states import Move
@@ -18,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 EVERY_SECONDS = 2.0
+AT_REST_SECONDS = 30.0
 HEARD_OUT = worker.HEARTBEAT_EVERY + timedelta(seconds=2)
 """How long a dispatcher, leader or standby, must have been able to listen before it takes silence for death: while the
 database was away nobody could beat, and when it is back all are given the time for it."""
@@ -42,22 +45,31 @@ class Rescue:
         self.database = database
         self.leadership = leadership
         self.alone = alone
+        self._looked_at = -math.inf
 
     def run_once(self) -> float:
         """Rescue one batch; again at once when there may be more."""
-        if not self.leadership.held:
+        if not self.leadership.held or not self._is_time(time.monotonic()):
             return EVERY_SECONDS
         rescued, released = self.database.run(self._step)
         metrics.moves.labels(Move.RESCUE).inc(len(rescued))
         if rescued or released:
             log.warning("jobs_taken_back", rescued=len(rescued), released=len(released))
+            self.leadership.wake.set()
         return 0.0 if len(rescued) == BATCH or len(released) == BATCH else EVERY_SECONDS
+
+    def _is_time(self, now: float) -> bool:
+        """Where nothing moves there is nothing to take back; the dead are found all the same, only later."""
+        if not self.leadership.in_motion and now - self._looked_at < AT_REST_SECONDS:
+            return False
+        self._looked_at = now
+        return True
 
     def _step(self, session: Session) -> tuple[list[Moved], list[Moved]]:
         actor = f"dispatcher:{self.leadership.holder}"
         rescued = [] if self.alone else self._from_the_dead(session, actor)
         expired = queries.expired_claims(session, BATCH)
-        released = moves.release(session, expired)
+        released = moves.release(session, expired) if expired else []
         metrics.count(Move.RELEASE, len(expired), len(released))
         return rescued, released
 
@@ -75,7 +87,7 @@ def take_over(database: Database, actor: str) -> int:
 
     Its term as leader ends as well: nothing would be dispatched until it runs out.
     """
-    database.run(lambda session: worker.vacate(session, LEASE))
+    database.run(lambda session: lease.vacate(session, LEASE))
     count = 0
     while taken := database.run(lambda session: _take_over_once(session, actor)):
         count += taken
