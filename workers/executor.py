@@ -174,7 +174,6 @@ class Executor:
         try:
             try:
                 run.section.enter()
-                crashpoint("worker.mid_handler")
                 outcome = self._run_handler(job_type, job.args, run)
             finally:
                 run.section.leave()

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from jobs.context import Context
 from jobs.registry import job
+from models.crashpoints import crashpoint
 
 MEGABYTE = 1024 * 1024
 POISON_STRIKES_AFTER = 3.0
@@ -98,6 +99,7 @@ def _runs(args: Failing, context: Context) -> int:
 def quick(args: Work, context: Context) -> Done:
     """Ends at once."""
     note(args.ledger, "start", context)
+    crashpoint("worker.mid_handler")
     return _done(args, context)
 
 

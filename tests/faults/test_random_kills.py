@@ -3,8 +3,6 @@
 The seed is printed, and JOBMILL_TEST_SEED gives it. The kills are then the same; what they hit is up to the machine.
 """
 
-import os
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import inf
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +20,7 @@ import pytest
 from tests.acceptance.installation import FINAL, Full, Installation
 from tests.acceptance.ledger import Entry, Ledger
 from tests.acceptance.private_services import PrivatePostgresql, PrivateRabbitmq
+from tests.faults.chance import chance
 from tests.faults.conftest import Install
 from tests.faults.evidence import Evidence, unfinished, usage
 from tests.faults.figures import keep
@@ -60,12 +60,11 @@ class Kill:
 class Killer:
     """Kills one process after the other, of each role in turn and in a random order, at random moments."""
 
-    def __init__(self, supervisor: Supervisor, seed: int) -> None:
+    def __init__(self, supervisor: Supervisor, random: Random) -> None:
         self.supervisor = supervisor
         self.kills: list[Kill] = []
         self.of: Counter[str] = Counter()
-        self._random = random.Random(seed)  # noqa: S311 - it must be repeatable
-        print(f"seed {seed}")  # noqa: T201 - for the next run
+        self._random = random
 
     def kill_for(self, seconds: float) -> None:
         """Kill for so long, and until each role has had its turn."""
@@ -228,10 +227,6 @@ def _lifted(killer: Killer, since: float, until: float) -> float:
     return max((one.until for one in killer.supervisor.outages if since < one.until < until), default=since)
 
 
-def seed() -> int:
-    return int(os.environ.get("JOBMILL_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
-
-
 def survive(
     installation: Installation,
     ledger: Ledger,
@@ -241,7 +236,7 @@ def survive(
 ) -> tuple[Story, Counter[str]]:
     """Kill for so long, while `damage` does the rest; then check every invariant, and tell."""
     supervisor = Supervisor(installation)
-    killer = Killer(supervisor, seed())
+    killer = Killer(supervisor, chance())
     with HealthWatch(installation.address) as watch, supervisor, receiving() as (receiver, heard):
         with (
             mixed(installation, ledger, rate=rate, threads=CLIENTS, receiver=receiver) as load,
