@@ -170,6 +170,11 @@ def looked_up(dialect: str, key: ColumnElement[UUID], ids: Select[Any]) -> Colum
     return key == any_(func.array(ids.scalar_subquery(), type_=postgresql.ARRAY(Uuid())))
 
 
+def among(dialect: str, key: ColumnElement[UUID], ids: Select[Any]) -> ColumnElement[bool]:
+    """The same as all there is to say of the key: a join with `ids` besides would compare each with each."""
+    return looked_up(dialect, key, ids) if dialect == POSTGRESQL else key.in_(ids)
+
+
 _SQL_TYPES: dict[type, TypeEngine[Any]] = {UUID: Uuid(), int: BigInteger(), float: Float(53), str: Text()}
 
 

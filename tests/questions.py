@@ -17,6 +17,7 @@ from models import (
     dead_letters,
     gate,
     inspection,
+    lease,
     letters,
     lineup,
     lists,
@@ -389,6 +390,7 @@ WRITES: dict[str, Question] = {
     "checkpoint": lambda s, c: reports.write_checkpoint(s, c.of(State.RUNNING)[0], "1"),
     "renew claims": lambda s, c: reports.renew_claims(s, c.of(State.DISPATCHED), timedelta(seconds=9)),
     "keep claim": lambda s, c: reports.keep_claim(s, c.of(State.DISPATCHED)[0], timedelta(seconds=9)),
+    "lead": lambda s, c: lease.lead(s, "dispatcher", WORKERS[0], timedelta(seconds=5)),
     "forget workers": lambda s, c: worker.forget(s, timedelta(hours=1), PAGE),
 }
 
@@ -401,7 +403,7 @@ def statements(session: Session) -> Iterator[list[tuple[str, Any]]]:
     seen: list[tuple[str, Any]] = []
 
     def keep(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-        if ("jobs" in statement or "job_events" in statement) and not statement.startswith("INSERT"):
+        if ("jobs" in statement or "job_events" in statement) and not statement.startswith("INSERT INTO job"):
             seen.append((statement, parameters))
 
     bind = session.get_bind()
@@ -413,13 +415,26 @@ def statements(session: Session) -> Iterator[list[tuple[str, Any]]]:
 
 
 def pages_of(database: Database, ask: Callable[[Session], Any]) -> int:
-    """The pages that the one statement of a question touches on PostgreSQL, explained as the session sends it."""
+    """The pages that the one statement of a question touches on PostgreSQL."""
+    plan = plan_of(database, ask)
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def plan_of(database: Database, ask: Callable[[Session], Any]) -> dict[str, Any]:
+    """How PostgreSQL answers the one statement of a question, explained as the session sends it."""
     with Session(database.engine) as session:
         with statements(session) as seen:
             ask(session)
         session.rollback()
         ((statement, parameters),) = seen
         explained = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statement
-        plan = session.connection().exec_driver_sql(explained, parameters).scalar_one()[0]["Plan"]
+        plan: dict[str, Any] = session.connection().exec_driver_sql(explained, parameters).scalar_one()[0]["Plan"]
         session.rollback()
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    return plan
+
+
+def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The plan's nodes."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes_of(child)

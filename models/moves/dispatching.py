@@ -24,12 +24,12 @@ from sqlalchemy.orm import Session
 from models.dialect import (
     SQLITE,
     UtcTime,
+    among,
     dialect_of,
     first_of_each,
     given,
     insert_new_or_ignore,
     locked,
-    looked_up,
     new_rows,
     new_rows_parameters,
     now,
@@ -120,7 +120,7 @@ def _dispatched(chosen: Select[Any], dialect: str) -> Update:
     due = chosen.cte("due")
     return (
         update(jobs)
-        .where(_c.id == due.c.id, looked_up(dialect, _c.id, select(due.c.id)), still_in(State.QUEUED))
+        .where(among(dialect, _c.id, select(due.c.id)), still_in(State.QUEUED))
         .values(
             state=State.DISPATCHED,
             lease=_c.lease + 1,
@@ -190,7 +190,7 @@ def _release_from(dialect: str) -> Update:
     back = locked(newest, dialect).cte("back")
     return (
         update(jobs)
-        .where(_c.id == back.c.id, looked_up(dialect, _c.id, select(back.c.id)), still_in(State.DISPATCHED))
+        .where(among(dialect, _c.id, select(back.c.id)), still_in(State.DISPATCHED))
         .values(state=State.QUEUED, **OFF_THE_BROKER)
         .returning(*MOVED)
     )

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from models import letters
 from models.crashpoints import crashpoint
-from models.dialect import POSTGRESQL, dialect_of, given, looked_up, seconds_from_now
+from models.dialect import among, dialect_of, given, seconds_from_now
 from models.job import Ref, in_state, jobs
 from models.letters import Letter
 from models.moves.frame import asked, in_source_of, refs_rows
@@ -50,7 +50,7 @@ def prune_letters(session: Session, written: Sequence[Letter]) -> int:
 def _prune_refs(dialect: str) -> Delete:
     rows = given(dialect, id=UUID, lease=int)
     under_lease = exists().where(rows.c.id == _c.id, rows.c.lease == _c.lease)
-    by_id = looked_up(dialect, _c.id, asked(dialect)) if dialect == POSTGRESQL else _c.id.in_(asked(dialect))
+    by_id = among(dialect, _c.id, asked(dialect))
     return delete(jobs).where(by_id, under_lease, in_source_of(Move.PRUNE))
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from models import lists, queue_figures
 from models.database import connect_postgresql, postgresql_connector
 from tests.conftest import PostgresqlServer
-from tests.questions import QUESTIONS, Crowd, add_finished, add_live, crowd_of, statements
+from tests.questions import QUESTIONS, Crowd, add_finished, add_live, crowd_of, nodes_of, statements
 
 FEW, MANY = 2_000, 20_000
 # What ten times as many rows may cost: a level more in each index a row is in. A scan would cost ten times.
@@ -113,7 +113,7 @@ def _cost(question: str, crowded: Crowded, mode: str) -> Cost:
         QUESTIONS[question](crowded.session, crowded.crowd)
     crowded.session.rollback()
     plans = [_plan(crowded.client, statement, parameters, mode) for statement, parameters in asked]
-    nodes = [node for plan in plans for node in _nodes(plan)]
+    nodes = [node for plan in plans for node in nodes_of(plan)]
     return Cost(
         looks=any(") AS met" in statement for statement, _ in asked),
         scanned=[node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"],
@@ -137,12 +137,6 @@ def _plan(client: psycopg.Connection[Any], statement: str, parameters: dict[str,
         plan = answer.fetchall()[0][0][0]["Plan"]
         client.execute("DEALLOCATE asked")
     return plan
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from _nodes(child)
 
 
 def _outline(plan: dict[str, Any]) -> Any:
@@ -170,5 +164,5 @@ def test_a_scan_of_the_whole_table_is_seen_and_grows(crowded: dict[int, Crowded]
 
     few, many = (_plan(crowded[size].client, statement, {"text": "x"}, MODES[0]) for size in (FEW, MANY))
 
-    assert "Seq Scan" in {node["Node Type"] for node in _nodes(many)}
+    assert "Seq Scan" in {node["Node Type"] for node in nodes_of(many)}
     assert many["Shared Hit Blocks"] > few["Shared Hit Blocks"] * GROWTH_FACTOR + GROWTH

@@ -12,6 +12,7 @@ from workers.duties.grouping import (
     envelopes,
     fair_size,
     jobs_a_message,
+    short_jobs_per_second,
 )
 from workers.messages import MOST_REFS
 
@@ -46,6 +47,11 @@ def test_each_thread_gets_a_share_before_one_gets_more(jobs, threads, size):
 )
 def test_a_message_is_whole_when_its_jobs_keep_a_thread_busy_for_a_moment(seconds_by_type, jobs):
     assert jobs_a_message(claimed(500), seconds_by_type) == jobs
+
+
+def test_short_jobs_are_expected_to_be_done_as_fast_as_their_handlers_let_them():
+    assert short_jobs_per_second(threads=8, at_once=10) == pytest.approx(8 * 10 / SECONDS_A_MESSAGE)
+    assert short_jobs_per_second(threads=8, at_once=1) == 0, "nobody knows how long they are"
 
 
 def test_a_long_job_among_short_ones_makes_whole_messages_small():

@@ -27,7 +27,14 @@ from models.states import Move
 from models.worker import Capacity
 from workers import metrics
 from workers.duties.claiming import GATE_WIDTH, Claimed, Claims
-from workers.duties.grouping import MessageSizes, SecondsByType, envelopes, fair_size, jobs_a_message
+from workers.duties.grouping import (
+    MessageSizes,
+    SecondsByType,
+    envelopes,
+    fair_size,
+    jobs_a_message,
+    short_jobs_per_second,
+)
 from workers.duties.leadership import Leadership
 from workers.duties.limits import allowance, look_again, look_again_at_gates, surplus
 from workers.transport import Envelope, Transport
@@ -36,7 +43,7 @@ SECONDS_OF_WORK = 1.0
 SECONDS_OF_BACKGROUND = 0.5
 """Of that, what jobs below the ordinary priority may fill: a new job waits behind all that is there already."""
 MOST_ON_BROKER = 2000
-MOST_PER_STEP = 500
+MOST_PER_STEP = 1000
 LONGEST_SLEEP = 1.0
 AT_REST_SECONDS = 60.0
 """Where nothing waits and nothing is on the broker. What comes then rings, and the leader's renewal sees it besides."""
@@ -233,7 +240,8 @@ class Dispatch:
         rate.leaves(look.on_broker + sent, time.monotonic())
         if sent < len(claimed.jobs):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
-        step = Step(look.on_broker, sent, claimed.more, rate.per_second, rate.wanting)
+        expected = max(rate.per_second, short_jobs_per_second(look.capacity.threads, self._at_once.get(queue, 1)))
+        step = Step(look.on_broker, sent, claimed.more, expected, rate.wanting)
         slept = look_again(look.held.queue, rate.per_second) if look.held and claimed.more else pause(step)
         if claimed.full:
             slept = min(slept, look_again_at_gates(self.gate_width, rate.per_second))

@@ -27,6 +27,11 @@ def jobs_a_message(claimed: Sequence[Moved], seconds_by_type: SecondsByType) -> 
     return max(1, min(int(len(claimed) * SECONDS_A_MESSAGE / work), MOST_REFS)) if work else 1
 
 
+def short_jobs_per_second(threads: int, at_once: int) -> float:
+    """How many jobs that are known to be short so many threads may do, before anybody has seen them do it."""
+    return threads * at_once / SECONDS_A_MESSAGE if at_once > 1 else 0.0
+
+
 def envelopes(claimed: Sequence[Moved], most: int, seconds_by_type: SecondsByType) -> list[Envelope]:
     """The messages for jobs of one queue, `most` in each or fewer.
 
