@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -6,13 +7,14 @@ from models.ids import new_id
 from models.moves import Moved
 from models.states import State
 from workers.duties.grouping import (
+    OVERHEAD_SECONDS,
     REMEMBERED_SECONDS,
     SECONDS_A_MESSAGE,
     MessageSizes,
     envelopes,
     fair_size,
     jobs_a_message,
-    short_jobs_per_second,
+    mean_seconds,
 )
 from workers.messages import MOST_REFS
 
@@ -35,34 +37,32 @@ def test_each_thread_gets_a_share_before_one_gets_more(jobs, threads, size):
 
 
 @pytest.mark.parametrize(
-    ("seconds_by_type", "jobs"),
+    ("seconds", "jobs"),
     [
-        ({"demo.echo": 0.0}, MOST_REFS),
-        ({"demo.echo": 0.00002}, MOST_REFS),
-        ({"demo.echo": SECONDS_A_MESSAGE / 10}, 10),
-        ({"demo.echo": SECONDS_A_MESSAGE}, 1),
-        ({"demo.echo": 60.0}, 1),
-        ({"another": 0.0}, 1),
+        (0.00001, MOST_REFS),
+        (SECONDS_A_MESSAGE / 10, 10),
+        (SECONDS_A_MESSAGE, 1),
+        (60.0, 1),
+        (math.inf, 1),
     ],
 )
-def test_a_message_is_whole_when_its_jobs_keep_a_thread_busy_for_a_moment(seconds_by_type, jobs):
-    assert jobs_a_message(claimed(500), seconds_by_type) == jobs
+def test_a_message_is_whole_when_its_jobs_keep_a_thread_busy_for_a_moment(seconds, jobs):
+    assert jobs_a_message(seconds) == jobs
 
 
-def test_short_jobs_are_expected_to_be_done_as_fast_as_their_handlers_let_them():
-    assert short_jobs_per_second(threads=8, at_once=10) == pytest.approx(8 * 10 / SECONDS_A_MESSAGE)
-    assert short_jobs_per_second(threads=8, at_once=1) == 0, "nobody knows how long they are"
-
-
-def test_a_long_job_among_short_ones_makes_whole_messages_small():
+def test_a_thread_is_busy_with_a_job_for_its_handler_and_a_little_more():
+    assert mean_seconds(claimed(3), {"demo.echo": 0.1}) == pytest.approx(0.1 + OVERHEAD_SECONDS)
     mixed = [*claimed(9), *claimed(1, job_type="demo.sleep")]
-    assert jobs_a_message(mixed, SHORT | {"demo.sleep": SECONDS_A_MESSAGE}) == pytest.approx(10, abs=1)
-    assert jobs_a_message(mixed, SHORT | {"demo.sleep": 60}) == 1
-    assert jobs_a_message([], SHORT) == 1
+    assert mean_seconds(mixed, SHORT | {"demo.sleep": 60}) == pytest.approx(6, abs=0.01)
+    assert mean_seconds(mixed, SHORT) == math.inf, "nobody knows how long one of them is"
+    assert mean_seconds([], SHORT) == math.inf
 
 
 def test_a_message_ends_where_its_work_would_exceed_a_moment():
-    sizes = [len(message.refs) for message in envelopes(claimed(25), 100, {"demo.echo": SECONDS_A_MESSAGE / 10.5})]
+    sizes = [
+        len(message.refs)
+        for message in envelopes(claimed(25), 100, {"demo.echo": SECONDS_A_MESSAGE / 10.5 - OVERHEAD_SECONDS})
+    ]
     assert sizes == [10, 10, 5]
 
 

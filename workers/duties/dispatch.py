@@ -33,7 +33,7 @@ from workers.duties.grouping import (
     envelopes,
     fair_size,
     jobs_a_message,
-    short_jobs_per_second,
+    mean_seconds,
 )
 from workers.duties.leadership import Leadership
 from workers.duties.limits import allowance, look_again, look_again_at_gates, surplus
@@ -162,8 +162,8 @@ class Dispatch:
         self.rates: dict[str, Rate] = {}
         self.claims = Claims(database, gate_width)
         self.sizes = MessageSizes()
-        self._at_once: dict[str, int] = {}
-        """How many jobs like those claimed last make a message, of queues where more wait behind them."""
+        self._means: dict[str, float] = {}
+        """How many seconds a job takes like those claimed last, of queues where more wait behind them."""
         self._known: dict[str, Capacity] = {}
         self._known_at = -math.inf
         self._seconds: SecondsByType = {}
@@ -227,7 +227,7 @@ class Dispatch:
         rate = self.rates.setdefault(queue, Rate())
         rate.seen(look.on_broker, time.monotonic(), look.capacity.threads)
         most = min(MOST_PER_STEP, look.let_out())
-        at_once = self._at_once.get(queue, 1)
+        at_once = jobs_a_message(self._means.get(queue, math.inf))
         wanted, of_background = (
             min(room(look.capacity, rate.per_second, look.on_broker, seconds, at_once), most)
             for seconds in (SECONDS_OF_WORK, SECONDS_OF_BACKGROUND)
@@ -240,7 +240,7 @@ class Dispatch:
         rate.leaves(look.on_broker + sent, time.monotonic())
         if sent < len(claimed.jobs):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
-        expected = max(rate.per_second, short_jobs_per_second(look.capacity.threads, self._at_once.get(queue, 1)))
+        expected = max(rate.per_second, look.capacity.threads / self._means.get(queue, math.inf))
         step = Step(look.on_broker, sent, claimed.more, expected, rate.wanting)
         slept = look_again(look.held.queue, rate.per_second) if look.held and claimed.more else pause(step)
         if claimed.full:
@@ -256,7 +256,7 @@ class Dispatch:
             return []
         size = fair_size(len(claimed.jobs), threads)
         seconds = self._seconds_by_type() if size > 1 or claimed.more else {}
-        self._at_once[queue] = jobs_a_message(claimed.jobs, seconds) if claimed.more else 1
+        self._means[queue] = mean_seconds(claimed.jobs, seconds) if claimed.more else math.inf
         messages = envelopes(claimed.jobs, size, seconds)
         self.sizes.sent(queue, max(len(message.refs) for message in messages), time.monotonic())
         return messages
