@@ -262,8 +262,8 @@ MUTANTS = (
     Mutant(
         "only the leader rescues",
         "workers/duties/rescue.py",
-        "if not self.leadership.held:",
-        "if False:",
+        "if not self.leadership.held or not self._is_time(time.monotonic()):",
+        "if not self._is_time(time.monotonic()):",
         (DUTIES + "test_a_standby_rescues_nobody",),
     ),
     Mutant(

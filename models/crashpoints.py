@@ -27,7 +27,7 @@ POINTS = {
     "dispatch.after_confirms": "The broker has confirmed what it will, and nothing is released.",
     "worker.before_start": "A message is taken and its jobs are not started.",
     "worker.after_start": "A job's start is committed and nothing is done with it.",
-    "worker.mid_handler": "A handler has done the first of two things; the point stands in a handler of the tests.",
+    "worker.mid_handler": "A handler has saved a checkpoint, and goes on only now.",
     "worker.after_handler": "The handler is done and nothing of it is recorded.",
     "worker.in_commit": "The handler's own writes and its job's success stand in one transaction; no COMMIT is sent.",
     "worker.after_commit": "All endings of a message are recorded and it is not acknowledged.",

@@ -9,6 +9,7 @@ from jobs.context import Answer
 from jobs.outcomes import Json, LeaseLost
 from jobs.serialise import to_json
 from models import reports
+from models.crashpoints import crashpoint
 from models.database import Database
 from models.job import Ref
 
@@ -31,6 +32,7 @@ class DatabaseDesk:
         text = to_json(value, MOST_CHECKPOINT_BYTES).decode()
         if not self.database.run(lambda session: reports.write_checkpoint(session, self.ref, text)):
             raise LeaseLost
+        crashpoint("worker.mid_handler")
 
     def open_session(self) -> Session:
         """The attempt's own session, in a transaction from now until its end."""

@@ -17,7 +17,6 @@ from sqlalchemy import text
 
 from jobs.context import Context
 from jobs.registry import job
-from models.crashpoints import crashpoint
 
 MEGABYTE = 1024 * 1024
 POISON_STRIKES_AFTER = 3.0
@@ -99,7 +98,15 @@ def _runs(args: Failing, context: Context) -> int:
 def quick(args: Work, context: Context) -> Done:
     """Ends at once."""
     note(args.ledger, "start", context)
-    crashpoint("worker.mid_handler")
+    return _done(args, context)
+
+
+@job("fault.stepwise", retry=QUICKLY)
+def stepwise(args: Work, context: Context) -> Done:
+    """Has two steps, of which it does not do the first again."""
+    note(args.ledger, "start", context)
+    if context.last_checkpoint is None:
+        context.checkpoint("half")
     return _done(args, context)
 
 

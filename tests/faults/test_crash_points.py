@@ -28,6 +28,10 @@ def quick(installation: Installation, ledger: Ledger) -> list[Json]:
     return [submit_patiently(installation, "fault.quick", ledger.args)]
 
 
+def stepwise(installation: Installation, ledger: Ledger) -> list[Json]:
+    return [submit_patiently(installation, "fault.stepwise", ledger.args)]
+
+
 def several(installation: Installation, ledger: Ledger) -> list[Json]:
     return [submit_patiently(installation, "fault.quick", ledger.args) for _ in range(SEVERAL)]
 
@@ -153,7 +157,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "dispatch.after_confirms": Scenario("dispatcher", quick),
     "worker.before_start": Scenario("worker", quick),
     "worker.after_start": Scenario("worker", quick),
-    "worker.mid_handler": Scenario("worker", quick),
+    "worker.mid_handler": Scenario("worker", stepwise),
     "worker.after_handler": Scenario("worker", quick),
     "worker.in_commit": Scenario("worker", paying),
     "worker.after_commit": Scenario("worker", quick),

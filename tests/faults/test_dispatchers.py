@@ -19,7 +19,7 @@ from tests.faults.crashing import await_freeze, frozen, kill_family, let_time_pa
 from tests.faults.evidence import gather
 from tests.faults.invariants import check
 from tests.faults.load import Load
-from workers.duties.dispatch import MOST_ON_BROKER
+from workers.duties.pace import MOST_ON_BROKER
 from workers.topology import queue_name
 
 pytestmark = pytest.mark.timed

@@ -34,10 +34,11 @@ from workers.duties import leadership as leadership_module
 from workers.duties import prune as prune_module
 from workers.duties import rescue as rescue_module
 from workers.duties.claiming import Claims
-from workers.duties.dispatch import LONGEST_SLEEP, NO_LEADER_SLEEP, REFUSED_SLEEP, Dispatch
+from workers.duties.dispatch import NO_LEADER_SLEEP, REFUSED_SLEEP, Dispatch
 from workers.duties.grouping import MessageSizes
 from workers.duties.leadership import RENEW_EVERY, TERM, TRY_EVERY, Leadership
 from workers.duties.limits import SHORTEST_LOOK
+from workers.duties.pace import LONGEST_SLEEP
 from workers.duties.prune import BETWEEN_BATCHES, EVERY_SECONDS, Prune
 from workers.duties.reconcile import Reconcile
 from workers.duties.rescue import HEARD_OUT, Rescue, take_over
@@ -183,6 +184,27 @@ def test_jobs_of_a_type_that_a_worker_called_short_travel_together_and_a_broker_
 
     assert max(len(names) for names in transport.messages) > 10
     assert State.QUEUED not in states(database, refs)
+
+
+@pytest.mark.parametrize("job_type", ["demo.slow", "demo.unheard-of"])
+def test_long_jobs_behind_short_ones_do_not_fill_the_broker_because_those_were_short(database: Database, job_type: str):
+    worker_id = register(database, threads=2)
+    database.run(lambda session: durations.tell(session, worker_id, {"demo.echo": 0.0001, "demo.slow": 60.0}))
+    short = plant(database, State.QUEUED, 100, due_at=ago(hours=1))
+    long = plant(database, State.QUEUED, 100, type=job_type)
+    transport = Noting()
+    dispatch = Dispatch(database, transport, LEADS)
+    dispatch.run_once()
+    database.run(lambda session: moves.start(session, list(transport.published), worker_id))
+    dispatch.run_once()
+
+    found = Counter(states(database, long))
+    assert State.QUEUED not in states(database, short), "a message for each thread"
+    assert found[State.DISPATCHED] <= 10
+    assert found[State.QUEUED] >= 90
+    assert {ref.id for ref in transport.published} & {ref.id for ref in long} == {
+        ref.id for ref in long if states(database, [ref]) == [State.DISPATCHED]
+    }
 
 
 def test_how_long_jobs_are_is_known_of_the_worker_last_heard_of_also_when_it_has_stopped(database: Database):

@@ -27,8 +27,9 @@ from models.worker import workers
 from tests.factories import ago, jobs_in, row_of, tenant_id_of
 from tests.workbench import lent_database
 from workers.duties.claiming import Claimed, Claims
-from workers.duties.dispatch import REFUSED_SLEEP, SECOND_LOOK, Dispatch
+from workers.duties.dispatch import REFUSED_SLEEP, Dispatch
 from workers.duties.limits import LONGEST_LOOK, SHORTEST_LOOK
+from workers.duties.pace import SECOND_LOOK
 from workers.transport import Envelope
 
 LEADS: Any = SimpleNamespace(

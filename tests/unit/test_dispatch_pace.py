@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -7,18 +8,19 @@ import time_machine
 
 from models.lineup import Lane
 from models.worker import Capacity
-from workers.duties.dispatch import (
+from workers.duties.dispatch import MOST_PER_STEP
+from workers.duties.pace import (
     LONGEST_SLEEP,
     MOST_ON_BROKER,
-    MOST_PER_STEP,
     SECOND_LOOK,
     SECONDS_OF_BACKGROUND,
     SECONDS_OF_WORK,
     Rate,
     Step,
-    _until_due,
+    bearable,
     pause,
     room,
+    until_due,
 )
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -91,7 +93,7 @@ def test_two_looks_at_the_same_moment_do_not_divide_by_zero():
     assert rate.per_second == 0
 
 
-# room, pause, _until_due
+# room, pause, until_due
 
 
 def test_jobs_of_the_background_have_half_the_room():
@@ -138,6 +140,25 @@ def test_of_jobs_known_to_be_short_there_is_room_for_a_message_each_thread(
 
 
 @pytest.mark.parametrize(
+    ("seconds", "free", "room_anyway", "kept"),
+    [
+        ([0.001] * 800, 8, 8, 800),
+        ([60.0] * 800, 8, 8, 8),
+        ([60.0] * 800, 0, 2000, 1),  # so that its rate is ever known
+        ([math.inf] * 800, 8, 20, 20),  # nobody knows how long they are
+        ([math.inf] * 800, 8, 2, 8),
+        ([0.001] * 500 + [60.0] * 300, 8, 2000, 500),
+        ([60.0] + [0.001] * 799, 8, 8, 8),
+        ([0.5] * 100, 8, 8, 16),  # a second of work for each of 8 threads
+        ([0.001] * 100 + [math.inf] * 100, 8, 150, 150),
+        ([], 8, 8, 0),
+    ],
+)
+def test_what_turns_out_longer_than_the_jobs_before_is_given_back(seconds, free, room_anyway, kept):
+    assert bearable(seconds, Capacity(threads=8, free=free), room_anyway) == kept
+
+
+@pytest.mark.parametrize(
     ("step", "seconds"),
     [
         (Step(before=5, claimed=0, more_due=False, rate=100), LONGEST_SLEEP),
@@ -168,7 +189,7 @@ def test_the_pause_lasts_until_half_of_the_brokers_jobs_are_begun(step, seconds)
 def test_the_next_due_time_ends_the_sleep(lanes, seconds):
     with time_machine.travel(NOW, tick=False):
         found = [Lane("default", 0, NOW + timedelta(seconds=wait), due) for wait, due in lanes]
-        assert _until_due(found) == pytest.approx(seconds)
+        assert until_due(found) == pytest.approx(seconds)
 
 
 # All of it together: a queue with a backlog that never ends, and workers that begin so many jobs a second.

@@ -8,10 +8,8 @@ worker then starts them by one statement and ends them by one.
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from sqlalchemy.orm import Session
@@ -20,6 +18,7 @@ from models import durations, lineup, moves, worker
 from models.crashpoints import crashpoint
 from models.database import Database
 from models.errors import Trouble, Unavailable
+from models.job import Ref
 from models.lineup import InHand, Lane
 from models.queue import Queue
 from models.queue import restrained as restrained_queues
@@ -34,95 +33,33 @@ from workers.duties.grouping import (
     fair_size,
     jobs_a_message,
     mean_seconds,
+    seconds_of,
 )
 from workers.duties.leadership import Leadership
 from workers.duties.limits import allowance, look_again, look_again_at_gates, surplus
+from workers.duties.pace import (
+    LONGEST_SLEEP,
+    SECOND_LOOK,
+    SECONDS_OF_BACKGROUND,
+    SECONDS_OF_WORK,
+    Rate,
+    Step,
+    bearable,
+    pause,
+    room,
+    until_due,
+)
 from workers.transport import Envelope, Transport
 
-SECONDS_OF_WORK = 1.0
-SECONDS_OF_BACKGROUND = 0.5
-"""Of that, what jobs below the ordinary priority may fill: a new job waits behind all that is there already."""
-MOST_ON_BROKER = 2000
 MOST_PER_STEP = 1000
-LONGEST_SLEEP = 1.0
 AT_REST_SECONDS = 60.0
 """Where nothing waits and nothing is on the broker. What comes then rings, and the leader's renewal sees it besides."""
-SECOND_LOOK = 0.05
 NO_LEADER_SLEEP = 0.5
 REFUSED_SLEEP = 0.25
 CAPACITY_KEPT_SECONDS = 0.2
 DURATIONS_KEPT_SECONDS = 1.0
 OF_ONE_QUEUE = {Trouble.TIMEOUT, Trouble.CONFLICT}
 log = structlog.get_logger(__name__)
-
-
-class Rate:
-    """Jobs begun per second, smoothed over about a second, seen as what left the broker between two looks."""
-
-    def __init__(self) -> None:
-        self.per_second = 0.0
-        self.wanting = False
-        """Whether workers had nothing left to take, at this look or at the last one."""
-        self._was_empty = False
-        self._left: int | None = None
-        self._at = 0.0
-
-    def seen(self, on_broker: int, now: float, threads: int = 0) -> None:
-        """The queue holds `on_broker` jobs at `now` (monotonic seconds), and its workers have so many threads.
-
-        Where they wanted more than there was, the rate doubles, if they ended jobs that fast: each job that left
-        beyond one for each thread means that another has ended. Else a backlog would take seconds to get going.
-        """
-        if self._left is not None and now > self._at:
-            elapsed, begun = now - self._at, max(0, self._left - on_broker)
-            weight = 1 - math.exp(-elapsed)
-            doubled = 2 * max(self.per_second, threads)
-            self.per_second += weight * (begun / elapsed - self.per_second)
-            if on_broker == 0:
-                self.per_second = max(self.per_second, min(doubled, (begun - threads) / elapsed))
-            self.wanting, self._was_empty = on_broker == 0 or self._was_empty, on_broker == 0
-
-    def leaves(self, on_broker: int, now: float) -> None:
-        """This step left `on_broker` jobs there."""
-        self._left, self._at = on_broker, now
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one look at a queue found: jobs on the broker before, claimed now, and whether due ones are left.
-
-    While workers are `wanting` more, the rate is not known yet.
-    """
-
-    before: int
-    claimed: int
-    more_due: bool
-    rate: float
-    wanting: bool = False
-
-
-def room(
-    capacity: Capacity, per_second: float, on_broker: int, seconds: float = SECONDS_OF_WORK, at_once: int = 1
-) -> int:
-    """How many more jobs of a queue the broker should hold, which holds so many seconds of work.
-
-    Of jobs that are known to be so short that a message names several, `at_once`, it holds one for each thread.
-    """
-    messages = capacity.threads * at_once if at_once > 1 else 0
-    wanted = max(1, capacity.free + math.ceil(per_second * seconds), messages)
-    return max(0, min(wanted, MOST_ON_BROKER) - on_broker)
-
-
-def pause(step: Step) -> float:
-    """Seconds until a queue with due jobs left needs another look: about when half of the broker's are begun."""
-    if not step.more_due:
-        # Behind what was due just now, the same lane may hold a job that is due soon: look for it.
-        return SECOND_LOOK if step.claimed else LONGEST_SLEEP
-    if step.before == 0:
-        return 0.01  # its workers had nothing to take: find out how fast they are
-    if step.wanting:
-        return 0.02
-    return min(max((step.before + step.claimed) / (2 * max(step.rate, 1.0)), 0.02), 0.25)
 
 
 @dataclass(frozen=True)
@@ -236,6 +173,7 @@ class Dispatch:
         claimed = self.claims.take(due, wanted, look.held is not None, look.capacity.threads, of_background)
         if claimed.jobs:
             crashpoint("dispatch.after_claim")
+        self._keep_bearable(claimed, look.capacity, room(look.capacity, rate.per_second, look.on_broker))
         sent = self._publish(self._messages(queue, claimed, look.capacity.threads))
         rate.leaves(look.on_broker + sent, time.monotonic())
         if sent < len(claimed.jobs):
@@ -248,7 +186,17 @@ class Dispatch:
         if wanted > 0 and not claimed.jobs and look.held is None:
             # More wait than one look sees, and of those it saw none is due, or may be taken: the next looks behind.
             slept = max(slept, SECOND_LOOK)
-        return min(slept, _until_due(look.lanes))
+        return min(slept, until_due(look.lanes))
+
+    def _keep_bearable(self, claimed: Claimed, capacity: Capacity, room_anyway: int) -> None:
+        """Give back what is longer than the jobs before it, for which so much room was made."""
+        if len(claimed.jobs) <= capacity.free:
+            return
+        seconds = [seconds_of(job, self._seconds_by_type()) for job in claimed.jobs]
+        kept = bearable(seconds, capacity, room_anyway)
+        if too_much := [job.ref for job in claimed.jobs[kept:]]:
+            claimed.jobs, claimed.more = claimed.jobs[:kept], True
+            self._release(too_much)
 
     def _messages(self, queue: str, claimed: Claimed, threads: int) -> list[Envelope]:
         """Singly if nothing is left behind for other messages, and so without a question of how long they run."""
@@ -272,12 +220,9 @@ class Dispatch:
         ]
         if failed:
             metrics.unconfirmed.inc(len(failed))
-            released = self.database.run(lambda session: moves.release(session, failed))
-            metrics.count(Move.RELEASE, len(failed), len(released))
+            self._release(failed)
         return sum(len(message.refs) for message in messages) - len(failed)
 
-
-def _until_due(lanes: Iterable[Lane]) -> float:
-    """Seconds until the first job that waits for its time, by this machine's clock; polling mends a wrong one."""
-    waits = [(lane.due_at - datetime.now(UTC)).total_seconds() for lane in lanes if not lane.due]
-    return max(0.005, min(waits, default=LONGEST_SLEEP))
+    def _release(self, refs: list[Ref]) -> None:
+        released = self.database.run(lambda session: moves.release(session, refs))
+        metrics.count(Move.RELEASE, len(refs), len(released))

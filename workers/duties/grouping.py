@@ -26,9 +26,14 @@ def fair_size(jobs: int, threads: int) -> int:
     return max(1, min(jobs // threads, MOST_REFS)) if threads else 1
 
 
+def seconds_of(job: Moved, seconds_by_type: SecondsByType) -> float:
+    """How long a thread is busy with the job; infinite, if nobody knows, or a worker died of it perhaps."""
+    return math.inf if job.lost else seconds_by_type.get(job.type, math.inf) + OVERHEAD_SECONDS
+
+
 def mean_seconds(claimed: Sequence[Moved], seconds_by_type: SecondsByType) -> float:
     """How long a thread is busy with a job like these; infinite, if nothing is known of some."""
-    return sum(_seconds(job, seconds_by_type) for job in claimed) / len(claimed) if claimed else math.inf
+    return sum(seconds_of(job, seconds_by_type) for job in claimed) / len(claimed) if claimed else math.inf
 
 
 def jobs_a_message(mean: float) -> int:
@@ -45,7 +50,7 @@ def envelopes(claimed: Sequence[Moved], most: int, seconds_by_type: SecondsByTyp
     short: list[Moved] = []
     work = 0.0
     for job in claimed:
-        seconds = _seconds(job, seconds_by_type)
+        seconds = seconds_of(job, seconds_by_type)
         if 2 * seconds > SECONDS_A_MESSAGE:
             groups.append([job])
             continue
@@ -55,10 +60,6 @@ def envelopes(claimed: Sequence[Moved], most: int, seconds_by_type: SecondsByTyp
             groups.append(short)
         short.append(job)
     return [Envelope(group[0].queue, tuple(job.ref for job in group)) for group in groups]
-
-
-def _seconds(job: Moved, seconds_by_type: SecondsByType) -> float:
-    return math.inf if job.lost else seconds_by_type.get(job.type, math.inf) + OVERHEAD_SECONDS
 
 
 class MessageSizes:

@@ -15,9 +15,9 @@ from models.job import Ref
 from models.states import Move
 from workers import metrics
 from workers.duties.claiming import CLAIM_EXPIRES_AFTER
-from workers.duties.dispatch import MOST_ON_BROKER
 from workers.duties.grouping import MessageSizes
 from workers.duties.leadership import Leadership
+from workers.duties.pace import MOST_ON_BROKER
 from workers.transport import Transport
 
 log = structlog.get_logger(__name__)
