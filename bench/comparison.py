@@ -104,7 +104,9 @@ def _run(urls: Mapping[str, str], scenario: str, subject: str, count: int) -> di
         return jobmill_side.measure(urls, scenario, count)
     command = [PYTHON, "-m", f"bench.peers.{SUBJECTS[subject]}", scenario, str(count)]
     with surroundings(urls) as environment:
-        ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment, text=True, timeout=DEADLINE)
+        ran = subprocess.run(command, check=False, capture_output=True, env=environment, text=True, timeout=DEADLINE)
+    if ran.returncode:
+        raise RuntimeError(f"it ended with {ran.returncode} and these words:\n{ran.stderr[-2000:]}")
     return dict(json.loads(ran.stdout.splitlines()[-1]))
 
 

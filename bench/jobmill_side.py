@@ -1,4 +1,4 @@
-"""Jobmill's turn in the comparison: the scenarios of bench/peers/measure.py, over HTTP, on an installation of its own."""
+"""Jobmill's turn in the comparison: the scenarios of bench/peers/measure.py, over HTTP, on a fresh installation."""
 
 import http.client
 import json

@@ -128,7 +128,15 @@ def shared_drain(running: Installation) -> dict[str, float]:
 
 def drained(running: Installation, names: Sequence[str], count: int = DRAINED, job_type: str = "bench.noop") -> float:
     """Jobs done a second, of so many that become due at one moment, each tenant's in turn."""
-    due_at = datetime.now(UTC) + timedelta(seconds=15)
+    due_at = planted(running, names, count, job_type)
+    question = "SELECT max(finished_at), count(*) FROM jobs WHERE due_at = %s AND state = 'succeeded'"
+    ((last, _),) = when(running, question, lambda rows: rows[0][1] == count, due_at)
+    return float(count / (last - due_at).total_seconds())
+
+
+def planted(running: Installation, names: Sequence[str], count: int, job_type: str = "bench.noop") -> datetime:
+    """Insert so many jobs, each tenant's in turn, and give the moment at which they all become due."""
+    due_at = datetime.now(UTC) + timedelta(seconds=15 + count / 5_000)
     database = connect_postgresql(running.database_url, "jobmill bench", 1)
     with database.transaction() as session:
         tenants = [ensure_tenant(session, name)[0].id for name in names]
@@ -136,9 +144,7 @@ def drained(running: Installation, names: Sequence[str], count: int = DRAINED, j
     database.close()
     if datetime.now(UTC) >= due_at:
         raise TimeoutError("Inserting the jobs took longer than the time until they were due.")
-    question = "SELECT max(finished_at), count(*) FROM jobs WHERE due_at = %s AND state = 'succeeded'"
-    ((last, _),) = when(running, question, lambda rows: rows[0][1] == count, due_at)
-    return float(count / (last - due_at).total_seconds())
+    return due_at
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -4,6 +4,7 @@ Sessions live long, as they come, so that a child keeps its connection. See cele
 """
 
 import os
+from functools import cache
 
 import psycopg
 
@@ -14,9 +15,13 @@ URL = os.environ["BENCH_DATABASE_URL"]
 COUNT = "SELECT count(*) FROM celery_taskmeta WHERE status = 'SUCCESS'"
 
 
+@cache
+def _connection() -> psycopg.Connection:
+    return psycopg.connect(URL, autocommit=True)
+
+
 def kept() -> int:
-    with psycopg.connect(URL) as connection:
-        return int(connection.execute(COUNT).fetchone()[0])
+    return int(_connection().execute(COUNT).fetchone()[0])
 
 
 if __name__ == "__main__":

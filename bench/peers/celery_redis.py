@@ -1,4 +1,4 @@
-"""Celery with its results in Redis, a key a job, which it keeps for a day as it comes; see celery_results.py for the rest.
+"""Celery with its results in Redis, a key a job, kept for a day as it comes; see celery_results.py for the rest.
 
 Redis keeps them as its own configuration has it: on most machines in memory, with a snapshot now and then.
 """
@@ -13,9 +13,11 @@ from bench.peers.measure import main
 URL = os.environ["BENCH_REDIS_URL"]
 
 
+server = redis.Redis.from_url(URL)
+
+
 def kept() -> int:
-    with redis.Redis.from_url(URL) as server:
-        return sum(1 for _ in server.scan_iter(f"{NAME}*celery-task-meta-*", count=10_000))
+    return sum(1 for _ in server.scan_iter(f"{NAME}*celery-task-meta-*", count=10_000))
 
 
 if __name__ == "__main__":

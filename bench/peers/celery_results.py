@@ -55,5 +55,14 @@ class CeleryResults:
     def serve(self) -> None:
         at_rest = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         self._app.worker_main(
-            ["worker", "--pool=prefork", f"--concurrency={PROCESSES}", "--loglevel=ERROR", "--queues", NAME, *at_rest]
+            [
+                "--quiet",
+                "worker",
+                "--pool=prefork",
+                f"--concurrency={PROCESSES}",
+                "--loglevel=ERROR",
+                "--queues",
+                NAME,
+                *at_rest,
+            ]
         )

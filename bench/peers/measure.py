@@ -1,8 +1,8 @@
 """The scenarios as every peer goes through them, each in an environment and a process without Jobmill.
 
-`python -m bench.peers.<peer> <scenario> <how many>` prints one line of JSON; with `serve` it is that peer's worker. Where
-its database and queues are stands in BENCH_DATABASE_URL, BENCH_RABBITMQ_URL, BENCH_REDIS_URL and BENCH_NAME, which
-the suite makes and removes.
+`python -m bench.peers.<peer> <scenario> <how many>` prints one line of JSON; with `serve` it is that peer's worker.
+Where its database and queues are stands in BENCH_DATABASE_URL, BENCH_RABBITMQ_URL, BENCH_REDIS_URL and BENCH_NAME; the
+suite makes and removes them.
 """
 
 import json
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from bench.peers import notes
@@ -115,14 +115,10 @@ def _worker() -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(15)
-        except subprocess.TimeoutExpired:
-            pass
-        try:
+        with suppress(ProcessLookupError):  # children that outlived it, or itself
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
 

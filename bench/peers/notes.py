@@ -1,6 +1,6 @@
 """What handlers note of themselves, in whichever process or thread they run: when each job was sent, and when it began.
 
-A file that is only appended to: a note is one write of 16 bytes, about a microsecond, and counting is a look at its size.
+A file that is only appended to: a note is one write of 16 bytes, a few microseconds, and its size tells how many.
 """
 
 import os

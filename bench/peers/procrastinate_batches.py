@@ -1,7 +1,7 @@
 """Procrastinate: batch_defer of 1,000 jobs, an asynchronous worker that does 20 at once, finished jobs kept.
 
-Its documentation recommends asynchronous tasks and a connection pool for throughput, and LISTEN so that a waiting worker
-hears of a job at once; delete_jobs stays "never", its default.
+Tasks are asynchronous, since its documentation runs those in the worker's own loop, and LISTEN is on, as it comes, so
+that a waiting worker hears of a job at once; delete_jobs stays "never", its default.
 """
 
 import asyncio
