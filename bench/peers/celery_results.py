@@ -9,16 +9,16 @@ there is one worker.
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from celery import Celery
 
 from bench.peers import notes
+from bench.peers.measure import Threaded
 
 NAME, PROCESSES, PREFETCH = os.environ["BENCH_NAME"], 2, 128
 
 
-class CeleryResults:
+class CeleryResults(Threaded):
     """Celery with that backend, which `settled` asks how many results it holds."""
 
     def __init__(self, backend: str, settled: Callable[[], int], **settings: object) -> None:
@@ -45,14 +45,11 @@ class CeleryResults:
         for _ in range(count):
             self.send_one()
 
-    def send_each(self, count: int, threads: int) -> None:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda _: self.send_one(), range(count)))
-
     def send_one(self) -> None:
         self._noop.delay(time.time())
 
     def serve(self) -> None:
+        # With its banner: under --quiet each child would make its backend itself, and then open a connection per result.
         at_rest = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         self._app.worker_main(
             [

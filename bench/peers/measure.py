@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Protocol
 
 from bench.peers import notes
@@ -44,6 +46,20 @@ class Peer(Protocol):
         """Be a worker until SIGTERM."""
 
 
+class Threaded:
+    """A peer whose callers are threads; they stay from one call to the next, and with them their connections."""
+
+    send_one: Callable[[], None]
+
+    def send_each(self, count: int, threads: int) -> None:
+        list(_pool(threads).map(lambda _: self.send_one(), range(count)))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
+
+
 def main(peer: Peer) -> None:
     """Serve, or measure one scenario."""
     if sys.argv[1] == "serve":
@@ -73,7 +89,7 @@ def enqueue(peer: Peer, count: int) -> dict[str, float]:
     """Single calls a second on one thread and on 16, the better of the two; nobody serves."""
     rates = {}
     for threads in (1, THREADS):
-        peer.send_each(threads, threads)  # connects
+        peer.send_each(2 * threads, threads)  # connects
         began = time.time()
         peer.send_each(count, threads)
         rates[threads] = count / (time.time() - began)

@@ -8,21 +8,20 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import dramatiq
 import pika
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
 from bench.peers import notes
-from bench.peers.measure import main
+from bench.peers.measure import Threaded, main
 
 QUEUE, WORKER_THREADS = os.environ["BENCH_NAME"], 8
 broker = RabbitmqBroker(url=os.environ["BENCH_RABBITMQ_URL"], confirm_delivery=True)
 noop = dramatiq.actor(notes.note, broker=broker, queue_name=QUEUE, actor_name="noop")
 
 
-class PlainDramatiq:
+class PlainDramatiq(Threaded):
     def prepare(self) -> None:
         broker.declare_queue(QUEUE, ensure=True)
         self._watch = pika.BlockingConnection(pika.URLParameters(os.environ["BENCH_RABBITMQ_URL"])).channel()
@@ -30,10 +29,6 @@ class PlainDramatiq:
     def send(self, count: int) -> None:
         for _ in range(count):
             self.send_one()
-
-    def send_each(self, count: int, threads: int) -> None:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda _: self.send_one(), range(count)))
 
     def send_one(self) -> None:
         noop.send(time.time())

@@ -7,13 +7,12 @@ that a waiting worker hears of a job at once; delete_jobs stays "never", its def
 import asyncio
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import procrastinate
 import psycopg
 
 from bench.peers import notes
-from bench.peers.measure import THREADS, main
+from bench.peers.measure import THREADS, Threaded, main
 
 URL, QUEUE = os.environ["BENCH_DATABASE_URL"], "bench"
 BATCH, AT_ONCE = 1_000, 20
@@ -29,7 +28,7 @@ def _app(connector: procrastinate.BaseConnector) -> tuple[procrastinate.App, pro
     return app, app.task(noop, name="noop", queue=QUEUE)
 
 
-class Procrastinate:
+class Procrastinate(Threaded):
     def prepare(self) -> None:
         connector = procrastinate.SyncPsycopgConnector(conninfo=URL, min_size=1, max_size=THREADS)
         self._app, self._noop = _app(connector)
@@ -40,10 +39,6 @@ class Procrastinate:
     def send(self, count: int) -> None:
         for first in range(0, count, BATCH):
             self._noop.batch_defer(*[{"sent": time.time()}] * min(BATCH, count - first))
-
-    def send_each(self, count: int, threads: int) -> None:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda _: self.send_one(), range(count)))
 
     def send_one(self) -> None:
         self._noop.defer(sent=time.time())
