@@ -49,7 +49,9 @@ class CeleryResults(Threaded):
         self._noop.delay(time.time())
 
     def serve(self) -> None:
-        # With its banner: under --quiet each child would make its backend itself, and then open a connection per result.
+        # Made before its children, it keeps a connection in each; made in a child (see celery's issue 3032), one a result.
+        # A worker that prints its banner makes it by the way.
+        _ = self._app.backend
         at_rest = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         self._app.worker_main(
             [
