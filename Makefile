@@ -60,7 +60,7 @@ docs: setup ## Write what docs/ repeats from the code
 services: setup ## Find or start PostgreSQL, RabbitMQ and Redis, and print their URLs
 	@bin/services install
 
-bench: setup ## Measure throughput, latency and memory on this machine (ARGS=dead-letters: the operators' lists; ARGS=explain; ARGS=webhooks)
+bench: setup ## Measure throughput, latency and memory on this machine (ARGS=peers: beside its peers; others: docs/benchmarks.md)
 	@$(WITH_SERVICES) $(BIN)/python -m bench $(ARGS)
 
 lock: setup ## Remake the lock files (ARGS=--upgrade, or ARGS="--upgrade-package flask")

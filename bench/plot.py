@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 FOLDER = Path("docs/benchmarks")
 GREY, OURS, THEIRS = "#808080", "#d97706", "#4f86c6"
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "jobmill", "font.family": "sans-serif", "font.size": 10}
+NOTHING_OF = ("Date", "Creator", "Format", "Type")
 TITLES = {
     "end-to-end": ("jobs per second", "Jobs a second, from the first enqueue until the last is done"),
     "drain": ("jobs per second", "Jobs a second, from a full queue"),
@@ -29,7 +30,7 @@ def main() -> None:
     with mpl.rc_context(STYLE):
         for scenario, subjects in kept["scenarios"].items():
             figure = drawn(*TITLES[scenario], subjects)
-            figure.savefig(FOLDER / f"{scenario}.svg", transparent=True, metadata={"Date": None, "Creator": None})
+            figure.savefig(FOLDER / f"{scenario}.svg", transparent=True, metadata=dict.fromkeys(NOTHING_OF))
 
 
 def drawn(name: str, title: str, subjects: Mapping[str, Any]) -> Figure:
@@ -43,11 +44,10 @@ def drawn(name: str, title: str, subjects: Mapping[str, Any]) -> Figure:
         [max(found) - middle for middle, found in zip(medians, runs, strict=True)],
     ]
     colours = [OURS if subject == "jobmill" else THEIRS for subject in subjects]
-    axes.barh(list(subjects), medians, xerr=whiskers, color=colours, ecolor=GREY, capsize=3, height=0.6)
+    axes.barh(list(subjects), medians, xerr=whiskers, color=colours, ecolor=GREY, capsize=3, height=0.6, alpha=0.6)
     for place, (middle, found) in enumerate(zip(medians, runs, strict=True)):
-        axes.annotate(
-            f"{middle:,.0f}", (max(found), place), (6, 0), textcoords="offset points", va="center", color=GREY
-        )
+        told = f"{middle:,.0f}" if middle >= 100 else f"{middle:.1f}"
+        axes.annotate(told, (max(found), place), (6, 0), textcoords="offset points", va="center", color=GREY)
     axes.margins(x=0.15)
     axes.invert_yaxis()
     axes.set_title(title, loc="left", color=GREY, fontsize=10)

@@ -49,7 +49,7 @@ class CeleryResults(Threaded):
         self._noop.delay(time.time())
 
     def serve(self) -> None:
-        # Made before its children, it keeps a connection in each; made in a child (see celery's issue 3032), one a result.
+        # Made before its children, it keeps a connection in each; made in a child, one a result (its issue 3032).
         # A worker that prints its banner makes it by the way.
         _ = self._app.backend
         at_rest = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
