@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from subprocess import PIPE
 
 from bench import jobmill_side
 from bench.machine import machine, provenance, versions
@@ -104,10 +105,15 @@ def _run(urls: Mapping[str, str], scenario: str, subject: str, count: int) -> di
         return jobmill_side.measure(urls, scenario, count)
     command = [PYTHON, "-m", f"bench.peers.{SUBJECTS[subject]}", scenario, str(count)]
     with surroundings(urls) as environment:
-        ran = subprocess.run(command, check=False, capture_output=True, env=environment, text=True, timeout=DEADLINE)
-    if ran.returncode:
-        raise RuntimeError(f"it ended with {ran.returncode} and these words:\n{ran.stderr[-2000:]}")
-    return dict(json.loads(ran.stdout.splitlines()[-1]))
+        process = subprocess.Popen(command, stdout=PIPE, stderr=PIPE, env=environment, text=True)
+        try:
+            told, said = process.communicate(timeout=DEADLINE)
+        finally:
+            process.terminate()  # not killed, so that it ends its worker
+            process.wait(60)
+    if process.returncode:
+        raise RuntimeError(f"it ended with {process.returncode} and these words:\n{said[-2000:]}")
+    return dict(json.loads(told.splitlines()[-1]))
 
 
 def _tell(scenario: str, subjects: Mapping[str, Figures], quick: bool) -> None:

@@ -65,6 +65,7 @@ def main(peer: Peer) -> None:
     if sys.argv[1] == "serve":
         peer.serve()
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("It was told to end."))  # by way of the worker's end
     peer.prepare()
     print(json.dumps(SCENARIOS[sys.argv[1]](peer, int(sys.argv[2]))), flush=True)
 
