@@ -121,7 +121,7 @@ def drop_database(server: str, name: str) -> None:
 
 def _remove_queues(url: str, prefix: str) -> None:
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        for queue in ("default", "webhooks"):
+        for queue in ("default", "webhooks", "redrives"):
             for name in (f"{prefix}.{queue}", f"{prefix}.{queue}.XQ"):
                 connection.channel().queue_delete(name)
 
