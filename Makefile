@@ -60,7 +60,7 @@ docs: setup ## Write what docs/ repeats from the code
 services: setup ## Find or start PostgreSQL, RabbitMQ and Redis, and print their URLs
 	@bin/services install
 
-bench: setup ## Measure throughput, latency and memory on this machine (ARGS=dead-letters: the operators' lists; ARGS=explain; ARGS=webhooks)
+bench: setup ## Measure throughput, latency and memory on this machine (ARGS=peers: beside its peers; others: docs/benchmarks.md)
 	@$(WITH_SERVICES) $(BIN)/python -m bench $(ARGS)
 
 lock: setup ## Remake the lock files (ARGS=--upgrade, or ARGS="--upgrade-package flask")
@@ -70,5 +70,5 @@ audit: setup ## Look the locked packages up among known vulnerabilities
 	$(BIN)/pip-audit --strict --requirement requirements/dev.lock --require-hashes --disable-pip
 
 clean: ## Remove the environment and all caches, never the data in .jobmill/
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info client/build client/*.egg-info
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info client/build client/*.egg-info
 	find . -path ./.jobmill -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

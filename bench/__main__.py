@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 
-from bench import dead_letters, explain, scenarios, webhooks
+from bench import comparison, dead_letters, economy, explain, growth, load, scenarios, webhooks
 from bench.doors import cost_of_doors
 from bench.installation import installation
 
@@ -48,6 +48,24 @@ def _plain_dramatiq(url: str) -> tuple[float, float]:
     return float(enqueued), float(drained)
 
 
+def chosen(name: str = "", *more: str) -> None:
+    """Run what `ARGS` names, with its own options after it."""
+    others = {
+        "busy": load.busy,
+        "cost": economy.cost,
+        "dead-letters": dead_letters.main,
+        "explain": explain.main,
+        "fan-in": load.fan_in,
+        "growth": growth.main,
+        "idle": economy.idle,
+        "peers": lambda: comparison.main(more),
+        "under-load": load.under_load,
+        "webhooks": webhooks.main,
+    }
+    if name and name not in others:
+        sys.exit(f"There is no benchmark {name!r}. ARGS may be nothing, or: {', '.join(others)}")
+    others.get(name, main)()
+
+
 if __name__ == "__main__":
-    others = {"dead-letters": dead_letters.main, "explain": explain.main, "webhooks": webhooks.main}
-    others.get(" ".join(sys.argv[1:]), main)()
+    chosen(*sys.argv[1:])

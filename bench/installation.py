@@ -48,7 +48,7 @@ def installation(
     """Start everything with these settings besides the usual ones, and end and remove it again."""
     name = f"jobmill_bench_{uuid4().hex[:12]}"
     token = f"jm_bench_{uuid4().hex}{uuid4().hex}"
-    url = _make_database(database_url, name)
+    url = make_database(database_url, name)
     port = _free_port()
     environment = os.environ | {
         "DATABASE_URL": url,
@@ -77,7 +77,7 @@ def installation(
         for process in processes.values():
             _end(process)
         _remove_queues(rabbitmq_url, name)
-        _drop_database(database_url, name)
+        drop_database(database_url, name)
 
 
 def _wait_until_ready(running: Installation) -> None:
@@ -106,7 +106,7 @@ def _peak(process: psutil.Process) -> float:
     raise LookupError(f"no peak memory for process {process.pid}")
 
 
-def _make_database(server: str, name: str) -> str:
+def make_database(server: str, name: str) -> str:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     parts = conninfo.conninfo_to_dict(server)
@@ -114,14 +114,14 @@ def _make_database(server: str, name: str) -> str:
     return f"postgresql://{parts.get('user', '')}{password}@{parts.get('host', '')}:{parts.get('port', 5432)}/{name}"
 
 
-def _drop_database(server: str, name: str) -> None:
+def drop_database(server: str, name: str) -> None:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _remove_queues(url: str, prefix: str) -> None:
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        for queue in ("default", "webhooks"):
+        for queue in ("default", "webhooks", "redrives"):
             for name in (f"{prefix}.{queue}", f"{prefix}.{queue}.XQ"):
                 connection.channel().queue_delete(name)
 

@@ -30,12 +30,10 @@ DEADLINE = 120.0
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-def submissions(running: Installation) -> dict[str, float]:
+def submissions(running: Installation, count: int = SUBMISSIONS) -> dict[str, float]:
     """POST /v1/jobs at 16 connections, to a queue that nobody serves, so that nothing else is at work."""
-    rate, took = _at_once(
-        running, CONNECTIONS, SUBMISSIONS, lambda line, number: _submit(line, running.token, number, "idle")
-    )
-    return {"submissions per second": rate, **_percentiles("submit", took)}
+    rate, took = at_once(running, CONNECTIONS, count, lambda line, number: submit(line, running.token, number, "idle"))
+    return {"submissions per second": rate, **percentiles("submit", took)}
 
 
 def batches(running: Installation) -> dict[str, float]:
@@ -51,13 +49,13 @@ def batches(running: Installation) -> dict[str, float]:
         )
         for number in range(-BATCHES // 10, BATCHES)
     }
-    rate, took = _at_once(
+    rate, took = at_once(
         running,
         BATCH_CONNECTIONS,
         BATCHES,
-        lambda line, number: _post(line, running.token, "/v1/jobs/batch", bodies[number]),
+        lambda line, number: post(line, running.token, "/v1/jobs/batch", bodies[number]),
     )
-    return {"jobs per second in batches of 1,000": rate * BATCH, **_percentiles("batch", took)}
+    return {"jobs per second in batches of 1,000": rate * BATCH, **percentiles("batch", took)}
 
 
 def reads(running: Installation) -> dict[str, float]:
@@ -69,14 +67,14 @@ def reads(running: Installation) -> dict[str, float]:
         ("GET by id", READS, lambda number: f"/v1/jobs/{ids[number % len(ids)]}"),
         ("list of 50", LISTS, lambda _number: "/v1/jobs"),
     ):
-        rate, took = _at_once(
+        rate, took = at_once(
             running, CONNECTIONS, how_many, lambda line, number, path=path: _get(line, running.token, path(number))[0]
         )
-        figures |= {f"{name}, per second": rate, **_percentiles(name, took)}
+        figures |= {f"{name}, per second": rate, **percentiles(name, took)}
     return figures
 
 
-def _at_once(
+def at_once(
     running: Installation,
     connections: int,
     how_many: int,
@@ -97,7 +95,7 @@ def _at_once(
         return how_many / (time.monotonic() - began), took
 
 
-def _percentiles(name: str, took: Sequence[float]) -> dict[str, float]:
+def percentiles(name: str, took: Sequence[float]) -> dict[str, float]:
     return {f"{name} p{percent} ms": percentile(took, percent) * 1000 for percent in (50, 95, 99)}
 
 
@@ -107,7 +105,7 @@ def low_load(running: Installation) -> dict[str, float]:
     began = time.monotonic()
     for number in range(LOW_LOAD_JOBS):
         time.sleep(max(0.0, began + number / LOW_LOAD_PER_SECOND - time.monotonic()))
-        _submit(connection, running.token, number, "default")
+        submit(connection, running.token, number, "default")
     question = "SELECT extract(epoch FROM started_at - created_at) FROM jobs WHERE queue = 'default'"
     waits = when(running, f"{question} AND finished_at IS NOT NULL", lambda rows: len(rows) == LOW_LOAD_JOBS)
     waited = [float(row[0]) for row in waits]
@@ -128,18 +126,25 @@ def shared_drain(running: Installation) -> dict[str, float]:
     return {f"jobs per second, shared by {SHARING} tenants": drained(running, names)}
 
 
-def drained(running: Installation, names: Sequence[str]) -> float:
-    due_at = datetime.now(UTC) + timedelta(seconds=15)
+def drained(running: Installation, names: Sequence[str], count: int = DRAINED, job_type: str = "bench.noop") -> float:
+    """Jobs done a second, of so many that become due at one moment, each tenant's in turn."""
+    due_at = planted(running, names, count, job_type)
+    question = "SELECT max(finished_at), count(*) FROM jobs WHERE due_at = %s AND state = 'succeeded'"
+    ((last, _),) = when(running, question, lambda rows: rows[0][1] == count, due_at)
+    return float(count / (last - due_at).total_seconds())
+
+
+def planted(running: Installation, names: Sequence[str], count: int, job_type: str = "bench.noop") -> datetime:
+    """Insert so many jobs, each tenant's in turn, and give the moment at which they all become due."""
+    due_at = datetime.now(UTC) + timedelta(seconds=15 + count / 5_000)
     database = connect_postgresql(running.database_url, "jobmill bench", 1)
     with database.transaction() as session:
         tenants = [ensure_tenant(session, name)[0].id for name in names]
-        record(session, [_noop(tenants[number % len(tenants)], due_at) for number in range(DRAINED)])
+        record(session, [_job(tenants[number % len(tenants)], job_type, due_at) for number in range(count)])
     database.close()
     if datetime.now(UTC) >= due_at:
         raise TimeoutError("Inserting the jobs took longer than the time until they were due.")
-    question = "SELECT max(finished_at), count(*) FROM jobs WHERE due_at = %s AND state = 'succeeded'"
-    ((last, _),) = when(running, question, lambda rows: rows[0][1] == DRAINED, due_at)
-    return float(DRAINED / (last - due_at).total_seconds())
+    return due_at
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -148,11 +153,11 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ranked[max(0, -(-len(ranked) * percent // 100).__int__() - 1)]
 
 
-def _noop(tenant_id: object, due_at: datetime) -> NewJob:
+def _job(tenant_id: object, job_type: str, due_at: datetime) -> NewJob:
     return NewJob(
         id=new_id(),
         tenant_id=tenant_id,
-        type="bench.noop",
+        type=job_type,
         queue="default",
         args={},
         priority=0,
@@ -163,12 +168,12 @@ def _noop(tenant_id: object, due_at: datetime) -> NewJob:
     )
 
 
-def _submit(connection: http.client.HTTPConnection, token: str, number: int, queue: str) -> float:
+def submit(connection: http.client.HTTPConnection, token: str, number: int, queue: str) -> float:
     body = json.dumps({"type": "bench.noop", "args": {}, "queue": queue})
-    return _post(connection, token, "/v1/jobs", body, {"Idempotency-Key": f"{queue}-{number}-{time.monotonic_ns()}"})
+    return post(connection, token, "/v1/jobs", body, {"Idempotency-Key": f"{queue}-{number}-{time.monotonic_ns()}"})
 
 
-def _post(
+def post(
     connection: http.client.HTTPConnection, token: str, path: str, body: str, headers: Mapping[str, str] = NO_HEADERS
 ) -> float:
     """How long the answer took, which is a 202."""

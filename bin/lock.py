@@ -1,6 +1,6 @@
-"""Remakes the lock files from pyproject.toml and the client's, and checks offline that they were made from them.
+"""Remakes the lock files from pyproject.toml, the client's and bench/requirements.in, and checks offline that they fit.
 
-Each lock's first line holds a digest of the tables it was made from; `--check` compares it. Other arguments go to uv.
+Each lock's first line holds a digest of what it was made from; `--check` compares it. Other arguments go to uv.
 """
 
 import hashlib
@@ -13,20 +13,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ("requires-python", "dependencies", "optional-dependencies")
 UV = ROOT / ".venv" / "bin" / "uv"
+PROJECT, PEERS = "pyproject.toml", "bench/requirements.in"
 LOCKS = {
-    "requirements/dev.lock": ["--extra", "dev"],
-    "requirements/run.lock": ["--constraints", "requirements/dev.lock"],  # the same versions, so tests speak for it
+    "requirements/dev.lock": [PROJECT, "--extra", "dev"],
+    "requirements/run.lock": [PROJECT, "--constraints", "requirements/dev.lock"],  # the same, so tests speak for it
+    "requirements/bench.lock": [PEERS],
 }
 
 
-def first_line() -> str:
-    """The line that ties a lock to what pyproject.toml asks for."""
+def first_line(source: str) -> str:
+    """The line that ties a lock to what its source asks for."""
+    asked = _project_asks() if source == PROJECT else (ROOT / source).read_text().split("\n")
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return f"# Made by `make lock` from the dependencies in {source}, sha256 {digest}\n"
+
+
+def _project_asks() -> list[list[object]]:
     projects = [
         tomllib.loads((ROOT / file).read_text())["project"] for file in ("pyproject.toml", "client/pyproject.toml")
     ]
-    asked = [[project.get(table) for table in TABLES] for project in projects]
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    return f"# Made by `make lock` from the dependencies in pyproject.toml, sha256 {digest}\n"
+    return [[project.get(table) for table in TABLES] for project in projects]
 
 
 def remake(lock: str, options: list[str]) -> None:
@@ -41,21 +47,25 @@ def remake(lock: str, options: list[str]) -> None:
         "--annotation-style",
         "line",
     ]
-    command = [str(UV), "pip", "compile", "--quiet", *fixed, *options, "--output-file", lock, "pyproject.toml"]
+    command = [str(UV), "pip", "compile", "--quiet", *fixed, *options, "--output-file", lock]
     subprocess.run(command, cwd=ROOT, check=True)
     path = ROOT / lock
-    path.write_text(first_line() + path.read_text())
+    path.write_text(first_line(options[0]) + path.read_text())
+
+
+def _fits(lock: str, source: str) -> bool:
+    return (ROOT / lock).read_text().startswith(first_line(source))
 
 
 def main(arguments: list[str]) -> int:
-    """Remake both locks, or with --check tell which of them is out of date."""
+    """Remake the locks, or with --check tell which of them is out of date."""
     if arguments != ["--check"]:
         for lock, options in LOCKS.items():
             remake(lock, options + arguments)
         return 0
-    stale = [lock for lock in LOCKS if not (ROOT / lock).read_text().startswith(first_line())]
-    for lock in stale:
-        print(f"{lock} was not made from the dependencies pyproject.toml now asks for. Run: make lock", file=sys.stderr)
+    stale = {lock: source for lock, (source, *_) in LOCKS.items() if not _fits(lock, source)}
+    for lock, source in stale.items():
+        print(f"{lock} was not made from the dependencies {source} now asks for. Run: make lock", file=sys.stderr)
     return 1 if stale else 0
 
 

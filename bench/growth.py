@@ -1,0 +1,69 @@
+"""`make bench ARGS=growth`: the drain on empty tables, and behind a million waiting and five million finished jobs.
+
+Of the waiting ones half are due, on queues that nobody serves, a quarter there due tomorrow, and a quarter due tomorrow
+on the queue that is drained. All are filled in by statements of 100,000 rows.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from statistics import median
+
+import psycopg
+
+from bench.installation import Installation, installation
+from bench.scenarios import drained
+
+FINISHED, WAITING = 5_000_000, 1_000_000
+BATCH = 100_000
+DRAINED, ROUNDS = 20_000, 3
+
+_ID = "(lpad(to_hex({base} + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid"
+_COLUMNS = (
+    "id, tenant_id, type, queue, state, priority, args, attempt, max_attempts, lost, timeout_seconds, lease, tags"
+)
+_FINISHED = f"""
+    INSERT INTO jobs ({_COLUMNS}, created_at, due_at, dispatched_at, started_at, finished_at, worker_id)
+    SELECT {_ID.format(base=1_600_000_000_000)}, %(tenant)s, 'bench.noop', 'default', 'succeeded', 0, '{{}}',
+        1, 5, 0, 60, 1, '{{}}', at, at, at, at, at, '00000000-0000-7000-8000-000000000000'
+    FROM (SELECT n, now() - interval '20 days' + n * interval '0.3 second' AS at
+        FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n) AS made"""  # noqa: S608 - its own words
+_WAITING = f"""
+    INSERT INTO jobs ({_COLUMNS}, created_at, due_at)
+    SELECT {_ID.format(base=1_700_000_000_000)}, %(tenant)s, 'bench.noop',
+        CASE n %% 4 WHEN 0 THEN 'default' ELSE 'idle' || n %% 3 END, 'queued', 0, '{{}}', 0, 5, 0, 60, 0, '{{}}',
+        now() - interval '1 hour', now() + CASE WHEN n %% 4 < 2 THEN interval '1 day' ELSE interval '-1 hour' END
+    FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""  # noqa: S608 - its own words
+
+
+def main() -> None:
+    """Drain, fill in, drain again, and print both medians."""
+    with installation(os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"]) as running:
+        empty = _rates(running, "on empty tables")
+        began = time.monotonic()
+        fill(running.database_url, {_FINISHED: FINISHED, _WAITING: WAITING})
+        print(f"filled in within {time.monotonic() - began:,.0f} s", flush=True)
+        full = _rates(running, f"behind {WAITING:,} waiting and {FINISHED:,} finished")
+    print(f"ratio {median(full) / median(empty):.2f}")
+
+
+def fill(url: str, rows: Mapping[str, int]) -> None:
+    """Insert, then have the statistics and the checkpoint that would have come by then."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        (tenant,) = connection.execute("SELECT id FROM tenants WHERE name = 'default'").fetchone()
+        for statement, how_many in rows.items():
+            for first in range(0, how_many, BATCH):
+                last = min(first + BATCH, how_many) - 1
+                connection.execute(statement, {"tenant": tenant, "first": first, "last": last})
+        connection.execute("VACUUM (ANALYZE) jobs")
+        with suppress(psycopg.errors.InsufficientPrivilege):  # PostgreSQL's own will come
+            connection.execute("CHECKPOINT")
+
+
+def _rates(running: Installation, where: str) -> list[float]:
+    """Drains of 20,000; the first after a start finds out how fast workers are, so one goes before."""
+    drained(running, ["default"])
+    rates = [drained(running, ["default"], DRAINED) for _ in range(ROUNDS)]
+    print(f"jobs a second, {where}: {median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})", flush=True)
+    return rates

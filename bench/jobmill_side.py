@@ -1,0 +1,105 @@
+"""Jobmill's turn in the comparison: the scenarios of bench/peers/measure.py, over HTTP, on a fresh installation."""
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Mapping
+from itertools import count as counting
+
+from bench import scenarios
+from bench.installation import Installation, installation
+from bench.peers.measure import PER_SECOND, percentile
+from bench.scenarios import BATCH, BATCH_CONNECTIONS, CONNECTIONS, at_once, post, when
+
+_DONE = "SELECT extract(epoch FROM max(finished_at)), count(*) FROM jobs WHERE state = 'succeeded'"
+_WAITS = "SELECT id::text, extract(epoch FROM started_at), extract(epoch FROM created_at) FROM jobs WHERE id = ANY(%s)"
+_keys = counting()
+
+
+def measure(urls: Mapping[str, str], scenario: str, count: int) -> dict[str, float]:
+    """One scenario on a fresh installation: API, dispatcher, and one worker process of 8 threads."""
+    with installation(urls["database"], urls["rabbitmq"]) as running:
+        return SCENARIOS[scenario](running, count)
+
+
+def end_to_end(running: Installation, count: int) -> dict[str, float]:
+    """Batches of 1,000 at two connections, from before the first request to the last finished_at."""
+    _submitted(_line(running), running)  # warms up, as the peers are
+    _all_done(running, 1)
+    sizes = [min(BATCH, count - first) for first in range(0, count, BATCH)]
+    bodies = [json.dumps({"jobs": [{"type": "bench.noop"}] * size}) for size in sizes]
+    began = time.time()
+    at_once(
+        running,
+        BATCH_CONNECTIONS,
+        len(bodies),
+        lambda line, number: post(line, running.token, "/v1/jobs/batch", bodies[number]),
+    )
+    return {"jobs per second": count / (_all_done(running, count + 1) - began)}
+
+
+def drain(running: Installation, count: int) -> dict[str, float]:
+    """All are due at one moment: from then to the last finished_at."""
+    return {"jobs per second": scenarios.drained(running, ["default"], count)}
+
+
+def enqueue(running: Installation, count: int) -> dict[str, float]:
+    """POST /v1/jobs with an Idempotency-Key at 16 connections; nobody serves their queue."""
+    return {
+        "jobs per second": scenarios.submissions(running, count)["submissions per second"],
+        "threads": CONNECTIONS,
+    }
+
+
+def latency(running: Installation, count: int) -> dict[str, float]:
+    """From before the request to started_at, which is told by the same machine's clock, and from created_at."""
+    line = _line(running)
+    _submitted(line, running)
+    _all_done(running, 1)
+    began, sent = time.monotonic(), {}
+    for number in range(count):
+        time.sleep(max(0.0, began + number / PER_SECOND - time.monotonic()))
+        before = time.time()
+        sent[_submitted(line, running)] = before
+    _all_done(running, count + 1)
+    rows = when(running, _WAITS, lambda rows: len(rows) == count, list(sent))
+    whole = [float(started) - sent[job_id] for job_id, started, _ in rows]
+    within = [float(started - created) for _, started, created in rows]
+    return {
+        "p50 ms": percentile(whole, 50) * 1000,
+        "p99 ms": percentile(whole, 99) * 1000,
+        "p50 ms from created_at": percentile(within, 50) * 1000,
+        "p99 ms from created_at": percentile(within, 99) * 1000,
+    }
+
+
+SCENARIOS: dict[str, Callable[[Installation, int], dict[str, float]]] = {
+    "end-to-end": end_to_end,
+    "drain": drain,
+    "enqueue": enqueue,
+    "latency": latency,
+}
+
+
+def _line(running: Installation) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+
+
+def _submitted(line: http.client.HTTPConnection, running: Installation) -> str:
+    """The id of a job that was just submitted."""
+    headers = {
+        "Authorization": f"Bearer {running.token}",
+        "Content-Type": "application/json",
+        "Idempotency-Key": f"bench-{next(_keys)}",
+    }
+    line.request("POST", "/v1/jobs", json.dumps({"type": "bench.noop"}), headers)
+    answer = line.getresponse()
+    document = json.loads(answer.read())
+    if answer.status != http.client.ACCEPTED:
+        raise RuntimeError(f"A submission was answered with {answer.status}: {document}")
+    return str(document["id"])
+
+
+def _all_done(running: Installation, count: int) -> float:
+    ((last, _),) = when(running, _DONE, lambda rows: rows[0][1] == count)
+    return float(last)

@@ -1,0 +1,63 @@
+"""Where figures were taken: the machine, the services, the versions, the commit."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pika
+import psutil
+import psycopg
+import redis
+
+PEERS = ("dramatiq", "celery", "kombu", "procrastinate", "pgqueuer", "psycopg", "asyncpg", "pika", "redis")
+
+
+def machine(urls: Mapping[str, str]) -> dict[str, object]:
+    """What a reader must know to judge a figure."""
+    return {
+        "cores": os.cpu_count(),
+        "cpu": _cpu(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **_services(urls),
+    }
+
+
+def provenance() -> dict[str, str]:
+    """When, and of which commit."""
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = subprocess.run(git, check=False, capture_output=True, text=True).stdout.strip()
+    return {"date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"), "commit": commit or "unknown"}
+
+
+def versions(python: str) -> dict[str, str]:
+    """Of the peers in their environment, and of Jobmill."""
+    ask = f"from importlib.metadata import version\nfor name in {PEERS!r}: print(name, version(name))"
+    told = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout
+    return {"jobmill": version("jobmill")} | dict(line.split() for line in told.splitlines())
+
+
+def _services(urls: Mapping[str, str]) -> dict[str, str]:
+    with psycopg.connect(urls["database"]) as database, redis.Redis.from_url(urls["redis"]) as server:
+        with pika.BlockingConnection(pika.URLParameters(urls["rabbitmq"])) as broker:
+            rabbitmq = broker._impl.server_properties["version"]  # noqa: SLF001 - pika shows it nowhere else
+        row = database.execute("SELECT current_setting('server_version'), current_setting('fsync')").fetchone()
+        return {
+            "postgresql": str(row[0]).split()[0],
+            "postgresql_fsync": str(row[1]),
+            "rabbitmq": rabbitmq if isinstance(rabbitmq, str) else rabbitmq.decode(),
+            "redis": str(server.info("server")["redis_version"]),
+        }
+
+
+def _cpu() -> str:
+    """Linux says it in /proc; elsewhere Python's own answer must do."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or "unknown")

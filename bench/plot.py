@@ -1,0 +1,62 @@
+"""`.venv-bench/bin/python -m bench.plot`: draws docs/benchmarks/<scenario>.svg from the JSON beside them.
+
+The same JSON gives the same bytes: no date, no random ids, and text that stays text. Grey of a middle tone for words
+and lines, and no background, so that they can be read on light and on dark pages.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+FOLDER = Path("docs/benchmarks")
+GREY, OURS, THEIRS = "#808080", "#d97706", "#4f86c6"
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "jobmill", "font.family": "sans-serif", "font.size": 10}
+NOTHING_OF = ("Date", "Creator", "Format", "Type")
+TITLES = {
+    "end-to-end": ("jobs per second", "Jobs a second, from the first enqueue until the last is done"),
+    "drain": ("jobs per second", "Jobs a second, from a full queue"),
+    "enqueue": ("jobs per second", "Single submissions a second, each durable"),
+    "latency": ("p50 ms", "Milliseconds from submit to start at 20 a second, median (less is better)"),
+}
+
+
+def main() -> None:
+    """Draw every scenario that the JSON holds."""
+    kept = json.loads((FOLDER / "peers.json").read_text())
+    with mpl.rc_context(STYLE):
+        for scenario, subjects in kept["scenarios"].items():
+            figure = drawn(*TITLES[scenario], subjects)
+            figure.savefig(FOLDER / f"{scenario}.svg", transparent=True, metadata=dict.fromkeys(NOTHING_OF))
+
+
+def drawn(name: str, title: str, subjects: Mapping[str, Any]) -> Figure:
+    """A bar a subject for its median, with the least and the most of its runs as whiskers."""
+    figure = Figure(figsize=(7.5, 0.6 + 0.45 * len(subjects)), layout="constrained")
+    axes = figure.subplots()
+    medians = [each["medians"][name] for each in subjects.values()]
+    runs = [each["runs"][name] for each in subjects.values()]
+    whiskers = [
+        [middle - min(found) for middle, found in zip(medians, runs, strict=True)],
+        [max(found) - middle for middle, found in zip(medians, runs, strict=True)],
+    ]
+    colours = [OURS if subject == "jobmill" else THEIRS for subject in subjects]
+    axes.barh(list(subjects), medians, xerr=whiskers, color=colours, ecolor=GREY, capsize=3, height=0.6, alpha=0.6)
+    for place, (middle, found) in enumerate(zip(medians, runs, strict=True)):
+        told = f"{middle:,.0f}" if middle >= 100 else f"{middle:.1f}"
+        axes.annotate(told, (max(found), place), (6, 0), textcoords="offset points", va="center", color=GREY)
+    axes.margins(x=0.15)
+    axes.invert_yaxis()
+    axes.set_title(title, loc="left", color=GREY, fontsize=10)
+    axes.tick_params(colors=GREY)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
