@@ -225,11 +225,12 @@ def insert_or_ignore(dialect: str, table: Table) -> Any:
 
 
 def insert_or_change(
-    dialect: str, table: Table, key: Column[Any], values: Mapping[str, Any], only_if: ColumnElement[bool]
+    dialect: str, table: Table, key: Column[Any], names: Sequence[str], row: Any, only_if: ColumnElement[bool]
 ) -> Any:
-    """An INSERT that changes the row that has the key already, if that row allows it; else it leaves it alone."""
-    insert = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(table).values(values)
-    return insert.on_conflict_do_update(index_elements=[key], set_=values, where=only_if)
+    """An INSERT of a row that changes the one that has its key already, if that one allows it."""
+    insert = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(table).from_select(list(names), row)
+    changed = {name: insert.excluded[name] for name in names}
+    return insert.on_conflict_do_update(index_elements=[key], set_=changed, where=only_if)
 
 
 def insert_or_keep(dialect: str, table: Table, key: Column[Any]) -> Any:

@@ -1,6 +1,8 @@
 """How long jobs of each type take, as the workers that ran them last have said."""
 
+from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -11,20 +13,33 @@ from models.worker import workers
 WORKERS_HEARD = 100
 
 
-def tell(session: Session, worker_id: UUID, seconds_by_type: Mapping[str, float]) -> None:
-    """Say how long handlers ran lately in one worker process, in seconds by job type."""
-    said = update(workers).where(workers.c.id == worker_id).values(seconds_by_type=dict(seconds_by_type))
-    session.execute(said)
+@dataclass(frozen=True)
+class Lately:
+    """How long a type's handlers ran lately in one process, in seconds, and how many runs speak for it."""
+
+    seconds: float
+    runs: int
+
+
+def tell(session: Session, worker_id: UUID, by_type: Mapping[str, Lately]) -> bool:
+    """Say how long handlers ran lately in one worker process; False if it has no row."""
+    told = {name: [lately.seconds, lately.runs] for name, lately in by_type.items()}
+    said = update(workers).where(workers.c.id == worker_id).values(seconds_by_type=told)
+    return bool(session.execute(said).rowcount)  # type: ignore[attr-defined]
 
 
 def known(session: Session) -> dict[str, float]:
-    """Seconds by job type; of several workers the one last heard of counts, also if it has stopped since.
+    """Seconds by job type: the mean over the workers last heard of, also those that have stopped since.
 
-    So a deploy forgets nothing: the rows of workers that stopped stay for a day.
+    Each has the weight of its runs, so that a process that ran a type once, for the first time, decides little. A
+    deploy forgets nothing: the rows of workers that stopped stay for a day.
     """
     told = workers.c.seconds_by_type
     heard = select(told).where(told.is_not(None)).order_by(workers.c.heartbeat_at.desc()).limit(WORKERS_HEARD)
-    seconds: dict[str, float] = {}
-    for one in reversed(session.scalars(heard).all()):
-        seconds |= one
-    return seconds
+    work: dict[str, float] = defaultdict(float)
+    runs: dict[str, int] = defaultdict(int)
+    for by_type in session.scalars(heard):
+        for name, (seconds, count) in by_type.items():
+            work[name] += seconds * count
+            runs[name] += count
+    return {name: work[name] / count for name, count in runs.items() if count}

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Table, Text, Uuid, bindparam, delete, exists, or_, select
+from sqlalchemy import Column, ColumnElement, Table, Text, Uuid, bindparam, delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from models.dialect import UtcTime, dialect_of, insert_or_change, now, seconds_from_now
@@ -43,15 +43,31 @@ def lead(session: Session, name: str, holder: UUID, term: timedelta) -> Term | N
 
 @cache
 def _lead(dialect: str) -> Any:
-    c = leases.c
-    expiry = seconds_from_now(bindparam("seconds"))
-    values = {"name": bindparam("of_name"), "holder": bindparam("by_holder", type_=Uuid()), "expires_at": expiry}
-    free = or_(c.holder == bindparam("by_holder", type_=Uuid()), c.expires_at < now())
-    taken = insert_or_change(dialect, leases, c.name, values, only_if=free)
-    waiting = select(jobs.c.id).where(in_state(State.QUEUED)).order_by(jobs.c.queue, jobs.c.priority).limit(1)
-    claimed = select(jobs.c.id).where(in_state(State.DISPATCHED)).order_by(jobs.c.queue).limit(1)
-    running = select(jobs.c.id).where(in_state(State.RUNNING)).order_by(jobs.c.worker_id).limit(1)
-    return taken.returning(exists(waiting).label("waiting"), or_(exists(claimed), exists(running)).label("in_motion"))
+    c, name, by_holder = leases.c, bindparam("of_name", type_=Text()), bindparam("by_holder", type_=Uuid())
+    row = (name, by_holder, seconds_from_now(bindparam("seconds")))
+    held = leases.alias("held")
+    # Who finds it held inserts nothing: the conflict alone would lock the row, and keep its holder from renewing it.
+    is_held = exists().where(held.c.name == name, held.c.holder != by_holder, held.c.expires_at >= now())
+    told = select(*row).where(~is_held)
+    taken = insert_or_change(
+        dialect,
+        leases,
+        c.name,
+        ["name", "holder", "expires_at"],
+        told,
+        only_if=or_(c.holder == by_holder, c.expires_at < now()),
+    )
+    claimed, running = _any_in(State.DISPATCHED, jobs.c.queue), _any_in(State.RUNNING, jobs.c.worker_id)
+    waiting = _any_in(State.QUEUED, jobs.c.queue, jobs.c.priority)
+    return taken.returning(waiting.label("waiting"), or_(claimed, running).label("in_motion"))
+
+
+def _any_in(state: State, *by: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether any job is in that state, by the first entry of its index.
+
+    An EXISTS would lose its order, and with that a planner whose statistics still tell of a backlog the index.
+    """
+    return select(jobs.c.id).where(in_state(state)).order_by(*by).limit(1).scalar_subquery().is_not(None)
 
 
 def is_held(session: Session) -> bool:

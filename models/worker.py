@@ -33,6 +33,7 @@ from models.states import State
 
 HEARTBEAT_EVERY = timedelta(seconds=5)
 DEAD_AFTER = timedelta(seconds=20)
+LONG_AFTER = timedelta(seconds=1)
 
 workers = Table(
     "workers",
@@ -68,7 +69,7 @@ _STATE = case(
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker process; `busy` is the number of jobs it runs now."""
+    """A worker process; `busy` is the number of jobs it runs now, of which `long` began over a second ago."""
 
     id: UUID
     host: str
@@ -81,14 +82,24 @@ class Worker:
     heartbeat_at: datetime
     state: str
     parent_pid: int | None = None
+    long: int = 0
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the live workers of one queue could take: their threads, and how many of those are free."""
+    """What the live workers of one queue could take: their threads, and how many of those are free.
+
+    And how many are not busy with a `long` job: they take the next when they have done what is short.
+    """
 
     threads: int
     free: int
+    long: int = 0
+
+    @property
+    def quick(self) -> int:
+        """Threads that are free, or soon are."""
+        return max(0, self.threads - self.long)
 
 
 def register(  # noqa: PLR0913 - a row's columns
@@ -196,14 +207,16 @@ def find_worker(session: Session, worker_id: UUID) -> Worker | None:
 def _told() -> Select[Any]:
     """What is told of workers."""
     c = workers.c
-    busy = select(func.count()).where(jobs.c.worker_id == c.id, in_state(State.RUNNING)).scalar_subquery()
+    running = select(func.count()).where(jobs.c.worker_id == c.id, in_state(State.RUNNING))
+    long = running.where(jobs.c.started_at < seconds_from_now(-LONG_AFTER.total_seconds()))
     return select(
         c.id,
         c.host,
         c.pid,
         c.queues,
         c.threads,
-        busy.label("busy"),
+        running.scalar_subquery().label("busy"),
+        long.scalar_subquery().label("long"),
         c.version,
         c.started_at,
         c.heartbeat_at,
@@ -222,7 +235,11 @@ def capacities(session: Session) -> dict[str, Capacity]:
     for worker in list_workers(session, live_only=True):
         for queue in worker.queues:
             known = totals.get(queue, Capacity(0, 0))
-            totals[queue] = Capacity(known.threads + worker.threads, known.free + max(0, worker.threads - worker.busy))
+            totals[queue] = Capacity(
+                known.threads + worker.threads,
+                known.free + max(0, worker.threads - worker.busy),
+                known.long + min(worker.threads, worker.long),
+            )
     return totals
 
 

@@ -1,36 +1,46 @@
 """How long the handlers of each job type ran lately in this process, and what of that is news."""
 
-NEWEST_WEIGHS = 0.05
-"""A first call that loads what it needs is forgotten after some sixty others."""
+import math
+
+from models.durations import Lately
+
+MOST_RUNS = 100
+"""So many runs are remembered: a first call that loads what it needs is forgotten after some hundred others."""
 NEWS_RATIO = 1.5
+TOLD_EVERY_SECONDS = 5.0
+"""News is told so often at most: a type that is slow now and then would be news at each look."""
 TOO_SHORT_SECONDS = 0.0005
 """What is shorter than this is all alike: a message never names so many that it would matter."""
 
 
 class Durations:
-    """Smoothed means, in seconds by job type. What one thread says another may overwrite: the next says as much."""
+    """Means by job type over its latest runs. What one thread says another may overwrite: the next says as much."""
 
     def __init__(self) -> None:
-        self._means: dict[str, float] = {}
-        self._told: dict[str, float] = {}
+        self._means: dict[str, Lately] = {}
+        self._told: dict[str, Lately] = {}
+        self._told_at = -math.inf
 
     def ran(self, job_type: str, seconds: float) -> None:
         """A handler has run for so long. Called by the threads."""
-        mean = self._means.get(job_type)
-        self._means[job_type] = seconds if mean is None else mean + NEWEST_WEIGHS * (seconds - mean)
+        before = self._means.get(job_type, Lately(0.0, 0))
+        runs = min(before.runs + 1, MOST_RUNS)
+        self._means[job_type] = Lately(before.seconds + (seconds - before.seconds) / runs, runs)
 
-    def news(self) -> dict[str, float]:
-        """All means, if one differs by half from what was told of it; else nothing."""
+    def news(self, now: float) -> dict[str, Lately]:
+        """All means, if one is to be told at `now` (of `time.monotonic`); else nothing."""
         means = dict(self._means)
-        return means if any(_differs(mean, self._told.get(name)) for name, mean in means.items()) else {}
+        unheard = means.keys() - self._told.keys()
+        if not unheard and now - self._told_at < TOLD_EVERY_SECONDS:
+            return {}
+        return means if unheard or any(_differs(mean, self._told[name]) for name, mean in means.items()) else {}
 
-    def told(self, means: dict[str, float]) -> None:
-        """These are known to the dispatcher now."""
-        self._told = means
+    def told(self, means: dict[str, Lately], now: float) -> None:
+        """These are known to the dispatcher since `now`."""
+        self._told, self._told_at = means, now
 
 
-def _differs(mean: float, told: float | None) -> bool:
-    if told is None:
-        return True
-    low, high = sorted((max(mean, TOO_SHORT_SECONDS), max(told, TOO_SHORT_SECONDS)))
-    return high > NEWS_RATIO * low
+def _differs(mean: Lately, told: Lately) -> bool:
+    """Whether it is longer or shorter by half, or known much better."""
+    low, high = sorted((max(mean.seconds, TOO_SHORT_SECONDS), max(told.seconds, TOO_SHORT_SECONDS)))
+    return high > NEWS_RATIO * low or mean.runs >= 10 * told.runs

@@ -108,14 +108,13 @@ class Watchdog:
             self.hurry()
             self._give_back_waiting(now)
             self._exchange(runs, now)
-        if news := self.durations.news():
-            self._tell_durations(news)
         consuming = self.consuming()
         if now >= self.beat_due or consuming != self.said_consuming:
             self._beat(consuming=consuming)
             self._take_back()
             self.said_consuming = consuming
             self.beat_due = now + worker.HEARTBEAT_EVERY.total_seconds()
+        self._tell_durations(now)  # last, for it may wait
 
     def _give_back_waiting(self, now: float) -> None:
         """Queue again what waits behind a slow job of its own message: another thread may be free."""
@@ -154,10 +153,14 @@ class Watchdog:
         for run, progress in said:
             run.written_progress = progress
 
-    def _tell_durations(self, means: dict[str, float]) -> None:
-        with self.database.transaction() as session:
-            durations.tell(session, self.worker_id, means)
-        self.durations.told(means)
+    def _tell_durations(self, now: float) -> None:
+        news = self.durations.news(now)
+        if not news:
+            return
+        with self.database.single() as session:
+            told = durations.tell(session, self.worker_id, news)
+        if told:  # else the row is made again with a heartbeat
+            self.durations.told(news, now)
 
     def _beat(self, *, consuming: bool) -> None:
         if self.beats():

@@ -38,7 +38,7 @@ from models.dialect import (
 )
 from models.job import GATED_QUEUE, SHARE, Job, NewJob, Ref, in_state, jobs, still_in
 from models.lineup import waits, waits_in
-from models.moves.frame import MOVED, OFF_THE_BROKER, Moved, Started, fenced, make, refs_rows
+from models.moves.frame import MOVED, OFF_THE_BROKER, Moved, Started, fenced, make, moved, refs_rows
 from models.queue import paused_names, unrestrained
 from models.states import LOSSES_UNTIL_ALONE, Move, State
 
@@ -101,7 +101,7 @@ def claim(
         "most": limit,
         "expiry_seconds": expires_after.total_seconds(),
     }
-    return make(session, _claim(dialect_of(session)), parameters)
+    return _in_order(session, _claim(dialect_of(session)), parameters)
 
 
 @cache
@@ -127,8 +127,14 @@ def _dispatched(chosen: Select[Any], dialect: str) -> Update:
             dispatched_at=now(),
             lease_expires_at=seconds_from_now(bindparam("expiry_seconds")),
         )
-        .returning(*MOVED)
+        .returning(_c.due_at, *MOVED)
     )
+
+
+def _in_order(session: Session, statement: Update, parameters: Mapping[str, Any]) -> list[Moved]:
+    """Make a claim; gives the jobs that were claimed, longest due first, as they are to start."""
+    rows = sorted(session.execute(statement, parameters), key=lambda row: row[:2])
+    return [moved(*row[1:]) for row in rows]
 
 
 def claim_shares(
@@ -150,7 +156,7 @@ def claim_shares(
     }
     if dialect_of(session) == SQLITE:
         parameters["most_of_any"] = max(shares.values())
-    return make(session, _claim_shares(dialect_of(session), gated=queue == GATED_QUEUE), parameters)
+    return _in_order(session, _claim_shares(dialect_of(session), gated=queue == GATED_QUEUE), parameters)
 
 
 @cache

@@ -176,11 +176,12 @@ def dying_rows(endings: Sequence[Ending]) -> dict[str, str]:
 
 def make(session: Session, statement: Update, parameters: Mapping[str, Any]) -> list[Moved]:
     """Make the move; gives the jobs that moved."""
-    return [_moved(*row) for row in session.execute(statement, parameters)]
+    return [moved(*row) for row in session.execute(statement, parameters)]
 
 
-def _moved(job_id: UUID, lease: int, tenant_id: UUID, *told: Any) -> Moved:  # in the order of MOVED
-    job_type, queue, state, *counts = told
+def moved(job_id: UUID, lease: int, tenant_id: UUID, *rest: Any) -> Moved:
+    """The job of a row, whose columns are those of MOVED."""
+    job_type, queue, state, *counts = rest
     return Moved(job_id, lease, tenant_id, job_type, queue, State(state), *counts)
 
 

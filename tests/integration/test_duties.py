@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from models import durations, gate, lease, lineup, moves, queue, worker
 from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
+from models.durations import Lately
 from models.errors import Unavailable
 from models.gate import NewGate
 from models.ids import new_id
@@ -111,8 +112,11 @@ def register(database: Database, *queues: str, threads: int = 4, silent_for: flo
     return worker_id
 
 
+KNOWN = {"demo.echo": Lately(0.0001, 100), "demo.slow": Lately(60.0, 100)}
+
+
 def say_short(database: Database, worker_id: UUID) -> None:
-    database.run(lambda session: durations.tell(session, worker_id, {"demo.echo": 0.0001}))
+    database.run(lambda session: durations.tell(session, worker_id, {"demo.echo": Lately(0.0001, 9)}))
 
 
 def sizes(largest: int) -> MessageSizes:
@@ -189,7 +193,7 @@ def test_jobs_of_a_type_that_a_worker_called_short_travel_together_and_a_broker_
 @pytest.mark.parametrize("job_type", ["demo.slow", "demo.unheard-of"])
 def test_long_jobs_behind_short_ones_do_not_fill_the_broker_because_those_were_short(database: Database, job_type: str):
     worker_id = register(database, threads=2)
-    database.run(lambda session: durations.tell(session, worker_id, {"demo.echo": 0.0001, "demo.slow": 60.0}))
+    database.run(lambda session: durations.tell(session, worker_id, KNOWN))
     short = plant(database, State.QUEUED, 100, due_at=ago(hours=1))
     long = plant(database, State.QUEUED, 100, type=job_type)
     transport = Noting()
@@ -207,15 +211,27 @@ def test_long_jobs_behind_short_ones_do_not_fill_the_broker_because_those_were_s
     }
 
 
-def test_how_long_jobs_are_is_known_of_the_worker_last_heard_of_also_when_it_has_stopped(database: Database):
-    quiet, stopped, live = (
-        register(database),
+def test_how_long_jobs_are_is_the_mean_of_what_workers_have_said_also_those_that_stopped(database: Database):
+    stopped, live, fresh, quiet = (
         register(database, stopped_at=ago(minutes=5), silent_for=300),
         register(database, silent_for=2),
+        register(database),
+        register(database),
     )
-    database.run(lambda session: durations.tell(session, stopped, {"demo.echo": 1.0, "demo.sleep": 60.0}))
-    database.run(lambda session: durations.tell(session, live, {"demo.echo": 2.0}))
-    assert database.read(durations.known) == {"demo.echo": 2.0, "demo.sleep": 60.0}, f"{quiet} has said nothing"
+    for worker_id, told in {
+        stopped: {"demo.echo": Lately(1.0, 50), "demo.sleep": Lately(60.0, 3)},
+        live: {"demo.echo": Lately(2.0, 50)},
+        fresh: {"demo.echo": Lately(30.0, 1)},
+    }.items():
+        assert database.run(lambda session, told=told, one=worker_id: durations.tell(session, one, told))
+    known = database.read(durations.known)
+    assert known.keys() == {"demo.echo", "demo.sleep"}, f"{quiet} has said nothing"
+    assert known["demo.echo"] == pytest.approx((50 + 100 + 30) / 101)
+    assert known["demo.sleep"] == 60
+
+
+def test_who_has_no_row_is_told_so(database: Database):
+    assert not database.run(lambda session: durations.tell(session, new_id(), {"demo.echo": Lately(1.0, 1)}))
 
 
 def test_a_dispatcher_at_rest_sleeps_until_it_is_woken_and_else_a_second_at_most(database: Database):

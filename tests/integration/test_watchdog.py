@@ -25,6 +25,7 @@ from tests.factories import ago, job_in, unique
 from tests.mishaps import LosesAnswers
 from tests.workbench import Bench, counted, lent_database, write_effect
 from workers import watchdog as watchdog_module
+from workers.durations import TOLD_EVERY_SECONDS
 from workers.recorder import HELD_SECONDS
 from workers.watchdog import CANCEL_GRACE, LONGEST_TURN, Watchdog
 
@@ -351,15 +352,24 @@ def test_how_long_a_type_runs_is_told_once_and_again_when_that_has_changed(watch
     ref = watched.plant(lambda _context: None)
     watched.executor.run([ref])
     watched.look()
-    told = heartbeat(watched)["seconds_by_type"]
-    assert told.keys() == {"test.do"}
-    assert 0 < told["test.do"] < 1
+    ((seconds, runs),) = heartbeat(watched)["seconds_by_type"].values()
+    assert 0 < seconds < 1
+    assert runs == 1
     database.run(lambda session: session.execute(update(workers).values(seconds_by_type=None)))
-    watched.look()
+    watched.look(TOLD_EVERY_SECONDS)
     assert heartbeat(watched)["seconds_by_type"] is None, "it is no news"
     watched.executor.durations.ran("test.do", 1000.0)
+    watched.look(TOLD_EVERY_SECONDS)
+    assert heartbeat(watched)["seconds_by_type"]["test.do"][0] > 100
+
+
+def test_how_long_a_type_runs_is_told_again_once_there_is_a_row(watched: Watched, database: Database):
+    database.run(lambda session: session.execute(delete(workers)))
+    watched.executor.run([watched.plant(lambda _context: None)])
     watched.look()
-    assert heartbeat(watched)["seconds_by_type"]["test.do"] > 10
+    watched.register()
+    watched.look()
+    assert heartbeat(watched)["seconds_by_type"].keys() == {"test.do"}
 
 
 def test_a_worker_that_was_given_up_is_back_with_its_next_beat(watched: Watched, database: Database):

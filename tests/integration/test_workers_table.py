@@ -173,10 +173,12 @@ def test_capacity_is_that_of_the_live_workers_of_a_queue(session: Session) -> No
     _worker(session, threads=2)
     worker.mark_draining(session, _worker(session, threads=64))
     _worker(session, threads=64, heartbeat_at=ago(minutes=5))
-    for _ in range(3):
-        job_in(session, State.RUNNING, worker_id=busy)
+    for seconds in (0.5, 0.5, 1.5):
+        job_in(session, State.RUNNING, worker_id=busy, started_at=ago(seconds=seconds))
 
-    assert worker.capacities(session) == {"default": Capacity(6, 3), "media": Capacity(4, 1)}
+    found = worker.capacities(session)
+    assert found == {"default": Capacity(6, 3, long=1), "media": Capacity(4, 1, long=1)}
+    assert {name: one.quick for name, one in found.items()} == {"default": 5, "media": 3}
 
 
 def test_a_worker_that_runs_more_than_its_threads_has_none_free(session: Session) -> None:
@@ -184,7 +186,8 @@ def test_a_worker_that_runs_more_than_its_threads_has_none_free(session: Session
     for _ in range(3):
         job_in(session, State.RUNNING, worker_id=worker_id)
 
-    assert worker.capacities(session) == {"default": Capacity(1, 0)}
+    found = worker.capacities(session)["default"]
+    assert (found.threads, found.free, found.quick) == (1, 0, 0)
 
 
 def test_workers_that_stopped_long_ago_and_run_nothing_are_forgotten(session: Session) -> None:

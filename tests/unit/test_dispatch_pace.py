@@ -139,6 +139,12 @@ def test_of_jobs_known_to_be_short_there_is_room_for_a_message_each_thread(
     assert room(Capacity(threads=8, free=free), per_second, on_broker, at_once=at_once) == expected
 
 
+def test_threads_that_are_busy_with_long_jobs_need_no_message_of_short_ones():
+    capacity = Capacity(threads=64, free=0, long=63)
+    assert room(capacity, 0, 0, at_once=10) == 10
+    assert bearable([0.03] * 640, capacity, room_anyway=10) == 33  # a second of one thread's work
+
+
 @pytest.mark.parametrize(
     ("seconds", "free", "room_anyway", "kept"),
     [

@@ -78,6 +78,8 @@ class Collect:
             crashpoint("collect.after_commit")
             dead_queues.acknowledge(arrivals)
             _tell(queue, outcome)
+            if outcome.released:
+                self.leadership.wake.set()
         return len(arrivals)
 
 

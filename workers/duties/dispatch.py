@@ -8,7 +8,6 @@ worker then starts them by one statement and ends them by one.
 import math
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -116,10 +115,13 @@ class Dispatch:
             held = {name: Held(one, lineup.in_hand(session, name)) for name, one in restrained.items()}
             served = [name for name in capacities if name not in held or not held[name].queue.paused]
             lanes = {name: lineup.lanes(session, name) for name in served}
+            if any(lanes.values()):
+                self._learn_durations(session)
         for name, one in held.items():
             on_broker[name] -= self._take_back(one)
         looks = {name: Look(capacities[name], on_broker[name], lanes[name], held.get(name)) for name in served}
         if capacities and not on_broker.total() and not any(lanes.values()):
+            self._means.clear()
             return AT_REST_SECONDS
         pauses = [self._alone(name, look) for name, look in looks.items()]
         return min(pauses, default=LONGEST_SLEEP if capacities else NO_LEADER_SLEEP)
@@ -131,13 +133,11 @@ class Dispatch:
             self._known, self._known_at = worker.capacities(session), now
         return self._known
 
-    def _seconds_by_type(self) -> SecondsByType:
-        """As last heard: what was claimed goes out although the database has gone away meanwhile."""
+    def _learn_durations(self, session: Session) -> None:
+        """Before anything is claimed: what is goes out, although the database has gone away meanwhile."""
         now = time.monotonic()
         if now - self._seconds_at > DURATIONS_KEPT_SECONDS:
-            with suppress(Unavailable), self.database.reading() as session:
-                self._seconds, self._seconds_at = durations.known(session), now
-        return self._seconds
+            self._seconds, self._seconds_at = durations.known(session), now
 
     def _take_back(self, held: Held) -> int:
         """Release what came to the broker before the queue was paused or its limit set; gives how many jobs."""
@@ -183,6 +183,8 @@ class Dispatch:
         slept = look_again(look.held.queue, rate.per_second) if look.held and claimed.more else pause(step)
         if claimed.full:
             slept = min(slept, look_again_at_gates(self.gate_width, rate.per_second))
+        if wanted > 0 and not claimed.jobs:
+            self._means.pop(queue, None)
         if wanted > 0 and not claimed.jobs and look.held is None:
             # More wait than one look sees, and of those it saw none is due, or may be taken: the next looks behind.
             slept = max(slept, SECOND_LOOK)
@@ -192,20 +194,18 @@ class Dispatch:
         """Give back what is longer than the jobs before it, for which so much room was made."""
         if len(claimed.jobs) <= capacity.free:
             return
-        seconds = [seconds_of(job, self._seconds_by_type()) for job in claimed.jobs]
+        seconds = [seconds_of(job, self._seconds) for job in claimed.jobs]
         kept = bearable(seconds, capacity, room_anyway)
         if too_much := [job.ref for job in claimed.jobs[kept:]]:
             claimed.jobs, claimed.more = claimed.jobs[:kept], True
             self._release(too_much)
 
     def _messages(self, queue: str, claimed: Claimed, threads: int) -> list[Envelope]:
-        """Singly if nothing is left behind for other messages, and so without a question of how long they run."""
+        """Note how long those are behind which more wait, for the next step."""
         if not claimed.jobs:
             return []
-        size = fair_size(len(claimed.jobs), threads)
-        seconds = self._seconds_by_type() if size > 1 or claimed.more else {}
-        self._means[queue] = mean_seconds(claimed.jobs, seconds) if claimed.more else math.inf
-        messages = envelopes(claimed.jobs, size, seconds)
+        self._means[queue] = mean_seconds(claimed.jobs, self._seconds) if claimed.more else math.inf
+        messages = envelopes(claimed.jobs, fair_size(len(claimed.jobs), threads), self._seconds)
         self.sizes.sent(queue, max(len(message.refs) for message in messages), time.monotonic())
         return messages
 

@@ -44,7 +44,8 @@ def jobs_a_message(mean: float) -> int:
 def envelopes(claimed: Sequence[Moved], most: int, seconds_by_type: SecondsByType) -> list[Envelope]:
     """The messages for jobs of one queue, `most` in each or fewer.
 
-    Those travel alone that are long, or of unknown length, or were lost with their worker.
+    Those travel alone that are long, or of unknown length, or were lost with their worker. A short one that stands
+    behind a long one may go before it, with short ones that stood before both.
     """
     groups: list[list[Moved]] = []
     short: list[Moved] = []

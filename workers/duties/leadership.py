@@ -58,15 +58,17 @@ class Leadership:
     def run_once(self) -> float:
         """Take or renew the lease."""
         asked_at = time.monotonic()
-        leads = self._ask(asked_at)
+        term = self._ask(asked_at)
+        leads = term is not None
         self._held_until = asked_at + TERM.total_seconds() if leads else 0.0
+        self._heed(term)
         if leads != self._leads:
             self._leads = leads
             log.info("leadership_changed", leads=leads)
         took = time.monotonic() - asked_at
         return max(0.0, (RENEW_EVERY if leads else TRY_EVERY).total_seconds() - took)
 
-    def _ask(self, asked_at: float) -> bool:
+    def _ask(self, asked_at: float) -> Term | None:
         # Whoever did not ask for a whole term stood still, and maybe all of its machine with its workers.
         if asked_at - self._answered_at > TERM.total_seconds():
             self._answered_since = math.inf
@@ -78,8 +80,7 @@ class Leadership:
             raise
         self._answered_at = time.monotonic()
         self._answered_since = min(self._answered_since, self._answered_at)
-        self._heed(term)
-        return term is not None
+        return term
 
     def _heed(self, term: Term | None) -> None:
         self.in_motion = term is None or term.in_motion

@@ -70,9 +70,9 @@ def room(
 ) -> int:
     """How many more jobs of a queue the broker should hold, which holds so many seconds of work.
 
-    Of jobs that are known to be so short that a message names several, `at_once`, it holds one for each thread.
+    Of jobs that are known to be so short that a message names several, `at_once`, it holds one for each quick thread.
     """
-    messages = capacity.threads * at_once if at_once > 1 else 0
+    messages = capacity.quick * at_once if at_once > 1 else 0
     wanted = max(1, capacity.free + math.ceil(per_second * seconds), messages)
     return max(0, min(wanted, MOST_ON_BROKER) - on_broker)
 
@@ -99,7 +99,7 @@ def bearable(seconds: Sequence[float], capacity: Capacity, room_anyway: int) -> 
     for place, one in enumerate(seconds):
         known = one < math.inf
         work += one if known else 0.0
-        too_much = work > capacity.threads * SECONDS_OF_WORK if known else place >= room_anyway
+        too_much = work > max(1, capacity.quick) * SECONDS_OF_WORK if known else place >= room_anyway
         if too_much and place >= max(1, capacity.free):
             return place
     return len(seconds)
