@@ -365,7 +365,7 @@ MUTANTS = (
         "workers/duties/judging.py",
         "self.arrival.redelivered and self.arrival.digest in digests",
         "self.arrival.digest in digests",
-        (COLLECT + "test_a_dispatcher_that_ends_between_its_commit_and_the_acknowledgement_keeps_nothing_twice",),
+        (COLLECT + "test_messages_that_are_alike_are_kept_each",),
     ),
     Mutant(
         "what is kept of a kind is bounded",

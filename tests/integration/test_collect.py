@@ -286,9 +286,16 @@ def test_a_dispatcher_that_ends_between_its_commit_and_the_acknowledgement_keeps
     assert [row.id for row in kept(duty.database)] == first
     assert counted("jobmill_collected_total", outcome="again") == before + 2
     assert depth(channel, topology.queue_name(queue_prefix, "default")) == 0
-    reject(b"x", headers={"n": 1})  # like one of them, and another
-    duty.run_once()
-    assert len(kept(duty.database)) == 3
+
+
+def test_messages_that_are_alike_are_kept_each(duty: Collect, channel: Any, queue_prefix: str):
+    name = topology.queue_name(queue_prefix, "default")
+    topology.declare_dead_letters(channel, name)
+    for count in (1, 2):
+        # Straight into the dead letters: RabbitMQ's own note of when it put one aside would tell them apart.
+        channel.basic_publish("", topology.dead_letter_name(name), b"x", mandatory=True)
+        duty.run_once()
+        assert len(kept(duty.database)) == count
 
 
 def test_a_job_whose_deliveries_are_used_up_is_queued_again(duty: Collect, reject: Callable[..., None]):
