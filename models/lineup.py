@@ -1,14 +1,16 @@
 """What waits in a queue, as the dispatcher looks at it: lanes, whose jobs are in them, and what is in hand."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, literal, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal, or_, select
 from sqlalchemy.orm import Session
 
-from models.dialect import now
+from models.dialect import dialect_of, given, now, rows_parameter
 from models.identity import tenants
 from models.job import GATED_QUEUE, SHARE, in_state, jobs
 from models.states import State
@@ -75,28 +77,42 @@ def waits_in(queue: str) -> ColumnElement[bool]:
 
 
 def lanes(session: Session, queue: str) -> list[Lane]:
-    """The priorities at which jobs of a queue wait, highest first, each with its first due time.
+    """The priorities at which jobs of a queue wait, highest first, each with its first due time."""
+    return lanes_of(session, [queue])[queue]
 
-    One index probe per priority that is in use: a `SELECT DISTINCT` would read every waiting job. So would min and
-    max, for a planner whose statistics have not heard of a sudden backlog; a LIMIT leaves it no choice.
+
+def lanes_of(session: Session, queues: Sequence[str]) -> dict[str, list[Lane]]:
+    """The same of several queues, by one statement: it stands between a submission and its start."""
+    found: dict[str, list[Lane]] = {queue: [] for queue in queues}
+    parameters = rows_parameter([{"name": queue} for queue in queues])
+    for row in session.execute(_lanes(dialect_of(session)), parameters):
+        found[row.queue].append(Lane(row.queue, row.priority, row.due_at, bool(row.due), bool(row.shared)))
+    return {queue: sorted(lanes, key=lambda lane: -lane.priority) for queue, lanes in found.items()}
+
+
+@cache
+def _lanes(dialect: str) -> Select[Any]:
+    """One index probe per priority that is in use: a `SELECT DISTINCT` would read every waiting job.
+
+    So would min and max, for a planner whose statistics have not heard of a sudden backlog; a LIMIT leaves no choice.
     """
-    waiting = select(_c.priority).where(in_state(State.QUEUED), _c.queue == queue)
+    asked = given(dialect, "asked", name=str)
+    waiting = select(_c.priority).where(in_state(State.QUEUED))
     highest = waiting.order_by(_c.priority.desc()).limit(1)
-    top = select(highest.scalar_subquery().label("priority")).cte("used", recursive=True)
-    following = highest.where(_c.priority < top.c.priority).scalar_subquery()
-    used = top.union_all(select(following).where(top.c.priority.is_not(None)))
-    of_one = waiting.with_only_columns(_c.due_at).where(_c.priority == used.c.priority)
+    first = highest.where(_c.queue == asked.c.name).correlate(asked).scalar_subquery()
+    top = select(asked.c.name.label("queue"), first.label("priority")).cte("used", recursive=True)
+    following = highest.where(_c.queue == top.c.queue, _c.priority < top.c.priority).scalar_subquery()
+    used = top.union_all(select(top.c.queue, following).where(top.c.priority.is_not(None)))
+    of_lane = (_c.queue == used.c.queue, _c.priority == used.c.priority)
+    of_one = waiting.with_only_columns(_c.due_at).where(*of_lane)
     first_due = of_one.order_by(_c.due_at).limit(1).scalar_subquery()
-    share = share_of(queue)
-    of_shares = select(share).where(waits_in(queue), _c.priority == used.c.priority)
-    ends = [of_shares.order_by(by).limit(1).scalar_subquery() for by in (share, share.desc())]
+    of_tenants = select(_c.tenant_id).where(waits(), *of_lane)
+    ends = [of_tenants.order_by(by).limit(1).scalar_subquery() for by in (_c.tenant_id, _c.tenant_id.desc())]
     # Of the gated queue a single gate too may be full.
-    shared = literal(True) if queue == GATED_QUEUE else ends[0] != ends[1]
-    wanted = (used.c.priority, first_due.label("due_at"), shared.label("shared"))
+    shared = or_(used.c.queue == GATED_QUEUE, ends[0] != ends[1])
+    wanted = (used.c.queue, used.c.priority, first_due.label("due_at"), shared.label("shared"))
     heads = select(*wanted).where(used.c.priority.is_not(None)).subquery()
-    query = select(heads, (heads.c.due_at <= now()).label("due")).where(heads.c.due_at.is_not(None))
-    found = [Lane(queue, row.priority, row.due_at, bool(row.due), bool(row.shared)) for row in session.execute(query)]
-    return sorted(found, key=lambda lane: -lane.priority)
+    return select(heads, (heads.c.due_at <= now()).label("due")).where(heads.c.due_at.is_not(None))
 
 
 def waiting_shares(session: Session, lane: Lane, behind: UUID | None, limit: int) -> list[Waiting]:

@@ -327,6 +327,7 @@ READS: dict[str, Question] = {
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "ended lately": lambda s, c: queries.ended_lately(s, PAGE),
     "lanes": lambda s, c: lineup.lanes(s, QUEUES[0]),
+    "lanes of several queues": lambda s, c: lineup.lanes_of(s, [*QUEUES, NOBODYS]),
     "waiting tenants": lambda s, c: lineup.waiting_shares(s, Lane(QUEUES[0], 0, ago(), due=True), None, PAGE),
     "in hand of gates": lambda s, c: gate.in_hand(s, [ENDPOINT, NOBODYS_ENDPOINT]),
     "deliveries that wait": lambda s, c: webhook_deliveries.waiting_of(s, ENDPOINT, PAGE),

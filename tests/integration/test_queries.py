@@ -158,6 +158,12 @@ def test_lanes_are_the_priorities_in_use_highest_first_with_their_first_due_time
         Lane("media", -100, past, due=True),
     ]
     assert lineup.lanes(session, "empty") == []
+    of_each = lineup.lanes_of(session, ["media", "empty", "default"])
+    assert {name: [lane.priority for lane in lanes] for name, lanes in of_each.items()} == {
+        "media": [100, 5, 0, -100],
+        "empty": [],
+        "default": [51],
+    }
 
 
 def test_jobs_on_the_broker_are_counted_by_queue(session: Session) -> None:

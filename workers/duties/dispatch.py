@@ -114,7 +114,7 @@ class Dispatch:
             on_broker = Counter(lineup.dispatched_counts(session))
             held = {name: Held(one, lineup.in_hand(session, name)) for name, one in restrained.items()}
             served = [name for name in capacities if name not in held or not held[name].queue.paused]
-            lanes = {name: lineup.lanes(session, name) for name in served}
+            lanes = lineup.lanes_of(session, served) if served else {}
             if any(lanes.values()):
                 self._learn_durations(session)
         for name, one in held.items():
