@@ -55,7 +55,6 @@ class Rescue:
         metrics.moves.labels(Move.RESCUE).inc(len(rescued))
         if rescued or released:
             log.warning("jobs_taken_back", rescued=len(rescued), released=len(released))
-            self.leadership.wake.set()
         return 0.0 if len(rescued) == BATCH or len(released) == BATCH else EVERY_SECONDS
 
     def _is_time(self, now: float) -> bool:
