@@ -108,9 +108,12 @@ def test_five_dispatchers_that_all_dispatch_start_each_job_once(full: Installati
 
 def _race(full: Installation, ledger: Ledger, dispatchers: int) -> None:
     kill_family(full.processes["dispatcher"])
-    first = full.submit("fault.quick", ledger.args)
+    first = full.submit("fault.quick", ledger.args, delay_seconds=3600)
     jobs = [first, *queue_copies(full, first, 1999)]
-    with several(full, dispatchers, "dispatcher", ALWAYS_LEADING):
+    with several(full, dispatchers, "dispatcher", ALWAYS_LEADING) as racing:
+        full.eventually(lambda: all('"publisher_connected"' in one.words for one in racing), STARTS_WITHIN)
+        full.sql("UPDATE jobs SET due_at = now() WHERE state = 'queued'")
+        full.sql("NOTIFY jobmill_due")  # else who looks first might be done before the other looks
         full.eventually(lambda: len(ledger.ends()) >= len(jobs), 60, 0.2)
         full.processes["dispatcher"].start()
         known = check(full, ledger, jobs, faults=0)

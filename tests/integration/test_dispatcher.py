@@ -345,8 +345,11 @@ def test_a_rate_is_kept_within_a_tenth_and_by_the_next_leader(works: Works):
     begun = done(works)
     works.dispatch()
     works.eventually(lambda: works.all_are(State.SUCCEEDED, refs), within_seconds=DEADLINE)
-    started = sorted(works.bench.row(ref)["started_at"] for ref in refs)
-    assert max(in_the_second_from(one, started) for one in started) <= 44
+    rows = [works.bench.row(ref) for ref in refs]
+    let_out, started = (sorted(row[name] for row in rows) for name in ("dispatched_at", "started_at"))
+    assert max(in_the_second_from(one, let_out) for one in let_out) <= 44
+    # What waits on the broker, a quarter of a second's at most, begins at once where its worker was kept from it.
+    assert max(in_the_second_from(one, started) for one in started) <= 44 + 10
     # How long the handover takes is not the rate's; nor is one pause of a busy machine, which a median passes over.
     for of_one_leader in started[:begun], started[begun:]:
         whole = [one for one in of_one_leader if one + SECOND <= of_one_leader[-1]]
