@@ -64,12 +64,15 @@ def read(running: Installation, statements: bool) -> Reading:
 
 
 def differences(before: Reading, after: Reading) -> dict[str, Spent]:
-    """By name, of the processes that lived all the while; backends that came or went between are not."""
-    sums: dict[str, list[Spent]] = defaultdict(list)
-    for key, now in after.processes.items():
-        if then := before.processes.get(key):
-            sums[key[0]].append(Spent(now.cpu - then.cpu, now.wakes - then.wakes))
-    return {name: Spent(sum(s.cpu for s in all_), sum(s.wakes for s in all_)) for name, all_ in sums.items()}
+    """By name. The processor time of one that ended meanwhile is its parent's; wake-ups are of those that lived on."""
+    cpu: dict[str, float] = defaultdict(float)
+    wakes: dict[str, int] = defaultdict(int)
+    for sign, reading in ((1, after), (-1, before)):
+        for (name, pid), spent in reading.processes.items():
+            cpu[name] += sign * spent.cpu
+            both = (name, pid) in before.processes and (name, pid) in after.processes
+            wakes[name] += sign * spent.wakes if both else 0
+    return {name: Spent(seconds, wakes[name]) for name, seconds in cpu.items()}
 
 
 def _processes(running: Installation) -> Iterator[tuple[tuple[str, int], Spent]]:
@@ -84,9 +87,10 @@ def _processes(running: Installation) -> Iterator[tuple[tuple[str, int], Spent]]
 
 
 def _spent(process: psutil.Process) -> Spent:
-    """Of all its threads, since /proc counts the switches of the first alone."""
-    cpu = process.cpu_times()
-    return Spent(cpu.user + cpu.system, sum(map(_switches, Path(f"/proc/{process.pid}/task").glob("*/status"))))
+    """Of all its threads, since /proc counts the switches of the first alone; and of its children that have ended."""
+    times = process.cpu_times()
+    switches = sum(map(_switches, Path(f"/proc/{process.pid}/task").glob("*/status")))
+    return Spent(sum((times.user, times.system, times.children_user, times.children_system)), switches)
 
 
 def _switches(thread: Path) -> int:
