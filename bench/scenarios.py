@@ -79,6 +79,7 @@ def at_once(
     connections: int,
     how_many: int,
     request: Callable[[http.client.HTTPConnection, int], float],
+    warm_up: int = WARM_UP,
 ) -> tuple[float, list[float]]:
     """Requests a second, and how long each took; those with negative numbers warm up."""
     local = threading.local()
@@ -89,7 +90,7 @@ def at_once(
         return request(local.connection, number)
 
     with ThreadPoolExecutor(connections) as pool:
-        list(pool.map(one, range(-min(WARM_UP, how_many // 10), 0)))  # warm up
+        list(pool.map(one, range(-min(warm_up, how_many // 10), 0)))  # warm up
         began = time.monotonic()
         took = list(pool.map(one, range(how_many)))
         return how_many / (time.monotonic() - began), took
