@@ -171,7 +171,7 @@ def looked_up(dialect: str, key: ColumnElement[UUID], ids: Select[Any]) -> Colum
 
 
 def among(dialect: str, key: ColumnElement[UUID], ids: Select[Any]) -> ColumnElement[bool]:
-    """The same as all there is to say of the key: a join with `ids` besides would compare each with each."""
+    """Whether a primary key is among `ids`, which say nothing else: a join besides would compare each with each."""
     return looked_up(dialect, key, ids) if dialect == POSTGRESQL else key.in_(ids)
 
 

@@ -47,8 +47,8 @@ def _lead(dialect: str) -> Any:
     row = (name, by_holder, seconds_from_now(bindparam("seconds")))
     held = leases.alias("held")
     # Who finds it held inserts nothing: the conflict alone would lock the row, and keep its holder from renewing it.
-    is_held = exists().where(held.c.name == name, held.c.holder != by_holder, held.c.expires_at >= now())
-    told = select(*row).where(~is_held)
+    others = exists().where(held.c.name == name, held.c.holder != by_holder, held.c.expires_at >= now())
+    told = select(*row).where(~others)
     taken = insert_or_change(
         dialect,
         leases,

@@ -54,6 +54,7 @@ class Rescue:
         rescued, released = self.database.run(self._step)
         metrics.moves.labels(Move.RESCUE).inc(len(rescued))
         if rescued or released:
+            # Nobody is woken: for a moment the dispatch still counts on workers that just turned out to be gone.
             log.warning("jobs_taken_back", rescued=len(rescued), released=len(released))
         return 0.0 if len(rescued) == BATCH or len(released) == BATCH else EVERY_SECONDS
 
