@@ -55,7 +55,10 @@ def _place() -> tuple[int, int]:
 
 
 def _may_bind(port: int) -> bool:
+    """Whether a server could; as servers do, so that whoever is being forked now and has this socket for a moment too,
+    until its program starts, does not keep the port from them."""
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
