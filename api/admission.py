@@ -7,26 +7,33 @@ import math
 from collections.abc import Sequence
 from uuid import UUID
 
-from api.endpoint import Call
+from sqlalchemy.orm import Session
+
 from api.problems import Problem
+from api.services import Services
 from jobs import submit
 from models.job import NewJob
 
 LONGEST_WAIT_SECONDS = 60
 
 
-def refusals(call: Call, new: Sequence[NewJob]) -> dict[UUID, Problem]:
+def is_bounded(services: Services) -> bool:
+    """Whether there is anything to ask."""
+    return services.settings.backlog_limit_seconds is not None
+
+
+def refusals(services: Services, new: Sequence[NewJob], session: Session) -> dict[UUID, Problem]:
     """By id, the jobs whose queue's oldest due job has waited for longer than the bound.
 
     A job that was recorded before under its key is none more, and is answered as ever.
     """
-    bound = call.services.settings.backlog_limit_seconds
+    bound = services.settings.backlog_limit_seconds
     if bound is None:
         return {}
-    ages = {queue: call.services.backlog.age(call.session, queue) for queue in {job.queue for job in new}}
+    ages = {queue: services.backlog.age(session, queue) for queue in {job.queue for job in new}}
     behind = {queue: age.total_seconds() - bound for queue, age in ages.items() if age.total_seconds() > bound}
     late = [job for job in new if job.queue in behind]
-    known = submit.recorded_keys(call.session, late)
+    known = submit.recorded_keys(session, late)
     return {job.id: _too_old(job.queue, bound, behind[job.queue]) for job in late if job.idempotency_key not in known}
 
 

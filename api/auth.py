@@ -63,13 +63,10 @@ def _by_key(services: Services, key: str) -> Principal:
 
 
 def _asked_for(services: Services, key: str) -> Principal | None:
-    def ask(session: Session) -> Principal | None:
-        return api_keys.authenticate(session, services.pepper(session), key)
-
     key_id = _key_id(key)
     if key_id is not None:
         rate_limits.refuse_guesser(services, key_id)
-    principal = services.database.read(ask, PATIENCE)
+    principal = api_keys.authenticate(services.find_key, services.known_pepper(), key)
     if principal is None:
         rate_limits.count_guess(services, key_id)
     return principal

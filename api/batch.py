@@ -113,7 +113,7 @@ def _outcome(answer: Recorded | submit.Refused) -> Outcome:
 def _all_prepared(call: Call) -> list[NewJob | Problem]:
     sender = origin(call)
     all_ = [_one(call, sender, job, f"/jobs/{index}") for index, job in enumerate(call.document["jobs"])]
-    refused = admission.refusals(call, [job for job in all_ if isinstance(job, NewJob)])
+    refused = admission.refusals(call.services, [job for job in all_ if isinstance(job, NewJob)], call.session)
     return [refused.get(job.id, job) if isinstance(job, NewJob) else job for job in all_]
 
 

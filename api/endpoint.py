@@ -7,6 +7,7 @@ in a view. A view is a function from a `Call` to a `Reply`. The OpenAPI document
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -41,11 +42,12 @@ Made = TypeVar("Made")
 class Call:
     """A request whose principal is known and whose parameters are checked.
 
-    The same Call serves every try of a step, with another session, so that what is made `once` stays.
+    The same Call serves every try of a step, with another session, so that what is made `once` stays. An operation that
+    writes together with others has none.
     """
 
     services: Services
-    session: Session
+    opened: Session | None
     principal: Principal
     query: Any
     body: Any
@@ -53,6 +55,13 @@ class Call:
     tries: int = 0
     entry_id: UUID = field(default_factory=new_id)
     _made: Any = None
+
+    @property
+    def session(self) -> Session:
+        """The session of the present try."""
+        if self.opened is None:
+            raise RuntimeError("an operation that writes together with others has no session of its own")
+        return self.opened
 
     @property
     def fields(self) -> Fieldset | None:
@@ -169,10 +178,10 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
     services: Services = current_app.extensions["jobmill"]
     calls: list[Call] = []
 
-    def step(session: Session) -> Reply:
+    def step(session: Session | None) -> Reply:
         if not calls:
             calls.append(Call(services, session, principal, *parsed))
-        calls[0].session = session
+        calls[0].opened = session
         calls[0].tries += 1
         reply = view(calls[0], **path)
         if operation.audited:
@@ -180,9 +189,9 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
         return reply
 
     database = services.database
-    run = {
+    run: Callable[[Callable[[Session | None], Reply], timedelta], Reply] = {
         Writes.NOTHING: database.read,
-        Writes.ONE_STATEMENT: database.run_single,
+        Writes.TOGETHER: lambda view, _patience: view(None),
         Writes.SEVERAL: database.run,
     }[operation.writes]
     with services.places:

@@ -18,6 +18,7 @@ from api.lists import ListQuery, Part, page
 from api.operation import NoParameters, Writes
 from api.pace import Pace
 from api.parsing import named, repeatable
+from api.patience import PATIENCE
 from api.problems import Problem
 from api.submission import (
     IDEMPOTENCY_KEY,
@@ -69,7 +70,7 @@ class JobsQuery(ListQuery):
     body=SubmitBody,
     examine=examine,
     takes=(IDEMPOTENCY_KEY,),
-    writes=Writes.ONE_STATEMENT,
+    writes=Writes.TOGETHER,
     counts_as=RouteClass.SUBMIT,
     reply=JobDocument,
     status=202,
@@ -89,12 +90,11 @@ class JobsQuery(ListQuery):
 )
 def submit_job(call: Call) -> Reply:
     """Record a job; it is committed before the 202 leaves."""
-    new = call.once(lambda: _admitted(call))
+    new = _admitted(call)
     crashpoint("submit.before_commit")
-    try:
-        recorded = submit.record(call.session, new)
-    except submit.Refused as refused:
-        raise refusal(refused) from None
+    recorded = call.services.record(new)
+    if isinstance(recorded, submit.Refused):
+        raise refusal(recorded)
     count_lost_answer(recorded)
     headers = {"Location": f"/v1/jobs/{recorded.job.id}"} | _polling(call.services.pace, recorded.job)
     if recorded.replayed:
@@ -263,10 +263,10 @@ def job_uuid(text: str) -> UUID:
 
 
 def _admitted(call: Call) -> NewJob:
-    # Once: a second try may be one whose first was committed, and only its answer lost.
-    new = _prepared(call)
-    for refused in admission.refusals(call, [new]).values():
-        raise refused
+    new, services = _prepared(call), call.services
+    if admission.is_bounded(services):
+        for refused in services.database.read(partial(admission.refusals, services, [new]), PATIENCE).values():
+            raise refused
     return new
 
 

@@ -23,7 +23,7 @@ class Writes(Enum):
     """How much an operation writes, and so which transaction it needs."""
 
     NOTHING = "nothing"
-    ONE_STATEMENT = "one statement"
+    TOGETHER = "one statement, shared with other requests"
     SEVERAL = "several statements"
 
 

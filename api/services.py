@@ -2,10 +2,10 @@
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 
 from sqlalchemy.orm import Session
@@ -15,13 +15,19 @@ from api.key_ring import KeyRing
 from api.last_uses import LastUses
 from api.limiter import Blocked, Limiter, LocalLimiter, RedisLimiter
 from api.pace import Pace
+from api.patience import ONE_TRY, PATIENCE
+from api.together import Together
 from api.watcher import Watcher
-from jobs import api_keys, issuers, rates, tokens
+from jobs import api_keys, issuers, rates, submit, tokens
 from jobs.rates import Policies, RouteClass
 from jobs.registry import Registry
+from jobs.submit import Recorded, Refused
 from jobs.tokens import Trust
+from models import identity
 from models.database import Database
 from models.doorbell import Doorbell
+from models.identity import ApiKey
+from models.job import NewJob
 from setting_forms import DEFAULT_RATE_LIMITS
 from settings import Settings
 
@@ -103,6 +109,38 @@ class Services:
     def _shared_limiter(self) -> RedisLimiter | None:
         url, prefix = self.settings.redis_url, self.settings.queue_prefix
         return RedisLimiter(url.get_secret_value(), prefix) if url is not None else None
+
+    def find_key(self, key_id: str) -> ApiKey | None:
+        """The usable API key of that id. Raises Unavailable."""
+        return self.database.patiently(partial(self._key_of, key_id), PATIENCE)
+
+    @cached_property
+    def _key_of(self) -> Together[str, ApiKey | None]:
+        def ask(key_ids: Sequence[str]) -> list[ApiKey | None]:
+            found = self.database.read(lambda session: identity.find_keys(session, key_ids), ONE_TRY)
+            return [found.get(key_id) for key_id in key_ids]
+
+        return Together(ask, self.settings.api_threads)
+
+    def record(self, new: NewJob) -> Recorded | Refused:
+        """Record a prepared job; it is committed before this returns. Raises Unavailable and Unstorable.
+
+        One with a unique key goes alone: a handler may have recorded another in a long transaction of its own, and for
+        its end no other client should have to wait.
+        """
+        ask = self._record.alone if new.unique_key is not None else self._record
+        return self.database.patiently(partial(ask, new), PATIENCE)
+
+    @cached_property
+    def _record(self) -> Together[NewJob, Recorded | Refused]:
+        def ask(new: Sequence[NewJob]) -> list[Recorded | Refused]:
+            return self.database.run_single(lambda session: submit.record_all(session, new), ONE_TRY)
+
+        return Together(ask, self.settings.api_threads)
+
+    def known_pepper(self) -> bytes:
+        """What `pepper` gives, without a session once it is known."""
+        return self._pepper or self.database.read(self.pepper, PATIENCE)
 
     def pepper(self, session: Session) -> bytes:
         """What API keys are hashed with and cursors signed; read once."""

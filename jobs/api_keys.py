@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import secrets
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -90,13 +90,16 @@ def create_key(
     return Minted(tried, kept)
 
 
-def authenticate(session: Session, pepper: bytes, token: str) -> Principal | None:
-    """Whose token this is; None if it is malformed, unknown, expired or revoked."""
+def authenticate(find: Callable[[str], ApiKey | None], pepper: bytes, token: str) -> Principal | None:
+    """Whose token this is; None if it is malformed, unknown, expired or revoked.
+
+    `find` gives the unrevoked, unexpired key of an id.
+    """
     parts = _parse(token)
     if parts is None:
         return None
     key_id, secret = parts
-    key = identity.find_key(session, key_id)
+    key = find(key_id)
     # Hashed and compared also for an unknown id, so that the time taken does not tell which ids exist.
     is_right = hmac.compare_digest(hash_secret(pepper, key_id, secret), key.secret_hash if key else _NO_HASH)
     if key is None or not is_right:

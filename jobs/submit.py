@@ -147,24 +147,14 @@ def examine(asked: Json, registry: Registry, reach: Reach = PUBLIC) -> list[Faul
         return [*error.faults, *by_webhook]
 
 
-def record(session: Session, new: NewJob) -> Recorded:
-    """Record a prepared job, or find the one that this request made before.
-
-    May be called again with the same `new` after an unknown outcome. Raises KeyReused, NotUnique, TooBusy.
-    """
-    (answer,) = record_all(session, [new])
-    if isinstance(answer, Refused):
-        raise answer
-    return answer
-
-
 def record_all(
     session: Session, new: Sequence[NewJob], *, without: frozenset[str] = frozenset()
 ) -> list[Recorded | Refused]:
-    """Record a tenant's prepared jobs, each for itself; gives what became of each, in their order.
+    """Record prepared jobs, or find those that their requests made before; gives what became of each, in their order.
 
-    Of those that share a key the first counts, and the others are answered as if they came after it. Jobs that are
-    looked up are read `without` some of their documents, of which a thousand may have a gigabyte.
+    Each for itself: of those of a tenant that share a key the first counts, and the others are answered as if they came
+    after it. May be called again with the same jobs after an unknown outcome. Jobs that are looked up are read
+    `without` some of their documents, of which a thousand may have a gigabyte.
     """
     answers: dict[UUID, Recorded | Refused] = {}
     # A holder of a unique key may finish between our INSERT and our look; then the next round inserts.
@@ -175,7 +165,8 @@ def record_all(
         inserted = moves.record(session, sorted(_firsts(open_), key=_by_keys))
         answers |= {job.id: Recorded(job, replayed=False) for job in inserted}
         if len(inserted) < len(open_):
-            answers |= _found(session, [job for job in open_ if job.id not in answers], without)
+            for of_one in _by_tenant(job for job in open_ if job.id not in answers):
+                answers |= _found(session, of_one, without)
     busy = TooBusy("The job's unique_key changed hands while it was recorded. Send the same request again.")
     return [answers.get(job.id, busy) for job in new]
 
@@ -191,9 +182,17 @@ def request_hash(body: Json) -> bytes:
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
 
 
+def _by_tenant(new: Iterable[NewJob]) -> Iterable[list[NewJob]]:
+    """Each tenant's: what is looked up for one is never found among another's."""
+    tenants: dict[UUID, list[NewJob]] = {}
+    for job in new:
+        tenants.setdefault(job.tenant_id, []).append(job)
+    return tenants.values()
+
+
 def _firsts(new: Iterable[NewJob]) -> list[NewJob]:
-    """Of jobs that share an idempotency key or a unique key, the first."""
-    taken: set[tuple[str, str | None, str]] = set()
+    """Of jobs that share a tenant and an idempotency key or a unique key, the first."""
+    taken: set[tuple[UUID, str, str]] = set()
     firsts = []
     for job in new:
         keys = set(_keys(job))
@@ -203,22 +202,23 @@ def _firsts(new: Iterable[NewJob]) -> list[NewJob]:
     return firsts
 
 
-def _keys(job: NewJob) -> list[tuple[str, str | None, str]]:
-    keys = [("idempotency", None, job.idempotency_key), ("unique", job.type, job.unique_key)]
-    return [(kind, job_type, key) for kind, job_type, key in keys if key is not None]
+def _keys(job: NewJob) -> list[tuple[UUID, str, str]]:
+    """What no other job may have, with what it is a key for: all requests, or the jobs of a type."""
+    keys = [("", job.idempotency_key), (job.type, job.unique_key)]
+    return [(job.tenant_id, within, key) for within, key in keys if key is not None]
 
 
-def _by_keys(job: NewJob) -> tuple[str, str, str]:
+def _by_keys(job: NewJob) -> tuple[UUID, str, str, str]:
     """The order of an INSERT: two at once that share several keys would else wait for each other.
 
     Unique keys first: a client that sends a batch again makes the same idempotency keys, so both orders are one; two
     clients share unique keys at most.
     """
-    return job.type, job.unique_key or "", job.idempotency_key or ""
+    return job.tenant_id, job.type, job.unique_key or "", job.idempotency_key or ""
 
 
 def _found(session: Session, new: Sequence[NewJob], without: frozenset[str]) -> dict[UUID, Recorded | Refused]:
-    """What became of jobs that were not inserted, as far as the reason is still there."""
+    """What became of a tenant's jobs that were not inserted, as far as the reason is still there."""
     tenant_id = new[0].tenant_id
     there = queries.find_by_ids(session, tenant_id, [job.id for job in new], without=without)
     keys = [job.idempotency_key for job in new if job.idempotency_key is not None]

@@ -165,8 +165,8 @@ def replace_key_secret(session: Session, key_id: str, secret_hash: bytes, scopes
 
 # Every request asks this, so it is built once.
 _KEY = tuple(api_keys.c[known.name] for known in fields(ApiKey))
-_USABLE_KEY = select(*_KEY).where(
-    api_keys.c.id == bindparam("key_id"),
+_USABLE_KEYS = select(*_KEY).where(
+    api_keys.c.id.in_(bindparam("key_ids", expanding=True)),
     api_keys.c.revoked_at.is_(None),
     api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > now()),
 )
@@ -174,9 +174,14 @@ _USABLE_KEY = select(*_KEY).where(
 
 def find_key(session: Session, key_id: str) -> ApiKey | None:
     """The unrevoked, unexpired key of that id."""
+    return find_keys(session, [key_id]).get(key_id)
+
+
+def find_keys(session: Session, key_ids: Collection[str]) -> dict[str, ApiKey]:
+    """Those of the keys that are unrevoked and unexpired, by their ids."""
     # Past the session, which has nothing to add to a statement over a table and takes its time for that.
-    row = session.connection().execute(_USABLE_KEY, {"key_id": key_id}).mappings().one_or_none()
-    return _key(row) if row else None
+    rows = session.connection().execute(_USABLE_KEYS, {"key_ids": sorted(set(key_ids))}).mappings()
+    return {row["id"]: _key(row) for row in rows}
 
 
 def find_any_key(session: Session, key_id: str, tenant_id: UUID | None) -> ApiKey | None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from jobs import api_keys
 from jobs.scopes import ROLES, Principal
-from models import audit
+from models import audit, identity
 from models.database import Database, connect_postgresql, connect_sqlite
 from settings import Settings
 
@@ -58,7 +59,7 @@ def made(*args: str) -> dict:
 def who(database: Database, token: str, **settings: str) -> Principal | None:
     with database.reading() as session:
         pepper = api_keys.pepper(session, Settings(_env_file=None, **settings))
-        return api_keys.authenticate(session, pepper, token)
+        return api_keys.authenticate(partial(identity.find_key, session), pepper, token)
 
 
 def test_a_key_made_here_opens_its_tenant_until_it_is_revoked(truth):

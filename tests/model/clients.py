@@ -8,7 +8,7 @@ from hypothesis.stateful import precondition, rule
 
 from jobs import operate, submit
 from jobs.scopes import ALL_SCOPES, Principal
-from jobs.submit import KeyReused, NotUnique
+from jobs.submit import KeyReused, NotUnique, Recorded
 from models import moves
 from models.ids import new_id
 from models.job import NewJob
@@ -61,25 +61,25 @@ class Clients(Stage):
         keeper, holder = self.reference.keeper_of(new), self.reference.holder_of(new)
         again = new.id in self.reference.rows
         was_recorded = self.reference.record(new)
-        try:
-            recorded = self.database.run(lambda session: submit.record(session, new))
-        except KeyReused:
+        (answer,) = self.database.run(lambda session: submit.record_all(session, [new]))
+        if isinstance(answer, KeyReused):
             assert not again
             assert keeper
             assert self.submitted[keeper.id].request_hash != new.request_hash
             self.count("key reused")
-        except NotUnique as refused:
+        elif isinstance(answer, NotUnique):
             assert not again
             assert not keeper
-            assert holder == self.reference.rows[refused.holder]  # noqa: PT017
+            assert holder == self.reference.rows[answer.holder]
             self.count("not unique")
         else:
+            assert isinstance(answer, Recorded)
             expected = new.id
             if not (was_recorded or again):
                 assert keeper, "recorded against the rules"
                 assert self.submitted[keeper.id].request_hash == new.request_hash
                 expected = keeper.id
-            assert (recorded.job.id, recorded.replayed) == (expected, expected != new.id)
+            assert (answer.job.id, answer.replayed) == (expected, expected != new.id)
             self.submitted.setdefault(expected, new)
             self.count(Move.RECORD if was_recorded else "replayed")
 

@@ -2,6 +2,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def make(session: Session, **details) -> api_keys.Minted:
 def test_a_minted_token_authenticates_as_its_tenant_with_its_scopes(session):
     tenant, _ = identity.ensure_tenant(session, "acme")
     minted = make(session, tenant_id=tenant.id)
-    principal = api_keys.authenticate(session, PEPPER, minted.token)
+    principal = api_keys.authenticate(partial(identity.find_key, session), PEPPER, minted.token)
     assert principal is not None
     assert (principal.key_id, principal.tenant_id) == (minted.key.id, tenant.id)
     assert principal.scopes == {Scope.JOBS_READ, Scope.JOBS_WRITE}
@@ -72,39 +73,39 @@ def test_neither_the_row_nor_a_repr_holds_the_secret(session):
     ],
 )
 def test_a_token_that_is_not_exactly_right_is_nobodys(session, spoil):
-    assert api_keys.authenticate(session, PEPPER, spoil(make(session).token)) is None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, spoil(make(session).token)) is None
 
 
 def test_another_pepper_recognises_nothing(session):
-    assert api_keys.authenticate(session, b"q" * 32, make(session).token) is None
+    assert api_keys.authenticate(partial(identity.find_key, session), b"q" * 32, make(session).token) is None
 
 
 def test_a_hash_copied_into_another_keys_row_does_not_open_it(session):
     mine, other = make(session), make(session)
     identity.replace_key_secret(session, other.key.id, mine.key.secret_hash, [])
     forged = f"jm_{other.key.id}_{mine.token.rsplit('_', 1)[1]}"
-    assert api_keys.authenticate(session, PEPPER, forged) is None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, forged) is None
 
 
 def test_a_comparison_is_made_also_when_the_key_id_is_unknown(session, monkeypatch):
     compared = []
     monkeypatch.setattr(api_keys.hmac, "compare_digest", lambda *pair: compared.append(pair) or True)
-    assert api_keys.authenticate(session, PEPPER, api_keys.new_token()) is None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, api_keys.new_token()) is None
     assert len(compared) == 1
 
 
 def test_a_revoked_key_and_an_expired_one_are_nobodys(session):
     revoked = make(session)
     identity.revoke_key(session, revoked.key.id)
-    assert api_keys.authenticate(session, PEPPER, revoked.token) is None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, revoked.token) is None
     kept = replace(revoked.key, id="expired", expires_at=datetime.now(UTC) - timedelta(seconds=1))
     identity.add_key(session, replace(kept, secret_hash=api_keys.hash_secret(PEPPER, "expired", "s" * 43)))
-    assert api_keys.authenticate(session, PEPPER, "jm_expired_" + "s" * 43) is None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, "jm_expired_" + "s" * 43) is None
 
 
 def test_a_key_works_until_it_expires(session):
     minted = make(session, expires_at=datetime.now(UTC) + timedelta(hours=1))
-    assert api_keys.authenticate(session, PEPPER, minted.token) is not None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, minted.token) is not None
     with pytest.raises(ValueError, match="expired"):
         make(session, expires_at=datetime.now(UTC) - timedelta(hours=1))
 
@@ -114,13 +115,13 @@ def test_a_taken_key_id_is_not_overwritten(session, monkeypatch):
     tokens = [f"jm_{first.key.id}_{'x' * 43}", api_keys.new_token()]
     monkeypatch.setattr(api_keys, "new_token", lambda: tokens.pop(0))
     assert make(session).key.id != first.key.id
-    assert api_keys.authenticate(session, PEPPER, first.token) is not None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, first.token) is not None
 
 
 def test_a_scope_of_a_newer_release_grants_nothing_and_breaks_nothing(session):
     minted = make(session)
     identity.replace_key_secret(session, minted.key.id, minted.key.secret_hash, ["jobs:read", "teleports:write"])
-    principal = api_keys.authenticate(session, PEPPER, minted.token)
+    principal = api_keys.authenticate(partial(identity.find_key, session), PEPPER, minted.token)
     assert principal is not None
     assert principal.scopes == {Scope.JOBS_READ}
     assert principal.may(Scope.JOBS_READ)
@@ -136,7 +137,7 @@ def test_the_pepper_is_the_setting_or_else_the_databases_own(session):
 def test_the_bootstrap_key_is_an_admin_of_tenant_default(session):
     made = api_keys.ensure_bootstrap_key(session, PEPPER, BOOTSTRAP)
     assert api_keys.ensure_bootstrap_key(session, PEPPER, BOOTSTRAP) == made
-    principal = api_keys.authenticate(session, PEPPER, BOOTSTRAP)
+    principal = api_keys.authenticate(partial(identity.find_key, session), PEPPER, BOOTSTRAP)
     tenant = identity.find_tenant(session, "default")
     assert tenant is not None
     assert principal is not None
@@ -147,8 +148,8 @@ def test_the_bootstrap_key_follows_its_setting(session):
     changed = "jm_ops1_" + "b" * 43
     api_keys.ensure_bootstrap_key(session, PEPPER, BOOTSTRAP)
     api_keys.ensure_bootstrap_key(session, PEPPER, changed)
-    assert api_keys.authenticate(session, PEPPER, BOOTSTRAP) is None
-    assert api_keys.authenticate(session, PEPPER, changed) is not None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, BOOTSTRAP) is None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, changed) is not None
 
 
 def test_a_revoked_bootstrap_key_stays_revoked_and_says_so(session):
@@ -157,7 +158,7 @@ def test_a_revoked_bootstrap_key_stays_revoked_and_says_so(session):
     with pytest.raises(api_keys.BootstrapKeyRefused, match=r"ops1 .*revoked") as refusal:
         api_keys.ensure_bootstrap_key(session, PEPPER, BOOTSTRAP)
     assert BOOTSTRAP not in str(refusal.value)
-    assert api_keys.authenticate(session, PEPPER, BOOTSTRAP) is None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, BOOTSTRAP) is None
 
 
 def test_the_bootstrap_key_does_not_take_over_a_key_of_another_tenant(session):
@@ -165,7 +166,7 @@ def test_the_bootstrap_key_does_not_take_over_a_key_of_another_tenant(session):
     minted = make(session, tenant_id=tenant.id)
     with pytest.raises(api_keys.BootstrapKeyRefused, match="outside tenant"):
         api_keys.ensure_bootstrap_key(session, PEPPER, f"jm_{minted.key.id}_{'b' * 43}")
-    assert api_keys.authenticate(session, PEPPER, minted.token) is not None
+    assert api_keys.authenticate(partial(identity.find_key, session), PEPPER, minted.token) is not None
 
 
 def test_roles_hold_what_the_api_says():

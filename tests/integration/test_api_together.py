@@ -1,0 +1,192 @@
+"""Submissions and keys of several clients in one statement: each is answered as if he had come alone."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+from werkzeug.test import TestResponse
+
+from api.together import Together
+from jobs import api_keys, submit
+from models import identity
+from models.dialect import POSTGRESQL, SQLITE
+from models.errors import Unstorable
+from models.job import NewJob
+from tests.doors import JOBS, Caller, Doors, assert_problem
+
+DEADLINE = 10.0
+
+
+@pytest.fixture(scope="module", params=[POSTGRESQL, SQLITE])
+def doors(request: pytest.FixtureRequest) -> Doors:
+    return Doors(request.getfixturevalue(f"shared_{request.param}"))
+
+
+class Held:
+    """Keeps the next question out until it is let go; `sizes` are how many were asked for at once, from then on."""
+
+    def __init__(self, together: Together[Any, Any], eventually: Callable[..., Any]) -> None:
+        self.sizes: list[int] = []
+        self._together, self._ask, self._eventually = together, together._ask, eventually
+        self._out, self._go_on = threading.Event(), threading.Event()
+        together._ask = self._slow
+
+    def _slow(self, asked: Sequence[Any]) -> Sequence[Any]:
+        self.sizes.append(len(asked))
+        if len(self.sizes) == 1:
+            self._out.set()
+            assert self._go_on.wait(DEADLINE)
+        return self._ask(asked)
+
+    def come(self, many: int) -> None:
+        """Return once the question is out and so many others wait for its end."""
+        assert self._out.wait(DEADLINE)
+        self._eventually(lambda: len(self._together._waiting) == many)
+
+    def let_go(self) -> None:
+        self._go_on.set()
+
+    def undo(self) -> None:
+        self.let_go()
+        self._together._ask = self._ask
+
+
+@pytest.fixture
+def hold(eventually: Callable[..., Any]) -> Iterator[Callable[[Together[Any, Any]], Held]]:
+    """`hold(together)` keeps its next question out."""
+    holding: list[Held] = []
+
+    def held(together: Together[Any, Any]) -> Held:
+        holding.append(Held(together, eventually))
+        return holding[-1]
+
+    yield held
+    for one in holding:
+        one.undo()
+
+
+@pytest.fixture
+def together(
+    doors: Doors, hold: Callable[[Together[Any, Any]], Held]
+) -> Callable[..., tuple[list[TestResponse], list[int]]]:
+    """`together(*submissions)`, each by a caller, with a body and headers: they come one after the other, while that of
+    somebody else is out; gives their answers, and how many were asked for at once."""
+
+    def sent(*submissions: tuple[Caller, Any, dict[str, str]]) -> tuple[list[TestResponse], list[int]]:
+        first = doors.caller()
+        with ThreadPoolExecutor(len(submissions) + 1) as threads:
+            held = hold(doors.services._record)
+            threads.submit(first.post, JOBS, echo(0))
+            held.come(0)
+            answers = []
+            for number, (caller, body, headers) in enumerate(submissions, 1):
+                answers.append(threads.submit(caller.post, JOBS, body, **headers))
+                held.come(number)
+            held.let_go()
+        return [answer.result(DEADLINE) for answer in answers], held.sizes
+
+    return sent
+
+
+Sent = Callable[..., tuple[list[TestResponse], list[int]]]
+Hold = Callable[[Together[Any, Any]], Held]
+
+
+def echo(value: Any) -> dict[str, Any]:
+    return {"type": "test.echo", "args": {"value": value}}
+
+
+def test_submissions_of_one_moment_are_one_statement_and_each_is_answered_its_own(doors: Doors, together: Sent):
+    caller = doors.caller()
+    answers, sizes = together(*((caller, echo(number), {}) for number in range(5)))
+    assert [answer.status_code for answer in answers] == [202] * 5
+    assert [answer.json["args"]["value"] for answer in answers] == [0, 1, 2, 3, 4]
+    assert [caller.get(f"{JOBS}/{answer.json['id']}").json["args"]["value"] for answer in answers] == [0, 1, 2, 3, 4]
+    assert sizes == [1, 5]
+
+
+def test_of_one_tenant_the_same_request_twice_is_one_job_and_another_body_is_refused(doors: Doors, together: Sent):
+    caller = doors.caller()
+    answers, _ = together(*((caller, echo(value), {"Idempotency_Key": "k"}) for value in ("a", "a", "b")))
+    first, second, other = answers
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json["id"] == second.json["id"]
+    assert (first.headers.get("Idempotency-Replayed"), second.headers["Idempotency-Replayed"]) == (None, "true")
+    assert_problem(other, 422, "idempotency-key-reused")
+
+
+def test_two_tenants_with_one_idempotency_key_have_a_job_each_and_see_only_their_own(doors: Doors, together: Sent):
+    ours, theirs = doors.caller(), doors.caller()
+    for replayed in (None, "true"):
+        (one, two), _ = together(
+            *((caller, echo(str(caller.tenant_id)), {"Idempotency_Key": "k"}) for caller in (ours, theirs))
+        )
+        assert one.json["id"] != two.json["id"]
+        assert [answer.json["args"]["value"] for answer in (one, two)] == [str(ours.tenant_id), str(theirs.tenant_id)]
+        assert [answer.headers.get("Idempotency-Replayed") for answer in (one, two)] == [replayed, replayed]
+    assert ours.get(f"{JOBS}/{two.json['id']}").status_code == 404
+
+
+def test_one_that_cannot_be_stored_is_refused_alone(doors: Doors, together: Sent, monkeypatch: pytest.MonkeyPatch):
+    record_all = submit.record_all
+
+    def choosy(session: Session, new: Sequence[NewJob]) -> list[Any]:
+        if any(job.args["value"] == "bad" for job in new):
+            raise Unstorable("what the forms let through, and no column holds")
+        return record_all(session, new)
+
+    caller = doors.caller()
+    monkeypatch.setattr(submit, "record_all", choosy)
+    (good, bad, other), sizes = together(*((caller, echo(value), {}) for value in ("a", "bad", "c")))
+    assert (good.status_code, other.status_code) == (202, 202)
+    assert_problem(bad, 400, "invalid-request")
+    assert sizes == [1, 3, 1, 1, 1]
+
+
+def test_one_with_a_unique_key_goes_alone(doors: Doors, hold: Hold):
+    caller = doors.caller()
+    with ThreadPoolExecutor(1) as threads:
+        held = hold(doors.services._record)
+        first = threads.submit(caller.submit)
+        held.come(0)
+        caller.submit(args={"value": 1}, unique_key="u")  # answered although another is out
+        assert not first.done()
+        held.let_go()
+    assert held.sizes == [1, 1]
+
+
+def test_keys_of_one_moment_are_one_statement_and_each_is_who_he_is(doors: Doors, hold: Hold):
+    callers, wrong, first = [doors.caller() for _ in range(3)], Caller(doors, api_keys.new_token()), doors.caller()
+    with ThreadPoolExecutor(6) as threads:
+        held = hold(doors.services._key_of)
+        threads.submit(first.get, JOBS)
+        held.come(0)
+        answers = []
+        for number, caller in enumerate([*callers, wrong, callers[0]], 1):
+            answers.append(threads.submit(caller.post, JOBS, echo(number)))
+            held.come(number)
+        held.let_go()
+    told = [answer.result(DEADLINE) for answer in answers]
+    assert [answer.status_code for answer in told] == [202, 202, 202, 401, 202]
+    assert held.sizes[:2] == [1, 5]
+    for caller, answer in zip([*callers, None, callers[0]], told, strict=True):
+        if caller is not None:
+            assert caller.get(f"{JOBS}/{answer.json['id']}").status_code == 200
+
+
+def test_a_key_that_was_revoked_while_another_question_was_out_opens_nothing_any_more(doors: Doors, hold: Hold):
+    other, late = doors.caller(), doors.caller()
+    _, key_id, _ = str(late.token).split("_")
+    with ThreadPoolExecutor(2) as threads:
+        held = hold(doors.services._key_of)
+        threads.submit(other.get, JOBS)
+        held.come(0)
+        with doors.database.transaction() as session:
+            assert identity.revoke_key(session, key_id)
+        refused = threads.submit(late.get, JOBS)
+        held.come(1)
+        held.let_go()
+    assert refused.result(DEADLINE).status_code == 401
