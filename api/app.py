@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -143,7 +144,12 @@ def _count(answer: Response) -> None:
 
 def _route() -> str | None:
     """The route as it is documented: how its parameters are matched is nobody's business."""
-    return re.sub(r"<\w+:", "<", str(request.url_rule)) if request.url_rule else None
+    return _documented(request.url_rule.rule) if request.url_rule else None
+
+
+@cache
+def _documented(rule: str) -> str:
+    return re.sub(r"<\w+:", "<", rule)
 
 
 def _log(answer: Response) -> None:

@@ -1,6 +1,7 @@
 """Where a request comes from and by which way: as its peer is, or as a trusted proxy says."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from flask import current_app, g, request
@@ -49,6 +50,7 @@ def _among(address: Address | None, networks: Sequence[Network]) -> bool:
     return address is not None and any(address in network for network in networks)
 
 
+@lru_cache(maxsize=1024)
 def _parsed(text: str) -> Address | None:
     try:
         address = ip_address(text)

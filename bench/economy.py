@@ -1,11 +1,10 @@
 """`make bench ARGS=idle`: what an installation costs at rest. `make bench ARGS=cost`: what a job costs."""
 
 import json
-import os
 import time
-from contextlib import AbstractContextManager
 
-from bench.installation import Installation, installation
+from bench.installation import Installation
+from bench.load import of_its_own, tell
 from bench.meters import Reading, count_statements, differences, read
 from bench.scenarios import BATCH, BATCH_CONNECTIONS, at_once, planted, post, when
 
@@ -16,7 +15,7 @@ NO_STATEMENTS = "pg_stat_statements is not loaded here: commits by pg_stat_datab
 
 def idle() -> None:
     """A whole installation at rest for 60 s: processor share, commits, wake-ups."""
-    with _installation() as running:
+    with of_its_own() as running:
         counted = _countable(running)
         time.sleep(SETTLING)
         before = read(running, counted)
@@ -25,15 +24,15 @@ def idle() -> None:
     seconds, total = after.at - before.at, 0.0
     for name, spent in differences(before, after).items():
         total += spent.cpu
-        _tell(f"{name}: CPU, % of a core", 100 * spent.cpu / seconds)
-        _tell(f"{name}: wake-ups a second", spent.wakes / seconds)
-    _tell("in all: CPU, % of a core", 100 * total / seconds)
+        tell(f"{name}: CPU, % of a core", 100 * spent.cpu / seconds)
+        tell(f"{name}: wake-ups a second", spent.wakes / seconds)
+    tell("in all: CPU, % of a core", 100 * total / seconds)
     _tell_database(before, after, seconds, "a second")
 
 
 def cost() -> None:
     """Processor time, commits and WAL a job: of submitting 20,000 in batches, and of doing 20,000."""
-    with _installation() as running:
+    with of_its_own() as running:
         counted = _countable(running)
         bodies = _bodies()
         before = read(running, counted)
@@ -60,10 +59,6 @@ def _bodies() -> list[str]:
     return [json.dumps({"jobs": jobs})] * (JOBS // BATCH)
 
 
-def _installation() -> AbstractContextManager[Installation]:
-    return installation(os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"])
-
-
 def _countable(running: Installation) -> bool:
     counted = count_statements(running)
     print("Statements by pg_stat_statements." if counted else NO_STATEMENTS, flush=True)
@@ -72,16 +67,12 @@ def _countable(running: Installation) -> bool:
 
 def _tell_cost(what: str, before: Reading, after: Reading, jobs: int) -> None:
     for name, spent in differences(before, after).items():
-        _tell(f"{what}, {name}: CPU, us a job", 1e6 * spent.cpu / jobs)
+        tell(f"{what}, {name}: CPU, us a job", 1e6 * spent.cpu / jobs)
     _tell_database(before, after, jobs, f"a job {what}")
-    _tell(f"{what}: WAL, bytes a job", (after.wal_bytes - before.wal_bytes) / jobs)
+    tell(f"{what}: WAL, bytes a job", (after.wal_bytes - before.wal_bytes) / jobs)
 
 
 def _tell_database(before: Reading, after: Reading, units: float, of_what: str) -> None:
-    _tell(f"commits {of_what}", (after.commits - before.commits) / units)
+    tell(f"commits {of_what}", (after.commits - before.commits) / units)
     if before.statements is not None and after.statements is not None:
-        _tell(f"statements {of_what}", (after.statements - before.statements) / units)
-
-
-def _tell(name: str, value: float) -> None:
-    print(f"{name:<66} {value:>12,.3f}", flush=True)
+        tell(f"statements {of_what}", (after.statements - before.statements) / units)

@@ -1,6 +1,5 @@
 """Jobmill's turn in the comparison: the scenarios of bench/peers/measure.py, over HTTP, on a fresh installation."""
 
-import http.client
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -8,8 +7,9 @@ from itertools import count as counting
 
 from bench import scenarios
 from bench.installation import Installation, installation
+from bench.line import Line, request
 from bench.peers.measure import PER_SECOND, percentile
-from bench.scenarios import BATCH, BATCH_CONNECTIONS, CONNECTIONS, at_once, post, when
+from bench.scenarios import ACCEPTED, BATCH, BATCH_CONNECTIONS, CONNECTIONS, at_once, post, when
 
 _DONE = "SELECT extract(epoch FROM max(finished_at)), count(*) FROM jobs WHERE state = 'succeeded'"
 _WAITS = "SELECT id::text, extract(epoch FROM started_at), extract(epoch FROM created_at) FROM jobs WHERE id = ANY(%s)"
@@ -24,7 +24,7 @@ def measure(urls: Mapping[str, str], scenario: str, count: int) -> dict[str, flo
 
 def end_to_end(running: Installation, count: int) -> dict[str, float]:
     """Batches of 1,000 at two connections, from before the first request to the last finished_at."""
-    _submitted(_line(running), running)  # warms up, as the peers are
+    _submitted(Line(running.port), running)  # warms up, as the peers are
     _all_done(running, 1)
     sizes = [min(BATCH, count - first) for first in range(0, count, BATCH)]
     bodies = [json.dumps({"jobs": [{"type": "bench.noop"}] * size}) for size in sizes]
@@ -54,7 +54,7 @@ def enqueue(running: Installation, count: int) -> dict[str, float]:
 
 def latency(running: Installation, count: int) -> dict[str, float]:
     """From before the request to started_at, which is told by the same machine's clock, and from created_at."""
-    line = _line(running)
+    line = Line(running.port)
     _submitted(line, running)
     _all_done(running, 1)
     began, sent = time.monotonic(), {}
@@ -82,22 +82,13 @@ SCENARIOS: dict[str, Callable[[Installation, int], dict[str, float]]] = {
 }
 
 
-def _line(running: Installation) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
-
-
-def _submitted(line: http.client.HTTPConnection, running: Installation) -> str:
+def _submitted(line: Line, running: Installation) -> str:
     """The id of a job that was just submitted."""
-    headers = {
-        "Authorization": f"Bearer {running.token}",
-        "Content-Type": "application/json",
-        "Idempotency-Key": f"bench-{next(_keys)}",
-    }
-    line.request("POST", "/v1/jobs", json.dumps({"type": "bench.noop"}), headers)
-    answer = line.getresponse()
-    document = json.loads(answer.read())
-    if answer.status != http.client.ACCEPTED:
-        raise RuntimeError(f"A submission was answered with {answer.status}: {document}")
+    key = {"Idempotency-Key": f"bench-{next(_keys)}"}
+    status, body = line.ask(request("POST", "/v1/jobs", running.token, json.dumps({"type": "bench.noop"}), key))
+    document = json.loads(body)
+    if status != ACCEPTED:
+        raise RuntimeError(f"A submission was answered with {status}: {document}")
     return str(document["id"])
 
 

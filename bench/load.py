@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.client import HTTPConnection
 from statistics import median
 
 import psycopg
 
 from bench.installation import Installation, installation
+from bench.line import Line
 from bench.scenarios import CONNECTIONS, SHARING, drained, percentile, planted, submit
 
 BACKLOG, SECONDS, MODEST = 80_000, 10, 50
@@ -24,12 +24,12 @@ _HANDLERS = "SELECT sum((result #>> '{}')::float), extract(epoch FROM max(finish
 
 def under_load() -> None:
     """The p95 of submissions while a backlog is drained: 16 connections always busy, then 50 a second."""
-    with _installation() as running:
-        for name, load in ((f"{CONNECTIONS} connections, always busy", _flood), (f"{MODEST} a second", _modest)):
+    with of_its_own() as running:
+        for name, load in ((f"{CONNECTIONS} connections, always busy", _flood), (f"{MODEST} a second", modest)):
             took, drain_rate = _amid_a_drain(running, load)
-            _tell(f"submit p95 ms, {name}", percentile(took, 95) * 1000)
-            _tell("    submissions a second meanwhile", len(took) / SECONDS)
-            _tell("    jobs done a second meanwhile (aim 2,000)", drain_rate)
+            tell(f"submit p95 ms, {name}", percentile(took, 95) * 1000)
+            tell("    submissions a second meanwhile", len(took) / SECONDS)
+            tell("    jobs done a second meanwhile (aim 2,000)", drain_rate)
 
 
 def _amid_a_drain(running: Installation, load: "Callable[[Installation], list[float]]") -> tuple[list[float], float]:
@@ -52,7 +52,7 @@ def _flood(running: Installation) -> list[float]:
     ends = time.monotonic() + SECONDS
 
     def one_connection(number: int) -> list[float]:
-        line, took = HTTPConnection("127.0.0.1", running.port, timeout=30), []
+        line, took = Line(running.port), []
         while time.monotonic() < ends:
             took.append(submit(line, running.token, number, "idle"))
         return took
@@ -61,13 +61,13 @@ def _flood(running: Installation) -> list[float]:
         return [each for found in pool.map(one_connection, range(CONNECTIONS)) for each in found]
 
 
-def _modest(running: Installation) -> list[float]:
+def modest(running: Installation) -> list[float]:
     """Each counted from the moment it was planned for, so that a stall is not left out."""
     local, began = threading.local(), time.monotonic()
 
     def one(number: int) -> float:
         if not hasattr(local, "line"):
-            local.line = HTTPConnection("127.0.0.1", running.port, timeout=30)
+            local.line = Line(running.port)
         planned = began + number / MODEST
         time.sleep(max(0.0, planned - time.monotonic()))
         submit(local.line, running.token, number, "idle")
@@ -79,27 +79,27 @@ def _modest(running: Installation) -> list[float]:
 
 def busy() -> None:
     """Which share of 2 x 8 threads' time was spent in handlers of 10 ms, over a drain of 8,000."""
-    with _installation({"JOBMILL_PROCESSES": str(PROCESSES), "JOBMILL_THREADS": str(THREADS)}) as running:
+    with of_its_own({"JOBMILL_PROCESSES": str(PROCESSES), "JOBMILL_THREADS": str(THREADS)}) as running:
         rate = drained(running, ["default"], WAITS, "bench.wait")
         with psycopg.connect(running.database_url) as connection:
             handlers, working = connection.execute(_HANDLERS).fetchone()
-    _tell("jobs of 10 ms a second", rate)
-    _tell("busy, % of the threads, since they were due (aim 95)", 100 * handlers / (PROCESSES * THREADS * WAITS / rate))
-    _tell("the same since the first of them began", 100 * handlers / (PROCESSES * THREADS * float(working)))
+    tell("jobs of 10 ms a second", rate)
+    tell("busy, % of the threads, since they were due (aim 95)", 100 * handlers / (PROCESSES * THREADS * WAITS / rate))
+    tell("the same since the first of them began", 100 * handlers / (PROCESSES * THREADS * float(working)))
 
 
 def fan_in() -> None:
     """The drain of one tenant's jobs and of 100 tenants', in five rounds of both."""
     groups = {"one tenant's": ["default"], f"{SHARING} tenants'": [f"tenant-{number}" for number in range(SHARING)]}
     found: dict[str, list[float]] = {group: [] for group in groups}
-    with _installation() as running:
+    with of_its_own() as running:
         for _ in range(ROUNDS):
             for group, names in groups.items():
                 found[group].append(drained(running, names))
     for group, rates in found.items():
-        _tell(f"jobs a second, {group} ({min(rates):,.0f} to {max(rates):,.0f})", median(rates))
+        tell(f"jobs a second, {group} ({min(rates):,.0f} to {max(rates):,.0f})", median(rates))
     one, many = found.values()
-    _tell("many against one, ratio", median(many) / median(one))
+    tell("many against one, ratio", median(many) / median(one))
 
 
 def _done(connection: psycopg.Connection) -> int:
@@ -107,11 +107,13 @@ def _done(connection: psycopg.Connection) -> int:
 
 
 @contextmanager
-def _installation(settings: dict[str, str] | None = None) -> Iterator[Installation]:
+def of_its_own(settings: dict[str, str] | None = None) -> Iterator[Installation]:
+    """A whole installation on the services at hand, with these settings besides the usual ones."""
     urls = os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"]
     with installation(*urls, settings=settings or {}) as running:
         yield running
 
 
-def _tell(name: str, value: float) -> None:
-    print(f"{name:<66} {value:>12,.2f}", flush=True)
+def tell(name: str, value: float) -> None:
+    """Print one figure."""
+    print(f"{name:<66} {value:>12,.3f}", flush=True)

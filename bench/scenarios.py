@@ -1,6 +1,5 @@
 """What is measured on a running installation; times within the product are differences of its own database clock."""
 
-import http.client
 import json
 import threading
 import time
@@ -12,6 +11,7 @@ from types import MappingProxyType
 import psycopg
 
 from bench.installation import Installation
+from bench.line import Line, request
 from models.database import connect_postgresql
 from models.identity import ensure_tenant
 from models.ids import new_id
@@ -27,6 +27,7 @@ LOW_LOAD_JOBS = 300
 LOW_LOAD_PER_SECOND = 20
 DRAINED, SHARING = 5_000, 100
 DEADLINE = 120.0
+OK, ACCEPTED = 200, 202
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -60,7 +61,7 @@ def batches(running: Installation) -> dict[str, float]:
 
 def reads(running: Installation) -> dict[str, float]:
     """GET of one job by its id, then of the newest 50, at 16 connections."""
-    line = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+    line = Line(running.port)
     ids = [job["id"] for job in json.loads(_get(line, running.token, "/v1/jobs?limit=200")[1])["data"]]
     figures: dict[str, float] = {}
     for name, how_many, path in (
@@ -78,7 +79,7 @@ def at_once(
     running: Installation,
     connections: int,
     how_many: int,
-    request: Callable[[http.client.HTTPConnection, int], float],
+    one_request: Callable[[Line, int], float],
     warm_up: int = WARM_UP,
 ) -> tuple[float, list[float]]:
     """Requests a second, and how long each took; those with negative numbers warm up."""
@@ -86,8 +87,8 @@ def at_once(
 
     def one(number: int) -> float:
         if not hasattr(local, "connection"):
-            local.connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
-        return request(local.connection, number)
+            local.connection = Line(running.port)
+        return one_request(local.connection, number)
 
     with ThreadPoolExecutor(connections) as pool:
         list(pool.map(one, range(-min(warm_up, how_many // 10), 0)))  # warm up
@@ -102,7 +103,7 @@ def percentiles(name: str, took: Sequence[float]) -> dict[str, float]:
 
 def low_load(running: Installation) -> dict[str, float]:
     """From the row's created_at to its started_at, at 20 submissions a second."""
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+    connection = Line(running.port)
     began = time.monotonic()
     for number in range(LOW_LOAD_JOBS):
         time.sleep(max(0.0, began + number / LOW_LOAD_PER_SECOND - time.monotonic()))
@@ -169,35 +170,27 @@ def _job(tenant_id: object, job_type: str, due_at: datetime) -> NewJob:
     )
 
 
-def submit(connection: http.client.HTTPConnection, token: str, number: int, queue: str) -> float:
+def submit(line: Line, token: str, number: int, queue: str) -> float:
     body = json.dumps({"type": "bench.noop", "args": {}, "queue": queue})
-    return post(connection, token, "/v1/jobs", body, {"Idempotency-Key": f"{queue}-{number}-{time.monotonic_ns()}"})
+    return post(line, token, "/v1/jobs", body, {"Idempotency-Key": f"{queue}-{number}-{time.monotonic_ns()}"})
 
 
-def post(
-    connection: http.client.HTTPConnection, token: str, path: str, body: str, headers: Mapping[str, str] = NO_HEADERS
-) -> float:
+def post(line: Line, token: str, path: str, body: str, headers: Mapping[str, str] = NO_HEADERS) -> float:
     """How long the answer took, which is a 202."""
-    sent = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **headers}
-    began = time.monotonic()
-    connection.request("POST", path, body, sent)
-    answer = connection.getresponse()
-    answer.read()
-    took = time.monotonic() - began
-    if answer.status != http.client.ACCEPTED:
-        raise RuntimeError(f"A submission was answered with {answer.status}.")
-    return took
+    return _asked(line, request("POST", path, token, body, headers), ACCEPTED)[0]
 
 
-def _get(connection: http.client.HTTPConnection, token: str, path: str) -> tuple[float, bytes]:
+def _get(line: Line, token: str, path: str) -> tuple[float, bytes]:
     """How long the answer took, which is a 200, and its body."""
+    return _asked(line, request("GET", path, token), OK)
+
+
+def _asked(line: Line, sent: bytes, expected: int) -> tuple[float, bytes]:
     began = time.monotonic()
-    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
-    answer = connection.getresponse()
-    body = answer.read()
+    status, body = line.ask(sent)
     took = time.monotonic() - began
-    if answer.status != http.client.OK:
-        raise RuntimeError(f"{path} was answered with {answer.status}.")
+    if status != expected:
+        raise RuntimeError(f"A request was answered with {status}: {body[:300]!r}")
     return took, body
 
 

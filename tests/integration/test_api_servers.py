@@ -21,7 +21,8 @@ import httpx2
 import psutil
 import pytest
 
-from cli import arrival
+from cli import arrival, http_worker
+from cli.http_worker import HttpWorker
 from cli.serving import EmbeddedServer
 from models.database import connect_sqlite
 from tests.doors import JOBS, Caller, Doors, settings
@@ -34,7 +35,8 @@ STALL_SECONDS = 2
 GUNICORN = """
 import sys
 from pathlib import Path
-from cli import arrival
+from cli import arrival, http_worker
+from cli.http_worker import HttpWorker
 from cli.serving import Gunicorn
 from models.database import connect_sqlite
 from tests.doors import Doors, settings
@@ -136,6 +138,10 @@ class Answers:
 
     def __init__(self, connection: socket.socket) -> None:
         self.stream = connection.makefile("rb")
+
+    def close(self) -> None:
+        """Let go of the connection, which would stay open for the stream's sake."""
+        self.stream.close()
 
     def next(self) -> tuple[int, Any] | None:
         """Status and document of the next answer; None if the connection is closed instead."""
@@ -472,3 +478,45 @@ def test_who_has_connected_when_the_thread_is_told_to_stop_is_answered(doors: Do
     clients = asking(int(server.listen().rpartition(":")[2]), 20)
     server.stop()
     assert all_are_answered(clients)
+
+
+# Connections that are kept
+
+
+@pytest.mark.parametrize(("is_busy", "handed_out"), [(True, 0), (False, 3)], ids=["busy", "at rest"])
+def test_who_asks_again_at_once_keeps_his_thread_and_who_rests_gives_it_back(
+    doors: Doors,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Any],
+    is_busy: bool,
+    handed_out: int,
+):
+    times: list[str] = []
+    take = HttpWorker.on_client_socket_readable
+
+    def told(self: HttpWorker, *given: Any) -> None:
+        times.append("again")
+        take(self, *given)
+
+    monkeypatch.setattr(http_worker, "AT_ONCE_SECONDS", DEADLINE if is_busy else 0)
+    monkeypatch.setattr(HttpWorker, "on_client_socket_readable", told)
+    server = EmbeddedServer(settings(port=0, api_threads=4), doors.app)
+    address = server.listen()
+    worker = server.worker
+    assert worker is not None
+    server.serve()
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), DEADLINE) as connection,
+            closing(Answers(connection)) as answers,
+        ):
+            for _ in range(4):
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: jobmill\r\n\r\n")
+                answer = answers.next()
+                assert answer is not None
+                assert answer[0] == 200
+                if not is_busy:
+                    eventually(lambda: worker.keepalived_conns)
+            assert len(times) == handed_out
+    finally:
+        server.stop()

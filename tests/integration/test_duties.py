@@ -40,7 +40,7 @@ from workers.duties.grouping import MessageSizes
 from workers.duties.leadership import RENEW_EVERY, TERM, TRY_EVERY, Leadership
 from workers.duties.limits import SHORTEST_LOOK
 from workers.duties.pace import LONGEST_SLEEP
-from workers.duties.prune import BETWEEN_BATCHES, EVERY_SECONDS, Prune
+from workers.duties.prune import EVERY_SECONDS, REST, SHORTEST_REST, Prune
 from workers.duties.reconcile import Reconcile
 from workers.duties.rescue import HEARD_OUT, Rescue, take_over
 from workers.local_broker import LocalBroker
@@ -863,10 +863,11 @@ def test_a_jobs_history_goes_with_it(database: Database):
 def test_a_large_crowd_is_deleted_in_batches(database: Database, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(prune_module, "BATCH", 10)
     plant(database, State.SUCCEEDED, 25)
-    prune = Prune(database, LEADS, {State.SUCCEEDED: timedelta(0)})
+    times = iter([10.0, 13.0, 20.0, 20.0, 30.0])  # one batch took three seconds, the next no time
+    prune = Prune(database, LEADS, {State.SUCCEEDED: timedelta(0)}, clock=lambda: next(times))
     assert [(prune.run_once(), count(database, jobs)) for _ in range(3)] == [
-        (BETWEEN_BATCHES, 15),
-        (BETWEEN_BATCHES, 5),
+        (3 * REST, 15),
+        (SHORTEST_REST, 5),
         (EVERY_SECONDS, 0),
     ]
 
