@@ -1,8 +1,8 @@
 """One declaration per operation: its path, scope, parameters and body; everything conventional follows from it.
 
-Authentication, scope, parsing, the one transaction, retries and the answer's form happen here and nowhere
-in a view. A view is a function from a `Call` to a `Reply`. The OpenAPI document is made of the same declarations
-(openapi.py).
+Authentication, scope, parsing, the one transaction, retries and the answer's form happen here and nowhere in a view,
+but for what is written together with other requests (coalescer.py). A view is a function from a `Call` to a `Reply`.
+The OpenAPI document is made of the same declarations (openapi.py).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -191,7 +191,7 @@ def _serve(operation: Operation, scope: Scope, view: Callable[..., Reply], path:
     database = services.database
     run: Callable[[Callable[[Session | None], Reply], timedelta], Reply] = {
         Writes.NOTHING: database.read,
-        Writes.TOGETHER: lambda view, _patience: view(None),
+        Writes.COALESCED: lambda step, _patience: step(None),
         Writes.SEVERAL: database.run,
     }[operation.writes]
     with services.places:

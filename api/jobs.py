@@ -70,7 +70,7 @@ class JobsQuery(ListQuery):
     body=SubmitBody,
     examine=examine,
     takes=(IDEMPOTENCY_KEY,),
-    writes=Writes.TOGETHER,
+    writes=Writes.COALESCED,
     counts_as=RouteClass.SUBMIT,
     reply=JobDocument,
     status=202,
@@ -92,7 +92,7 @@ def submit_job(call: Call) -> Reply:
     """Record a job; it is committed before the 202 leaves."""
     new = _admitted(call)
     crashpoint("submit.before_commit")
-    recorded = call.services.record(new)
+    recorded = call.services.record_job(new)
     if isinstance(recorded, submit.Refused):
         raise refusal(recorded)
     count_lost_answer(recorded)

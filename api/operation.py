@@ -23,7 +23,7 @@ class Writes(Enum):
     """How much an operation writes, and so which transaction it needs."""
 
     NOTHING = "nothing"
-    TOGETHER = "one statement, shared with other requests"
+    COALESCED = "one statement, shared with other requests"
     SEVERAL = "several statements"
 
 

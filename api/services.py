@@ -11,12 +11,12 @@ from types import MappingProxyType
 from sqlalchemy.orm import Session
 
 from api.backlog import Backlog
+from api.coalescer import Coalescer
 from api.key_ring import KeyRing
 from api.last_uses import LastUses
 from api.limiter import Blocked, Limiter, LocalLimiter, RedisLimiter
 from api.pace import Pace
 from api.patience import ONE_TRY, PATIENCE
-from api.together import Together
 from api.watcher import Watcher
 from jobs import api_keys, issuers, rates, submit, tokens
 from jobs.rates import Policies, RouteClass
@@ -112,31 +112,35 @@ class Services:
 
     def find_key(self, key_id: str) -> ApiKey | None:
         """The usable API key of that id. Raises Unavailable."""
-        return self.database.patiently(partial(self._key_of, key_id), PATIENCE)
+        return self.database.patiently(partial(self.key_lookups, key_id), PATIENCE)
 
     @cached_property
-    def _key_of(self) -> Together[str, ApiKey | None]:
+    def key_lookups(self) -> Coalescer[str, ApiKey | None]:
+        """Looks up the keys of one moment; each once."""
+
         def ask(key_ids: Sequence[str]) -> list[ApiKey | None]:
             found = self.database.read(lambda session: identity.find_keys(session, key_ids), ONE_TRY)
             return [found.get(key_id) for key_id in key_ids]
 
-        return Together(ask, self.settings.api_threads)
+        return Coalescer(ask, self.settings.api_threads)
 
-    def record(self, new: NewJob) -> Recorded | Refused:
+    def record_job(self, new: NewJob) -> Recorded | Refused:
         """Record a prepared job; it is committed before this returns. Raises Unavailable and Unstorable.
 
         One with a unique key goes alone: a handler may have recorded another in a long transaction of its own, and for
         its end no other client should have to wait.
         """
-        ask = self._record.alone if new.unique_key is not None else self._record
+        ask = self.submissions.alone if new.unique_key is not None else self.submissions
         return self.database.patiently(partial(ask, new), PATIENCE)
 
     @cached_property
-    def _record(self) -> Together[NewJob, Recorded | Refused]:
+    def submissions(self) -> Coalescer[NewJob, Recorded | Refused]:
+        """Records the jobs of one moment; each once."""
+
         def ask(new: Sequence[NewJob]) -> list[Recorded | Refused]:
             return self.database.run_single(lambda session: submit.record_all(session, new), ONE_TRY)
 
-        return Together(ask, self.settings.api_threads)
+        return Coalescer(ask, self.settings.api_threads)
 
     def known_pepper(self) -> bytes:
         """What `pepper` gives, without a session once it is known."""

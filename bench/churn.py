@@ -6,8 +6,8 @@ costs what a day costs.
 """
 
 import json
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 
@@ -38,7 +38,6 @@ def prune() -> None:
     with of_its_own() as running:
         _tell_submissions("with nothing to delete", modest(running))
         fill(running.database_url, {FINISHED_LONG_AGO: PRUNED})
-        _tell_submissions(f"behind {PRUNED:,} finished jobs", modest(running))
         when(running, _LEFT, lambda rows: rows[0][0] < PRUNED)
         time.sleep(SETTLING)
         began, left = time.monotonic(), _count(running, _LEFT)
@@ -71,17 +70,16 @@ def _through(running: Installation, count: int) -> None:
     deadline = time.monotonic() + PATIENCE
 
     def send() -> None:
-        line = Line(running.port)
         for _ in batches:
-            while _count(running, _WAITING) > MOST_WAITING and time.monotonic() < deadline:
+            while _count(running, _WAITING) > MOST_WAITING:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"Workers did not keep up within {PATIENCE} s.")
                 time.sleep(0.05)
-            post(line, running.token, "/v1/jobs/batch", body)
+            post(Line(running.port), running.token, "/v1/jobs/batch", body)
 
-    senders = [threading.Thread(target=send) for _ in range(SENDERS)]
-    for sender in senders:
-        sender.start()
-    for sender in senders:
-        sender.join()
+    with ThreadPoolExecutor(SENDERS) as senders:
+        for sent in [senders.submit(send) for _ in range(SENDERS)]:
+            sent.result()
     when(running, _WAITING, lambda rows: rows[0][0] == 0)
 
 

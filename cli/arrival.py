@@ -4,6 +4,8 @@ Whoever sends a byte now and then would otherwise hold a thread for as long as h
 longer, at a pace (as mod_reqtimeout has it).
 """
 
+import select
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -38,17 +40,27 @@ class Arrival(SocketUnreader):
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """The next bytes, or none at the end."""
-        before = self.sock.gettimeout()
-        left = self._until - time.monotonic()
-        try:
-            self.sock.settimeout(max(0.001, left if before is None else min(left, before)))
-            came: bytes = super().chunk(size_hint)
-        except TimeoutError:
+        if not comes_within(self.sock, self._patience()):
             self.when_over()
-            raise TooSlow from None
-        finally:
-            self.sock.settimeout(before)
+            raise TooSlow
+        came: bytes = super().chunk(size_hint)
         if not came:
             self.when_over()
         self._until += len(came) / LEAST_BYTES_PER_SECOND
         return came
+
+    def _patience(self) -> float:
+        """Seconds that are left; gunicorn sets a time limit of its own while it drops the rest of a body."""
+        left, limit = self._until - time.monotonic(), self.sock.gettimeout()
+        return left if limit is None else min(left, limit)
+
+
+def comes_within(sock: socket.socket, seconds: float) -> bool:
+    """Whether there is something to read, or the end, within so long.
+
+    A time limit of the socket itself is a system call to set, another to take back, and each lets another thread go
+    first.
+    """
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(max(0.0, 1000 * seconds)))

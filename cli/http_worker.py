@@ -5,8 +5,8 @@ and the line in the log that every answer has.
 """
 
 import errno
-import select
 import socket
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -20,14 +20,15 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.refusals import answer_to
 from cli import heads
-from cli.arrival import Arrival
+from cli.arrival import Arrival, comes_within
 from cli.compose import let_go
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE_SECONDS = 0.02
-"""So long a thread waits for its client's next request before it hands the connection back to the one that accepts.
-That one hands it out again when the request is there; for a busy client both together cost a third of a request."""
+"""So long a thread waits for its client's next request before it hands the connection back to the one that accepts,
+from where it would come to a thread again. Only while half of the threads are free: else a busy client would keep
+others from theirs."""
 LINGER_SECONDS = 1.0
 MOST_LINGERED_BYTES = 1024 * 1024
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -53,11 +54,7 @@ class Connection(TConn):
 
     def is_asked_at_once(self) -> bool:
         """Whether its client's next request is there, or comes within a moment."""
-        if self.parser.unreader.buf.getvalue():
-            return True
-        poller = select.poll()
-        poller.register(self.sock, select.POLLIN)
-        return bool(poller.poll(1000 * AT_ONCE_SECONDS))
+        return bool(self.parser.unreader.buf.getvalue()) or comes_within(self.sock, AT_ONCE_SECONDS)
 
     def linger(self) -> None:
         """Send no more and read what still comes, or the client might not get its answer (RFC 9112, 9.6)."""
@@ -84,6 +81,8 @@ class HttpWorker(ThreadWorker):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self._connections: WeakSet[Connection] = WeakSet()
+        self._at_work = 0
+        self._counting = threading.Lock()
 
     def accept(self, listener: socket.socket) -> None:
         """Take a client's connection; without room for it, it waits a little in the listener's queue."""
@@ -123,10 +122,22 @@ class HttpWorker(ThreadWorker):
 
     def handle(self, conn: Connection) -> Any:
         """Serve a request, and others for as long as they come at once; whether the connection stays open."""
-        while True:
-            kept = self._serve(conn)
-            if kept is not True or not self.alive or not conn.is_asked_at_once():
-                return kept
+        self._count(1)
+        try:
+            while True:
+                kept = self._serve(conn)
+                if kept is not True or not self._may_stay() or not conn.is_asked_at_once():
+                    return kept
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._at_work += more
+
+    def _may_stay(self) -> bool:
+        """Whether there are threads for everybody else: those of clients that wait for a job count as taken."""
+        return self.alive and 2 * self._at_work <= self.cfg.threads
 
     def _serve(self, conn: Connection) -> Any:
         if conn.initialized:

@@ -214,7 +214,8 @@ def _by_keys(job: NewJob) -> tuple[UUID, str, str, str]:
     Unique keys first: a client that sends a batch again makes the same idempotency keys, so both orders are one; two
     clients share unique keys at most.
     """
-    return job.tenant_id, job.type, job.unique_key or "", job.idempotency_key or ""
+    within = job.type if job.unique_key is not None else ""
+    return job.tenant_id, within, job.unique_key or "", job.idempotency_key or ""
 
 
 def _found(session: Session, new: Sequence[NewJob], without: frozenset[str]) -> dict[UUID, Recorded | Refused]:

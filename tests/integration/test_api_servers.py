@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,7 @@ STALL_SECONDS = 2
 GUNICORN = """
 import sys
 from pathlib import Path
-from cli import arrival, http_worker
-from cli.http_worker import HttpWorker
+from cli import arrival
 from cli.serving import Gunicorn
 from models.database import connect_sqlite
 from tests.doors import Doors, settings
@@ -482,6 +481,40 @@ def test_who_has_connected_when_the_thread_is_told_to_stop_is_answered(doors: Do
 
 # Connections that are kept
 
+ASK = b"GET /healthz HTTP/1.1\r\nHost: jobmill\r\n\r\n"
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Callable[[int], None]]:
+    """A connection; `ask(n)` sends so many requests at once, and returns when all are answered."""
+    port = int(address.rpartition(":")[2])
+    with (
+        socket.create_connection(("127.0.0.1", port), DEADLINE) as connection,
+        closing(Answers(connection)) as answers,
+    ):
+
+        def ask(times: int = 1) -> None:
+            connection.sendall(times * ASK)
+            for _ in range(times):
+                answer = answers.next()
+                assert answer is not None
+                assert answer[0] == 200
+
+        yield ask
+
+
+@contextmanager
+def serving(doors: Doors, **given: Any) -> Iterator[tuple[str, HttpWorker]]:
+    """An embedded server of its own: its address, and what serves."""
+    server = EmbeddedServer(settings(port=0, **given), doors.app)
+    address, worker = server.listen(), server.worker
+    assert worker is not None
+    server.serve()
+    try:
+        yield address, worker
+    finally:
+        server.stop()
+
 
 @pytest.mark.parametrize(("is_busy", "handed_out"), [(True, 0), (False, 3)], ids=["busy", "at rest"])
 def test_who_asks_again_at_once_keeps_his_thread_and_who_rests_gives_it_back(
@@ -500,23 +533,18 @@ def test_who_asks_again_at_once_keeps_his_thread_and_who_rests_gives_it_back(
 
     monkeypatch.setattr(http_worker, "AT_ONCE_SECONDS", DEADLINE if is_busy else 0)
     monkeypatch.setattr(HttpWorker, "on_client_socket_readable", told)
-    server = EmbeddedServer(settings(port=0, api_threads=4), doors.app)
-    address = server.listen()
-    worker = server.worker
-    assert worker is not None
-    server.serve()
-    try:
-        with (
-            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), DEADLINE) as connection,
-            closing(Answers(connection)) as answers,
-        ):
-            for _ in range(4):
-                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: jobmill\r\n\r\n")
-                answer = answers.next()
-                assert answer is not None
-                assert answer[0] == 200
-                if not is_busy:
-                    eventually(lambda: worker.keepalived_conns)
-            assert len(times) == handed_out
-    finally:
-        server.stop()
+    with serving(doors, api_threads=4) as (address, worker), connected(address) as ask:
+        for _ in range(4):
+            ask(2 if is_busy else 1)
+            if not is_busy:
+                eventually(lambda: worker.keepalived_conns)
+        assert len(times) == handed_out
+
+
+def test_busy_clients_leave_half_of_the_threads_to_others(doors: Doors, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_worker, "AT_ONCE_SECONDS", DEADLINE)
+    with serving(doors, api_threads=2, api_waiting=0) as (address, _), ExitStack() as connections:
+        for _ in range(2):
+            first, second, third = (connections.enter_context(connected(address)) for _ in range(3))
+            for ask in (first, second, third, second, third):  # each is answered, while the first keeps a thread
+                ask(1)

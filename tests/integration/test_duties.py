@@ -40,7 +40,7 @@ from workers.duties.grouping import MessageSizes
 from workers.duties.leadership import RENEW_EVERY, TERM, TRY_EVERY, Leadership
 from workers.duties.limits import SHORTEST_LOOK
 from workers.duties.pace import LONGEST_SLEEP
-from workers.duties.prune import EVERY_SECONDS, REST, SHORTEST_REST, Prune
+from workers.duties.prune import EVERY_SECONDS, REST_PER_WORK, SHORTEST_REST_SECONDS, Prune
 from workers.duties.reconcile import Reconcile
 from workers.duties.rescue import HEARD_OUT, Rescue, take_over
 from workers.local_broker import LocalBroker
@@ -862,12 +862,13 @@ def test_a_jobs_history_goes_with_it(database: Database):
 
 def test_a_large_crowd_is_deleted_in_batches(database: Database, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(prune_module, "BATCH", 10)
-    plant(database, State.SUCCEEDED, 25)
-    times = iter([10.0, 13.0, 20.0, 20.0, 30.0])  # one batch took three seconds, the next no time
+    plant(database, State.SUCCEEDED, 35)
+    times = iter([10.0, 13.0, 20.0, 20.0, 30.0, 90.0, 100.0])  # three seconds for one batch, none, a minute
     prune = Prune(database, LEADS, {State.SUCCEEDED: timedelta(0)}, clock=lambda: next(times))
-    assert [(prune.run_once(), count(database, jobs)) for _ in range(3)] == [
-        (3 * REST, 15),
-        (SHORTEST_REST, 5),
+    assert [(prune.run_once(), count(database, jobs)) for _ in range(4)] == [
+        (3 * REST_PER_WORK, 25),
+        (SHORTEST_REST_SECONDS, 15),
+        (EVERY_SECONDS, 5),
         (EVERY_SECONDS, 0),
     ]
 

@@ -1,4 +1,4 @@
-"""The duty that deletes what has been kept long enough, in small batches that disturb nobody.
+"""The duty that deletes what has been kept long enough, in small batches and for a third of the time at most.
 
 Letters are written to the archive first, if there is one, and only what stands there is deleted. No transaction is open
 while a disk is written; the second one sees whether a letter changed meanwhile.
@@ -26,10 +26,10 @@ LETTERS = 100
 REDRIVEN = 5_000
 LETTERS_CHARACTERS = 16_000_000
 EVERY_SECONDS = 60.0
-REST = 2.0
+REST_PER_WORK = 2.0
 """After a batch it rests so many times as long as that took: it is at work for a third of the time, and what a machine
 does quickly it does more often. At a fixed pause a busy installation would make more jobs than it deletes."""
-SHORTEST_REST = 0.02
+SHORTEST_REST_SECONDS = 0.02
 WORKERS_KEPT = timedelta(days=1)
 GATES_KEPT = timedelta(days=30)
 ARCHIVED = (State.DEAD, State.DISCARDED)
@@ -62,7 +62,8 @@ class Prune:
         self.database.run(lambda session: worker.forget(session, WORKERS_KEPT, BATCH))
         self.database.run(lambda session: gate.remove_unused(session, GATES_KEPT, BATCH))
         more = [self._prune(state, kept) for state, kept in self.retention.items()]
-        return max(SHORTEST_REST, REST * (self._clock() - began)) if any(more) else EVERY_SECONDS
+        rest = max(SHORTEST_REST_SECONDS, REST_PER_WORK * (self._clock() - began))
+        return min(rest, EVERY_SECONDS) if any(more) else EVERY_SECONDS
 
     def _prune(self, state: State, kept: timedelta) -> bool:
         """Delete a batch; whether there may be more."""

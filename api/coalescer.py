@@ -5,38 +5,43 @@ little more than one. Nobody waits for company: who finds no question out asks a
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from models.connection import LIMIT_SECONDS
+from models.errors import Trouble, Unavailable
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
-PATIENCE_SECONDS = 2 * LIMIT_SECONDS
-"""Longer than two questions can take, each of which the database's own limits end."""
+PATIENCE_SECONDS = 0.3
+"""Nobody waits for a question that is out for longer: its connection may be the one that hangs."""
+OF_ONE = {Trouble.TIMEOUT, Trouble.CONFLICT}
+"""What one row may bring about for the whole statement: it waits for somebody's lock."""
 
 
 class _Question(Generic[Asked, Answer]):
-    """One thread's. `answers` holds what came of it, once something did."""
+    """One thread's. `answers` holds what came of it, or `failure`, once something did."""
 
-    __slots__ = ("answers", "asked", "leads", "turn")
+    __slots__ = ("answers", "asked", "failure", "leads", "turn")
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
         self.leads = False
         self.answers: tuple[Answer, ...] = ()
+        self.failure: Unavailable | None = None
         self.turn = threading.Lock()
         self.turn.acquire()
 
 
-class Together(Generic[Asked, Answer]):
+class Coalescer(Generic[Asked, Answer]):
     """Calls `ask` with what was asked by all threads that came while it was at work before; gives each its answer.
 
     `ask` takes a list and gives as many answers. It begins after all that it is asked had come, so that no answer is
-    older than its question. If it fails for several, each asks again alone, on its own thread: what one of them asked
-    wrongly, or waits for, is no one else's business. So what is asked must bear being asked twice.
+    older than its question. If the database is away, all are told. If the call fails otherwise, each asks again alone,
+    on its own thread: what one of them asked wrongly, or waits for, is no one else's business. Who has waited for 0.3 s
+    asks alone as well. So what is asked must bear being asked twice, also at once.
     """
 
     def __init__(self, ask: Callable[[Sequence[Asked]], Sequence[Answer]], most: int) -> None:
@@ -44,24 +49,37 @@ class Together(Generic[Asked, Answer]):
         self._most = most
         self._lock = threading.Lock()
         self._waiting: deque[_Question[Asked, Answer]] = deque()
-        self._is_out = False
+        self._out_since: float | None = None
+        """When the present question went out, of `time.monotonic`."""
 
     def __call__(self, asked: Asked) -> Answer:
         """The answer to `asked`. Raises what `ask` raises."""
         question: _Question[Asked, Answer] = _Question(asked)
-        with self._lock:
-            self._waiting.append(question)
-            question.leads, self._is_out = not self._is_out, True
+        if not self._joins(question):
+            return self.alone(asked)
         if not question.leads:
             self._wait(question)
         if question.leads:
             self._lead(question)
+        if question.failure is not None:
+            raise question.failure
         return question.answers[0] if question.answers else self.alone(asked)
 
     def alone(self, asked: Asked) -> Answer:
         """The answer to `asked`, asked for itself."""
         (answer,) = self._ask([asked])
         return answer
+
+    def _joins(self, question: _Question[Asked, Answer]) -> bool:
+        """Whether to ask with others: as the one who leads if no question is out, and not behind one that is late."""
+        now = time.monotonic()
+        with self._lock:
+            if self._out_since is not None and now - self._out_since > PATIENCE_SECONDS:
+                return False
+            self._waiting.append(question)
+            if self._out_since is None:
+                question.leads, self._out_since = True, now
+            return True
 
     def _wait(self, question: _Question[Asked, Answer]) -> None:
         """Until there is an answer, or it is our turn to ask; or until neither has come for too long."""
@@ -76,20 +94,31 @@ class Together(Generic[Asked, Answer]):
         with self._lock:
             taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
         try:
-            answers = self._ask([question.asked for question in taken])
-            for question, answer in zip(taken, answers, strict=True):
-                question.answers = (answer,)
-        except Exception:
-            if len(taken) == 1:
-                raise
+            self._settle(taken)
         finally:
             with self._lock:
                 following = self._waiting[0] if self._waiting else None
-                self._is_out = following is not None
                 if following is not None:
                     following.leads = True
+                self._out_since = time.monotonic() if following is not None else None
             for question in taken:
                 if question is not own:
                     question.turn.release()
             if following is not None:
                 following.turn.release()
+
+    def _settle(self, taken: Sequence[_Question[Asked, Answer]]) -> None:
+        """Note the answers, or whose failure it is: everybody's, or no one's yet if one of several brought it about."""
+        try:
+            answers = self._ask([question.asked for question in taken])
+            for question, answer in list(zip(taken, answers, strict=True)):
+                question.answers = (answer,)
+        except Unavailable as error:
+            if len(taken) == 1:
+                raise
+            if error.trouble not in OF_ONE:
+                for question in taken:
+                    question.failure = Unavailable(str(error), error.trouble)
+        except Exception:
+            if len(taken) == 1:
+                raise

@@ -9,13 +9,15 @@ import pytest
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from api.together import Together
+from api import coalescer
+from api.coalescer import Coalescer
 from jobs import api_keys, submit
 from models import identity
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import Unstorable
 from models.job import NewJob
 from tests.doors import JOBS, Caller, Doors, assert_problem
+from tests.mishaps import LosesAnswers
 
 DEADLINE = 10.0
 
@@ -28,11 +30,11 @@ def doors(request: pytest.FixtureRequest) -> Doors:
 class Held:
     """Keeps the next question out until it is let go; `sizes` are how many were asked for at once, from then on."""
 
-    def __init__(self, together: Together[Any, Any], eventually: Callable[..., Any]) -> None:
+    def __init__(self, coalescing: Coalescer[Any, Any], eventually: Callable[..., Any]) -> None:
         self.sizes: list[int] = []
-        self._together, self._ask, self._eventually = together, together._ask, eventually
+        self._coalescer, self._ask, self._eventually = coalescing, coalescing._ask, eventually
         self._out, self._go_on = threading.Event(), threading.Event()
-        together._ask = self._slow
+        coalescing._ask = self._slow
 
     def _slow(self, asked: Sequence[Any]) -> Sequence[Any]:
         self.sizes.append(len(asked))
@@ -44,23 +46,26 @@ class Held:
     def come(self, many: int) -> None:
         """Return once the question is out and so many others wait for its end."""
         assert self._out.wait(DEADLINE)
-        self._eventually(lambda: len(self._together._waiting) == many)
+        self._eventually(lambda: len(self._coalescer._waiting) == many)
 
     def let_go(self) -> None:
         self._go_on.set()
 
     def undo(self) -> None:
         self.let_go()
-        self._together._ask = self._ask
+        self._coalescer._ask = self._ask
 
 
 @pytest.fixture
-def hold(eventually: Callable[..., Any]) -> Iterator[Callable[[Together[Any, Any]], Held]]:
-    """`hold(together)` keeps its next question out."""
+def hold(
+    eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Coalescer[Any, Any]], Held]]:
+    """`hold(coalescer)` keeps its next question out; those who wait for its end are patient."""
+    monkeypatch.setattr(coalescer, "PATIENCE_SECONDS", DEADLINE)
     holding: list[Held] = []
 
-    def held(together: Together[Any, Any]) -> Held:
-        holding.append(Held(together, eventually))
+    def held(coalescing: Coalescer[Any, Any]) -> Held:
+        holding.append(Held(coalescing, eventually))
         return holding[-1]
 
     yield held
@@ -69,16 +74,14 @@ def hold(eventually: Callable[..., Any]) -> Iterator[Callable[[Together[Any, Any
 
 
 @pytest.fixture
-def together(
-    doors: Doors, hold: Callable[[Together[Any, Any]], Held]
-) -> Callable[..., tuple[list[TestResponse], list[int]]]:
-    """`together(*submissions)`, each by a caller, with a body and headers: they come one after the other, while that of
-    somebody else is out; gives their answers, and how many were asked for at once."""
+def together(hold: "Hold") -> "Sent":
+    """`together(doors, *submissions)`, each by a caller, with a body and headers: they come one after the other, while
+    that of somebody else is out; gives their answers, and how many were asked for at once."""
 
-    def sent(*submissions: tuple[Caller, Any, dict[str, str]]) -> tuple[list[TestResponse], list[int]]:
+    def sent(doors: Doors, *submissions: tuple[Caller, Any, dict[str, str]]) -> tuple[list[TestResponse], list[int]]:
         first = doors.caller()
         with ThreadPoolExecutor(len(submissions) + 1) as threads:
-            held = hold(doors.services._record)
+            held = hold(doors.services.submissions)
             threads.submit(first.post, JOBS, echo(0))
             held.come(0)
             answers = []
@@ -92,7 +95,7 @@ def together(
 
 
 Sent = Callable[..., tuple[list[TestResponse], list[int]]]
-Hold = Callable[[Together[Any, Any]], Held]
+Hold = Callable[[Coalescer[Any, Any]], Held]
 
 
 def echo(value: Any) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def echo(value: Any) -> dict[str, Any]:
 
 def test_submissions_of_one_moment_are_one_statement_and_each_is_answered_its_own(doors: Doors, together: Sent):
     caller = doors.caller()
-    answers, sizes = together(*((caller, echo(number), {}) for number in range(5)))
+    answers, sizes = together(doors, *((caller, echo(number), {}) for number in range(5)))
     assert [answer.status_code for answer in answers] == [202] * 5
     assert [answer.json["args"]["value"] for answer in answers] == [0, 1, 2, 3, 4]
     assert [caller.get(f"{JOBS}/{answer.json['id']}").json["args"]["value"] for answer in answers] == [0, 1, 2, 3, 4]
@@ -110,7 +113,7 @@ def test_submissions_of_one_moment_are_one_statement_and_each_is_answered_its_ow
 
 def test_of_one_tenant_the_same_request_twice_is_one_job_and_another_body_is_refused(doors: Doors, together: Sent):
     caller = doors.caller()
-    answers, _ = together(*((caller, echo(value), {"Idempotency_Key": "k"}) for value in ("a", "a", "b")))
+    answers, _ = together(doors, *((caller, echo(value), {"Idempotency_Key": "k"}) for value in ("a", "a", "b")))
     first, second, other = answers
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.json["id"] == second.json["id"]
@@ -122,7 +125,7 @@ def test_two_tenants_with_one_idempotency_key_have_a_job_each_and_see_only_their
     ours, theirs = doors.caller(), doors.caller()
     for replayed in (None, "true"):
         (one, two), _ = together(
-            *((caller, echo(str(caller.tenant_id)), {"Idempotency_Key": "k"}) for caller in (ours, theirs))
+            doors, *((caller, echo(str(caller.tenant_id)), {"Idempotency_Key": "k"}) for caller in (ours, theirs))
         )
         assert one.json["id"] != two.json["id"]
         assert [answer.json["args"]["value"] for answer in (one, two)] == [str(ours.tenant_id), str(theirs.tenant_id)]
@@ -140,16 +143,41 @@ def test_one_that_cannot_be_stored_is_refused_alone(doors: Doors, together: Sent
 
     caller = doors.caller()
     monkeypatch.setattr(submit, "record_all", choosy)
-    (good, bad, other), sizes = together(*((caller, echo(value), {}) for value in ("a", "bad", "c")))
+    (good, bad, other), sizes = together(doors, *((caller, echo(value), {}) for value in ("a", "bad", "c")))
     assert (good.status_code, other.status_code) == (202, 202)
     assert_problem(bad, 400, "invalid-request")
     assert sizes == [1, 3, 1, 1, 1]
 
 
+def test_a_statement_whose_answer_was_lost_makes_no_second_job_for_any_of_them(doors: Doors, together: Sent):
+    forgetful = LosesAnswers(doors.database)
+    through = Doors(forgetful)
+    caller, before = through.caller(), doors.count_jobs()
+    forgetful.times = 2  # that of the first, and that of all others
+    answers, sizes = together(through, *((caller, echo(number), {}) for number in range(3)))
+    assert [answer.status_code for answer in answers] == [202] * 3
+    assert not any("Idempotency-Replayed" in answer.headers for answer in answers)
+    assert len({answer.json["id"] for answer in answers}) == 3
+    assert doors.count_jobs() == before + 4
+    assert sizes[1] >= 3
+
+
+def test_a_database_that_stays_away_is_a_503_for_all_of_them(doors: Doors, together: Sent):
+    forgetful = LosesAnswers(doors.database)
+    through = Doors(forgetful)
+    caller = through.caller()
+    through.caller().get(JOBS)  # its pepper is known
+    forgetful.times = 10_000
+    answers, _ = together(through, *((caller, echo(number), {}) for number in range(3)))
+    for answer in answers:
+        assert_problem(answer, 503, "unavailable")
+    forgetful.times = 0
+
+
 def test_one_with_a_unique_key_goes_alone(doors: Doors, hold: Hold):
     caller = doors.caller()
     with ThreadPoolExecutor(1) as threads:
-        held = hold(doors.services._record)
+        held = hold(doors.services.submissions)
         first = threads.submit(caller.submit)
         held.come(0)
         caller.submit(args={"value": 1}, unique_key="u")  # answered although another is out
@@ -161,7 +189,7 @@ def test_one_with_a_unique_key_goes_alone(doors: Doors, hold: Hold):
 def test_keys_of_one_moment_are_one_statement_and_each_is_who_he_is(doors: Doors, hold: Hold):
     callers, wrong, first = [doors.caller() for _ in range(3)], Caller(doors, api_keys.new_token()), doors.caller()
     with ThreadPoolExecutor(6) as threads:
-        held = hold(doors.services._key_of)
+        held = hold(doors.services.key_lookups)
         threads.submit(first.get, JOBS)
         held.come(0)
         answers = []
@@ -181,7 +209,7 @@ def test_a_key_that_was_revoked_while_another_question_was_out_opens_nothing_any
     other, late = doors.caller(), doors.caller()
     _, key_id, _ = str(late.token).split("_")
     with ThreadPoolExecutor(2) as threads:
-        held = hold(doors.services._key_of)
+        held = hold(doors.services.key_lookups)
         threads.submit(other.get, JOBS)
         held.come(0)
         with doors.database.transaction() as session:
