@@ -274,10 +274,14 @@ def _dig_in(full: Installation, ledger: Ledger, number: int) -> Seen:
 def _restarted(full: Installation, dispatcher: Process) -> float:
     """Start the dispatcher before an empty broker; gives the moment from which it leads."""
     assert _messages(full) == 0
+    _start_to_lead(full, dispatcher)
+    return time.monotonic()
+
+
+def _start_to_lead(full: Installation, dispatcher: Process) -> None:
     said = dispatcher.words.count('"leads": true')
     dispatcher.start()
     full.eventually(lambda: dispatcher.words.count('"leads": true') > said, STARTS_WITHIN)
-    return time.monotonic()
 
 
 def _throughput_of_a_few(full: Installation, ledger: Ledger) -> float:
@@ -313,5 +317,5 @@ def _clear_away(full: Installation, first: Json, dispatcher: Process) -> None:
     dispatcher.ask_to_end()
     dispatcher.wait()
     forget_backlog(full, first)
-    dispatcher.start()
+    _start_to_lead(full, dispatcher)
     full.wait_until_ready()
