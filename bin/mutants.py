@@ -271,7 +271,7 @@ MUTANTS = (
         "models/lease.py",
         "c.expires_at < now()",
         "c.expires_at.is_not(None)",
-        (RACES + "test_while_one_leads_nobody_else_does_and_it_may_go_on",),
+        (RACES + "test_who_asked_while_another_was_taking_an_expired_lease_does_not_lead",),
     ),
     Mutant(
         "a job that was lost with its worker travels alone",

@@ -285,6 +285,20 @@ def test_of_many_that_ask_for_an_expired_lease_one_leads_and_the_former_does_not
         assert not database.run(partial(lease.lead, name=LEASE, holder=former, term=TERM))
 
 
+def test_who_asked_while_another_was_taking_an_expired_lease_does_not_lead(
+    postgresql_database: Database, eventually: Callable[..., Any]
+) -> None:
+    # His statement saw the lease expired, and then waits for the row.
+    database = postgresql_database
+    database.run(_seat)
+    with ThreadPoolExecutor(1) as another:
+        with database.transaction() as session:
+            assert lease.lead(session, LEASE, new_id(), TERM)
+            late = another.submit(database.run, partial(lease.lead, name=LEASE, holder=new_id(), term=TERM))
+            eventually(lambda: _blocked(database))
+        assert late.result(PATIENCE) is None
+
+
 def _seat(session: Session) -> UUID:
     """A leader whose term is over."""
     former = new_id()
