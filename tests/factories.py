@@ -6,10 +6,11 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
 from models import identity
+from models.database import Database
 from models.fingerprint import error_type, fingerprint
 from models.ids import new_id
 from models.job import NewJob, Ref, job_events, jobs
@@ -113,3 +114,10 @@ def history_of(session: Session, ref: Ref | UUID) -> list[dict[str, Any]]:
     job_id = ref.id if isinstance(ref, Ref) else ref
     events = select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.id)
     return [dict(row) for row in session.execute(events).mappings()]
+
+
+def blocked(database: Database) -> bool:
+    """Whether someone waits for another's row."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with database.reading() as session:
+        return session.execute(text(waiting)).scalar_one() > 0

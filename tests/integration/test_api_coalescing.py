@@ -12,11 +12,13 @@ from werkzeug.test import TestResponse
 from api import coalescer
 from api.coalescer import Coalescer
 from jobs import api_keys, submit
-from models import identity
+from models import identity, moves
+from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import Unstorable
 from models.job import NewJob
 from tests.doors import JOBS, Caller, Doors, assert_problem
+from tests.factories import blocked, new_job
 from tests.mishaps import LosesAnswers
 
 DEADLINE = 10.0
@@ -172,6 +174,24 @@ def test_a_database_that_stays_away_is_a_503_for_all_of_them(doors: Doors, toget
     for answer in answers:
         assert_problem(answer, 503, "unavailable")
     forgetful.times = 0
+
+
+def test_a_key_that_somebody_s_transaction_holds_keeps_nobody_else_waiting(
+    shared_postgresql: Database, eventually: Callable[..., Any]
+):
+    doors = Doors(shared_postgresql)
+    caller, other = doors.caller(), doors.caller()
+    caller.submit()  # its key and the pepper are known
+    with ThreadPoolExecutor(4) as threads:
+        with doors.database.transaction() as session:
+            held = new_job(session, tenant_id=caller.tenant_id, idempotency_key="held")
+            moves.record(session, [held])
+            waits = threads.submit(caller.post, JOBS, echo(0), Idempotency_Key="held")
+            eventually(lambda: blocked(doors.database))
+            others = [threads.submit(other.post, JOBS, echo(number)) for number in range(3)]
+            assert [answer.result(DEADLINE).status_code for answer in others] == [202] * 3
+            assert not waits.done()
+        assert_problem(waits.result(DEADLINE), 422, "idempotency-key-reused")
 
 
 def test_one_with_a_unique_key_goes_alone(doors: Doors, hold: Hold):

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from models import lease, moves, queries
@@ -21,7 +21,7 @@ from models.ids import new_id
 from models.job import Ref, jobs
 from models.moves import Ending
 from models.states import LIVE, Move, State
-from tests.factories import ago, history_of, job_in, jobs_in, new_job, row_of, tenant_id_of
+from tests.factories import ago, blocked, history_of, job_in, jobs_in, new_job, row_of, tenant_id_of
 
 PATIENCE = 60
 EXPIRY = timedelta(seconds=60)
@@ -209,17 +209,10 @@ def test_a_redrive_yields_to_a_submission_that_takes_its_key_meanwhile(
         with postgresql_database.transaction() as session:
             moves.record(session, [new_job(session, unique_key="held")])
             redrive = threads.submit(postgresql_database.run, partial(moves.redrive, refs=[held, free], actor=ACTOR))
-            eventually(lambda: _blocked(postgresql_database))
+            eventually(lambda: blocked(postgresql_database))
         redriven = redrive.result(PATIENCE)
 
     assert [job.id for job in redriven] == [free.id]
-
-
-def _blocked(database: Database) -> bool:
-    """Whether someone waits for another's row."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with database.reading() as session:
-        return session.execute(text(waiting)).scalar_one() > 0
 
 
 def test_of_dead_jobs_that_share_a_key_redriven_at_once_one_is_queued(database: Database) -> None:
@@ -246,7 +239,7 @@ def test_a_job_that_is_redriven_meanwhile_is_not_pruned(
         with postgresql_database.transaction() as session:
             moves.redrive(session, [dead], ACTOR)
             pruned = threads.submit(postgresql_database.run, prune)
-            eventually(lambda: _blocked(postgresql_database))
+            eventually(lambda: blocked(postgresql_database))
         assert pruned.result(PATIENCE) == 0
 
     assert _count(postgresql_database, jobs.c.state == State.QUEUED) == 1
@@ -295,7 +288,7 @@ def test_who_asked_while_another_was_taking_an_expired_lease_does_not_lead(
         with database.transaction() as session:
             assert lease.lead(session, LEASE, new_id(), TERM)
             late = another.submit(database.run, partial(lease.lead, name=LEASE, holder=new_id(), term=TERM))
-            eventually(lambda: _blocked(database))
+            eventually(lambda: blocked(database))
         assert late.result(PATIENCE) is None
 
 

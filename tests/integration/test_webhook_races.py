@@ -18,7 +18,7 @@ from models import moves, webhook_endpoints
 from models.database import Database
 from models.ids import new_id
 from models.moves.telling import Notice, Receiver, send
-from tests.factories import new_job, tenant_id_of
+from tests.factories import blocked, new_job, tenant_id_of
 
 PATIENCE = 60
 PEPPER = b"a pepper of the tests"
@@ -35,16 +35,9 @@ def _while_open(database: Database, first: Step, second: Step, eventually: Event
         with database.transaction() as session:
             first(session)
             later = threads.submit(database.run, second)
-            eventually(lambda: later.done() or _blocked(database))
+            eventually(lambda: later.done() or blocked(database))
         later.exception(PATIENCE)
         return later
-
-
-def _blocked(database: Database) -> bool:
-    """Whether someone waits for another's row."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with database.reading() as session:
-        return session.execute(text(waiting)).scalar_one() > 0
 
 
 def _rotate(session: Session, secret: str) -> None:
