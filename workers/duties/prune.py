@@ -62,8 +62,9 @@ class Prune:
         self.database.run(lambda session: worker.forget(session, WORKERS_KEPT, BATCH))
         self.database.run(lambda session: gate.remove_unused(session, GATES_KEPT, BATCH))
         more = [self._prune(state, kept) for state, kept in self.retention.items()]
-        rest = max(SHORTEST_REST_SECONDS, REST_PER_WORK * (self._clock() - began))
-        return min(rest, EVERY_SECONDS) if any(more) else EVERY_SECONDS
+        if not any(more):
+            return EVERY_SECONDS
+        return min(max(SHORTEST_REST_SECONDS, REST_PER_WORK * (self._clock() - began)), EVERY_SECONDS)
 
     def _prune(self, state: State, kept: timedelta) -> bool:
         """Delete a batch; whether there may be more."""
