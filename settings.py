@@ -138,7 +138,9 @@ class Settings(BaseSettings):
     grace_seconds: float = _setting(
         30.0, "JOBMILL_GRACE_SECONDS", "How long a stopping process waits for what it has begun.", "30", ge=0, le=3600
     )
-    api_processes: int = _setting(1, "JOBMILL_API_PROCESSES", "Processes of the API server.", "2", ge=1, le=64)
+    api_processes: int = _setting(
+        1, "JOBMILL_API_PROCESSES", "Processes of the API server; each uses one core at most.", "2", ge=1, le=64
+    )
     api_threads: int = _setting(
         8, "JOBMILL_API_THREADS", "Requests one API process serves at once.", "16", ge=1, le=256
     )
