@@ -113,12 +113,9 @@ class Coalescer(Generic[Asked, Answer]):
             answers = self._ask([question.asked for question in taken])
             for question, answer in list(zip(taken, answers, strict=True)):
                 question.answers = (answer,)
-        except Unavailable as error:
+        except Exception as error:
             if len(taken) == 1:
                 raise
-            if error.trouble not in OF_ONE:
+            if isinstance(error, Unavailable) and error.trouble not in OF_ONE:
                 for question in taken:
                     question.failure = Unavailable(str(error), error.trouble)
-        except Exception:
-            if len(taken) == 1:
-                raise

@@ -56,7 +56,7 @@ _SHARED = r"/(v1/.*|openapi\.json)$"
 
 def secure(answer: Response) -> None:
     """Complete an answer's headers; what a view has chosen itself stays."""
-    answer.headers.extend(_ALWAYS)
+    answer.headers.update(_ALWAYS)
     for name, value in _UNLESS_TOLD.items():
         answer.headers.setdefault(name, value)
     if by_https():

@@ -1,8 +1,7 @@
 """A connection to the API that costs the load generator next to nothing.
 
-It shares two cores with what it measures, and `http.client` takes a third of a millisecond for each request, which is
-as much as the API does. So requests are put together beforehand where they can be, and of an answer nothing is read but
-its status and its length.
+It shares its cores with what it measures, and `http.client` takes a third of a millisecond for each request. So of an
+answer's head nothing is looked at but its status and its length.
 """
 
 import socket

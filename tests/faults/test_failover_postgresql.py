@@ -21,7 +21,7 @@ from tests.faults.postgresql_pair import PostgresqlPair
 pytestmark = pytest.mark.timed
 
 FAULT = "postgresql-failover"
-JOBS_A_SECOND = 20
+JOBS_A_SECOND = 40
 STEADY_SECONDS = 4
 UNTIL_PROMOTED = 1.0
 """What noticing the loss and deciding on it takes whoever promotes: with a tool for it, or by hand, it takes longer."""
