@@ -26,7 +26,10 @@ SENDERS = 2
 PATIENCE = 180.0
 
 _LEFT = "SELECT count(*) FROM jobs WHERE state = 'succeeded' AND finished_at < now() - interval '1 day'"
-_WAITING = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'dispatched', 'running')"
+_WAITING = """
+    SELECT (SELECT count(*) FROM jobs WHERE state = 'queued') + (SELECT count(*) FROM jobs WHERE state = 'dispatched')
+        + (SELECT count(*) FROM jobs WHERE state = 'running')"""
+"""Each by the small index of its own: asked for together they are a reading of the whole table."""
 _SIZES = """
     SELECT pg_table_size('jobs') / 1048576.0, pg_indexes_size('jobs') / 1048576.0, n_live_tup, n_dead_tup,
         autovacuum_count

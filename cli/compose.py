@@ -106,7 +106,7 @@ def registry(settings: Settings) -> Registry:
     try:
         with importing():
             return job_registry.load(settings.job_modules)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that was made a module may end what imports it
         names = ",".join(settings.job_modules)
         raise BadSetting(f"JOBMILL_JOBS={names} cannot be loaded: {type(error).__name__}: {error}") from error
 

@@ -186,6 +186,7 @@ def worker_child(slot: int, worker_id: UUID, report_to: int, *, first: bool, rep
         stop.wait()
         running.stop(loaded.grace_seconds)
     database.close()
+    reporter.tell_of_the_end()
 
 
 @click.group()

@@ -117,7 +117,13 @@ jobs = Table(
         sqlite_where=text("idempotency_key IS NOT NULL"),
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
-    postgresql_with={"fillfactor": "80"},
+    # By PostgreSQL's own rule a vacuum comes once a fifth of the table is dead. Of five million jobs kept that is after
+    # 300,000 more, and a claim walks past what is left of each of them in its index.
+    postgresql_with={
+        "fillfactor": "80",
+        "autovacuum_vacuum_scale_factor": "0.02",
+        "autovacuum_analyze_scale_factor": "0.02",
+    },
 )
 
 

@@ -17,7 +17,7 @@ from models.migrations import limits
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0018"
+HEAD = "0019"
 """The revision of this release; a test holds it against the scripts. Revisions sort as text."""
 
 _SCRIPTS = Path(__file__).parent / "migrations"

@@ -1,15 +1,17 @@
 """Whether the system killed a process of ours for lack of memory: the count that its control group keeps.
 
-Where the group tells nothing, as outside of any, it is the count of the whole system: other processes' deaths are then
-among them, and a kill of ours at that very moment would be told as one of memory.
+The group is that of the whole service, and where it tells nothing, as outside of any, the count is the whole system's:
+a kill of ours within a second or two of another process's death would be told as one of memory.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 MEMBERSHIP = Path("/proc/self/cgroup")
 MOUNT = Path("/sys/fs/cgroup")
 SYSTEM = Path("/proc/vmstat")
+LATELY_SECONDS = 1.0
 
 
 def out_of_memory_kills(membership: Path = MEMBERSHIP, mount: Path = MOUNT, system: Path = SYSTEM) -> int | None:
@@ -26,6 +28,30 @@ def out_of_memory_kills(membership: Path = MEMBERSHIP, mount: Path = MOUNT, syst
 def killed_since(before: int | None, now: int | None) -> bool:
     """Whether there were any between two counts, as far as is known."""
     return before is not None and now is not None and now > before
+
+
+class MemoryKills:
+    """Counts them as time goes by, since only those of the last moments tell of what has just died."""
+
+    def __init__(
+        self, count: Callable[[], int | None] = out_of_memory_kills, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._count = count
+        self._clock = clock
+        self._before = self._latest = count()
+        self._counted_at = clock()
+
+    def look(self) -> None:
+        """Note how many there are by now; to be called several times a second."""
+        now = self._clock()
+        if now - self._counted_at >= LATELY_SECONDS:
+            self._before, self._latest, self._counted_at = self._latest, self._count(), now
+
+    def any_lately(self) -> bool:
+        """Whether there were any within the last second or two, and since this was last asked, as far as is known."""
+        before = self._before
+        self._before = self._latest = self._count()
+        return killed_since(before, self._latest)
 
 
 def _counters(membership: Path, mount: Path) -> Iterator[Path]:

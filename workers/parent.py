@@ -19,7 +19,7 @@ import structlog
 
 from models.ids import new_id
 from workers import metrics
-from workers.memory import killed_since, out_of_memory_kills
+from workers.memory import MemoryKills
 from workers.registrar import Gone, Living, Registrar
 from workers.report import Report, decode
 from workers.verdict import Cause, Fate, Verdict, cause_of, deaths_in_a_row, judge, pause_before
@@ -123,13 +123,14 @@ class Parent:
         self.stop_by: float | None = None
         self.ready = False
         self.refusal = os.EX_OK
-        self.memory_kills = out_of_memory_kills()
+        self.memory_kills = MemoryKills()
 
     def run(self, stop: Stopping) -> int:
         """Watch until told to stop, or until the very first child refuses to start; gives the exit code."""
         self.registrar.start()
         while not self._over(stop):
             self._listen()
+            self.memory_kills.look()
             now = time.monotonic()
             self._judge(now)
             self._reap(stop, now)
@@ -242,15 +243,15 @@ class Parent:
             self._bury(slot, child, returncode, stop, now)
 
     def _bury(self, slot: Slot, child: Child, returncode: int, stop: Stopping, now: float) -> None:
-        cause = cause_of(returncode, child.verdict, out_of_memory=self._memory_ran_out())
+        cause = cause_of(returncode, child.verdict, out_of_memory=self.memory_kills.any_lately())
         if returncode > 0 and not (self.ready or stop.asked):
             self.refusal = returncode  # it has said why, and left nothing behind
             return
         self._tell_who_lives()
         self.registrar.gone(Gone(child.worker_id, cause.words, child.verdict.overdue if child.verdict else ()))
-        if returncode == os.EX_OK or (stop.asked and returncode == -signal.SIGTERM):
+        if _as_asked(child, returncode, stop):
             slot.deaths = 0
-            return  # it was asked to, perhaps before it could listen
+            return
         slot.deaths = deaths_in_a_row(slot.deaths, now - child.born_at)
         slot.start_at = now + pause_before(slot.deaths).total_seconds()
         self._tell_of_death(slot, child, cause, now)
@@ -267,10 +268,6 @@ class Parent:
             again_in_seconds=round(slot.start_at - now, 1),
         )
 
-    def _memory_ran_out(self) -> bool:
-        before, self.memory_kills = self.memory_kills, out_of_memory_kills()
-        return killed_since(before, self.memory_kills)
-
     # Stopping
 
     def _stop(self, stop: Stopping, now: float) -> None:
@@ -282,3 +279,10 @@ class Parent:
         if stop.urgent or now >= self.stop_by:
             for _, child in self._children():
                 child.end(Verdict(Fate.AT_ONCE if stop.urgent else Fate.GRACE))
+
+
+def _as_asked(child: Child, returncode: int, stop: Stopping) -> bool:
+    """Whether it ended because it was told to: by its own word, since a handler may end it with the same status."""
+    if returncode == os.EX_OK:
+        return stop.asked or child.report.draining
+    return stop.asked and returncode == -signal.SIGTERM  # perhaps before it could listen

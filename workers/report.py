@@ -56,6 +56,10 @@ def decode(line: bytes) -> Report:
     return Report(ready, consuming, draining, busy, running)
 
 
+def _ending() -> Report:
+    return Report(draining=True)
+
+
 class Reporter:
     """Tells the parent how this process is, from a thread that waits for nothing else.
 
@@ -70,11 +74,17 @@ class Reporter:
         self.on_orphaned = on_orphaned
         self.orphaned = threading.Event()
         self.source: Callable[[], Report] = Report
+        self._telling = threading.Lock()
         self.thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self) -> None:
         """Begin to report."""
         self.thread.start()
+
+    def tell_of_the_end(self) -> None:
+        """Say that this process ends as it should: its exit status alone is also that of one that a handler ended."""
+        self.source = _ending
+        self._tell()
 
     def _run(self) -> None:
         # A pipe's writer is told of nothing but that the reader is gone.
@@ -82,12 +92,18 @@ class Reporter:
         reader.register(self.descriptor, 0)
         gone = False
         while not gone:
-            report = self.source()
-            gone = not self._say(report)
+            report, heard = self._tell()
+            gone = not heard
             pause = EVERY_SECONDS if report.consuming or report.draining else AT_FIRST_SECONDS
             gone = bool(reader.poll(pause * 1000)) or gone
         self.orphaned.set()
         self.on_orphaned()
+
+    def _tell(self) -> tuple[Report, bool]:
+        """Say how it is at this moment, and whether anybody can hear it."""
+        with self._telling:  # or what is older could be said last, which counts
+            report = self.source()
+            return report, self._say(report)
 
     def _say(self, report: Report) -> bool:
         """Write one report; False when nobody can read it."""

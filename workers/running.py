@@ -48,7 +48,7 @@ class InHand:
             return fresh
 
     def doubt(self, refs: Iterable[Ref]) -> None:
-        """The answer to their start was lost for good: the rows may say that they run, and none was begun."""
+        """Whether they were started, or given back, was not heard: their rows may say that they run; none has begun."""
         with self._lock:
             self._doubted.update(refs)
 

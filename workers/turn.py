@@ -15,6 +15,7 @@ class Turn:
         self._lock = threading.Lock()
         self._waiting = deque(jobs)
         self._began = time.monotonic()
+        self._over = False
 
     def __iter__(self) -> Iterator[Started]:
         """Each job when it is its turn, less those that were taken away."""
@@ -29,12 +30,15 @@ class Turn:
             taken, self._waiting = list(self._waiting), deque()
             return taken
 
-    def put_back(self, jobs: Iterable[Started]) -> None:
-        """They wait here after all."""
+    def put_back(self, jobs: Iterable[Started]) -> bool:
+        """They wait here after all; False if the thread has gone meanwhile, and nobody would come for them."""
         with self._lock:
-            self._waiting.extend(jobs)
+            if not self._over:
+                self._waiting.extend(jobs)
+            return not self._over
 
     def _next(self) -> Started | None:
         with self._lock:
             self._began = time.monotonic()
-            return self._waiting.popleft() if self._waiting else None
+            self._over = not self._waiting
+            return None if self._over else self._waiting.popleft()

@@ -128,12 +128,20 @@ class Watchdog:
             with self.database.transaction() as session:
                 moved = moves.interrupt(session, endings, f"worker:{self.worker_id}")
         except Unavailable:
-            turn.put_back(waiting)
+            self._lose_sight_of(waiting)  # they may be queued, and only the answer was lost
             raise
         gone = {job.ref for job in moved}
         # Refused is one whose cancellation was asked for: its turn comes, and its handler is told.
-        turn.put_back(job for job in waiting if job.ref not in gone)
+        refused = [job for job in waiting if job.ref not in gone]
+        if not turn.put_back(refused):
+            self._lose_sight_of(refused)
         metrics.moves.labels(Move.INTERRUPT).inc(len(moved))
+
+    def _lose_sight_of(self, unbegun: list[Started]) -> None:
+        """Run none of them: what their rows say is looked up with the next heartbeat."""
+        refs = [job.ref for job in unbegun]
+        self.in_hand.doubt(refs)
+        self.in_hand.let_go(refs)
 
     def _exchange(self, runs: list[Run], now: float) -> None:
         """Read what the handlers must know, then write what they said: on SQLite only a write may have to wait."""
@@ -173,14 +181,14 @@ class Watchdog:
 
         Only what was begun may have done harm: it counts as lost, and what was not gets its attempt back.
         """
-        settled = self.in_hand.doubted()
+        settled = self.in_hand.lacks(self.in_hand.doubted())
         with self.database.reading() as session:
             running = queries.running_of(session, [self.worker_id], MOST_TAKEN_BACK)
         # Looked up after the rows were read: a job is in hand from before its start until after its end.
         unheld, doubted = self.in_hand.lacks(running), self.in_hand.doubted()
         reason = "its worker lost sight of it"
         begun = [Ending(ref, error=lost(reason), reason=reason) for ref in unheld if ref not in doubted]
-        unbegun = [Ending(ref, reason="the answer to its start was lost") for ref in unheld if ref in doubted]
+        unbegun = [Ending(ref, reason="it was started and not begun") for ref in unheld if ref in doubted]
         moved = self._queue_again(begun, unbegun) if unheld else 0
         if moved:  # else they had just ended in the usual way
             log.warning("jobs_taken_back", count=moved)

@@ -39,6 +39,13 @@ def drop_index(name: str, table: str) -> None:
         op.drop_index(name, table, if_exists=True, postgresql_concurrently=True)
 
 
+def set_storage(table: str, parameters: str) -> None:
+    """Set PostgreSQL's storage parameters of a table. That waits for a vacuum of it, and keeps nobody from its rows."""
+    if op.get_bind().dialect.name == dialect.POSTGRESQL:
+        with _outside_transactions():
+            op.execute(f"ALTER TABLE {table} SET ({parameters})")
+
+
 def in_batches(statement: str, table: str, size: int = BATCH) -> None:
     """Execute a statement over all rows of a table with a UUID as `id`, `size` at a time, each in its own transaction.
 

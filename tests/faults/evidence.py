@@ -3,6 +3,7 @@ metrics pages, the logs, and what the operating system says of the processes.
 """
 
 import json
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -287,12 +288,13 @@ def _pids(installation: Installation) -> dict[str, list[int]]:
 
 
 def _live_actors(installation: Installation) -> frozenset[str]:
-    """Who writes history now, by the names that history knows: workers whose process lives, and the leader."""
+    """Who writes history now, by the names that history knows: workers whose process lives, parents, and the leader."""
     alive = {pid for pids in _pids(installation).values() for pid in pids}
     workers = installation.sql("SELECT id, pid FROM workers WHERE stopped_at IS NULL")
     holders = installation.sql("SELECT holder FROM leases")
     return frozenset(
         [f"worker:{_id(worker)}" for worker, pid in workers if pid in alive]
+        + [f"parent:{socket.gethostname()}:{pid}" for pid in alive]
         + [f"dispatcher:{_id(holder)}" for (holder,) in holders]
     )
 

@@ -16,6 +16,7 @@ from tests.faults.invariants import check
 from tests.faults.load import Load
 from tests.faults.mixture import mixed
 from tests.faults.rabbitmq_cluster import Cluster, Node
+from tests.faults.under_load import keeps_up
 from workers import topology
 
 pytestmark = pytest.mark.timed
@@ -79,6 +80,7 @@ def test_any_node_may_be_killed_under_load_and_come_back_twice(full: Installatio
     known = check(full, ledger, load.accepted, faults=0, watch=watch)
     assert {row.state for row in known.rows_of_test()} == {"succeeded"}
     assert len(load.accepted) >= JOBS_A_SECOND * (lasted - LATE_SECONDS)
+    assert keeps_up(ledger, load, began + lasted - UNDISTURBED_SECONDS / 2)
     assert {role for _, role in killed} == {"leader", "follower"}
     # No job waits longer for its handler, and no longer is there a stretch in which no handler begins.
     wait, waited_since = longest_wait(ledger, load)

@@ -17,6 +17,7 @@ from tests.faults.health import HealthWatch
 from tests.faults.invariants import check
 from tests.faults.mixture import mixed
 from tests.faults.postgresql_pair import PostgresqlPair
+from tests.faults.under_load import keeps_up
 
 pytestmark = pytest.mark.timed
 
@@ -66,6 +67,7 @@ def test_the_installation_follows_a_promoted_standby_and_every_acknowledged_job_
 
     # The worker keeps what it has through the loss: no handler begins again that nobody asked to.
     known = check(full, ledger, load.accepted, faults=0, watch=watch)
+    assert keeps_up(ledger, load, promoted + back + STEADY_SECONDS / 2)
     assert load.turned_away
     assert load.turned_away.keys() <= {NO_ANSWER, httpx2.codes.SERVICE_UNAVAILABLE}
     assert before >= JOBS_A_SECOND * (STEADY_SECONDS - LATE_SECONDS)

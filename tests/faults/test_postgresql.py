@@ -219,7 +219,7 @@ def test_a_transaction_that_is_held_open_does_not_make_jobs_slower(
             cleaner.execute("VACUUM jobs")
         pinned = asked(postgresql, DEAD_ROWS)
         after = min(waits_of_more(trial, full) for _ in range(WINDOWS))
-    assert pinned
+    assert pinned >= (4000 if long else 100)  # of each job that passed meanwhile, at least
     assert after < before + MOST_SLOWER_SECONDS
     figures.keep(OLD, "dead rows that could not be removed", pinned, "")
     figures.keep(OLD, "median from submission to start, without", before, "s")

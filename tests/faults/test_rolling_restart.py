@@ -146,9 +146,13 @@ def _judge(full: Installation, ledger: Ledger, clients: Clients) -> None:
     assert clients.failed == []
     known = check(full, ledger, clients.accepted, faults=0)
     assert {(row.state, row.attempt, row.lost) for row in known.rows_of_test()} == {("succeeded", 1, 0)}
-    ((delay,),) = full.sql("SELECT max(extract(epoch FROM started_at - due_at)) FROM jobs WHERE type = 'fault.sleep'")
+    ((delay, whole),) = full.sql(
+        "SELECT max(extract(epoch FROM started_at - due_at)), max(extract(epoch FROM finished_at - due_at))"
+        " FROM jobs WHERE type = 'fault.sleep'"
+    )
     figures.keep("rolling-restart", "requests sent again to the other API", clients.again, "requests")
     figures.keep("rolling-restart", "slowest answer", clients.slowest, "s")
     figures.keep("rolling-restart", "longest wait of a job for its start", float(delay), "s")
     assert delay < DELAYED_AT_MOST
+    assert whole < RUN_SECONDS + DELAYED_AT_MOST
     assert clients.slowest < SLOWEST_ANSWER

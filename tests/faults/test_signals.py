@@ -27,6 +27,8 @@ GRACE_SECONDS = 0.5
 AGAIN_WITHIN = 2.0
 LIVE_WITHIN = 20
 MARK = "FAULT_TEST_MARK"
+EARLY = 0.5
+"""Until then none of the processes has got further than its imports, which take seconds where four do them at once."""
 
 
 @pytest.fixture
@@ -169,6 +171,7 @@ def _end_at_boot(full: Installation, ledger: Ledger, folder: Path, mark: str, af
     for process in booting:
         process.start()
     time.sleep(after)
+    assert after > EARLY or not any(process.words for process in booting)
     for process in booting:
         process.ask_to_end()
     ended = {process.name: process.wait() for process in booting}

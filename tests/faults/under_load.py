@@ -18,6 +18,7 @@ RATE = 40.0
 """Jobs a second: more than anybody waits for here, and less than the machine of a small CI can do."""
 WINDOW_SECONDS = 3.0
 BACK_TO = 0.95
+AT_ONCE_SECONDS = 1.0
 SETTLING_SECONDS = 30
 
 
@@ -91,6 +92,14 @@ class Trial:
         if begin < max(since, min(ends, default=until)):
             return 0.0
         return sum(begin < at <= until for at in ends) / self._window
+
+
+def keeps_up(ledger: Ledger, load: Load, since: float) -> bool:
+    """Whether jobs accepted since then, whatever load there was, were begun as fast: nearly all within a second."""
+    begun = {entry.job_id: entry.at for entry in reversed(ledger.starts())}
+    accepted = [answered for answered in load.answered if answered.at > since]
+    soon = sum(begun[answered.job_id] - answered.at < AT_ONCE_SECONDS for answered in accepted)
+    return bool(accepted) and soon >= BACK_TO * len(accepted)
 
 
 @contextmanager

@@ -47,6 +47,13 @@ def leave(args: Told, context: Context) -> None:
     os._exit(3)
 
 
+@job("dying.exit_well")
+def leave_well(args: Told, context: Context) -> None:
+    """Ends its process as one does that was told to stop."""
+    note(args, "start", context)
+    os._exit(0)
+
+
 @job("dying.segfault")
 def segfault(args: Told, context: Context) -> None:
     """Reads where nothing is."""

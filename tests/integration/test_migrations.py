@@ -25,6 +25,7 @@ from models.identity import tenants
 from models.ids import new_id
 from models.migrations import online
 from models.states import State
+from models.tables import metadata
 from tests.conftest import POOL_SIZE
 from tests.factories import ago, columns_in, insert_jobs
 
@@ -83,6 +84,19 @@ def test_an_upgraded_database_is_that_of_this_release(connect: Connect) -> None:
     assert migrate.current(database) == migrate.HEAD
     migrate.check(database)
     migrate.require(database)
+
+
+def test_an_upgraded_database_keeps_its_tables_as_they_are_described(postgresql_database: Database) -> None:
+    kept = text("SELECT relname, unnest(reloptions) FROM pg_class WHERE relkind = 'r' AND reloptions IS NOT NULL")
+    with postgresql_database.reading() as session:
+        found = {(name, option) for name, option in session.execute(kept)}
+
+    assert found == {
+        (table.name, f"{parameter}={value}")
+        for table in metadata.sorted_tables
+        for parameter, value in (table.dialect_options["postgresql"]["with"] or {}).items()
+    }
+    assert ("jobs", "autovacuum_vacuum_scale_factor=0.02") in found
 
 
 def test_an_upgrade_done_twice_keeps_what_is_there(connect: Connect) -> None:

@@ -102,6 +102,28 @@ def test_an_index_on_a_large_table_is_made_while_others_write_to_it(
     assert _ask(postgresql_database, valid) is True
 
 
+@pytest.mark.timed
+def test_storage_parameters_are_set_once_a_vacuum_is_over_while_others_read_and_write(
+    postgresql_database: Database, database_url: str, add: Add, eventually: Callable[..., Any]
+) -> None:
+    add("0100", 'online.set_storage("jobs", "autovacuum_vacuum_cost_delay = 5")')
+
+    with psycopg.connect(database_url) as holder, ThreadPoolExecutor(1) as threads:
+        holder.execute("LOCK TABLE jobs IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM does
+        upgrading = threads.submit(migrate.upgrade, postgresql_database)
+        eventually(lambda: _ask(postgresql_database, WAITING.replace("CREATE INDEX CONCURRENTLY", "ALTER TABLE")))
+        began = time.monotonic()
+        _fill(postgresql_database)
+        took = time.monotonic() - began
+        assert not upgrading.done()
+        holder.commit()
+        assert upgrading.result(20) == "0100"
+
+    assert took < 2
+    set_now = "SELECT 'autovacuum_vacuum_cost_delay=5' = ANY (reloptions) FROM pg_class WHERE relname = 'jobs'"
+    assert _ask(postgresql_database, set_now) is True
+
+
 def test_an_index_that_an_upgrade_left_half_made_is_made_anew(postgresql_database: Database, add: Add) -> None:
     with postgresql_database.transaction() as session:
         session.execute(text("CREATE INDEX jobs_added ON jobs (lost)"))

@@ -203,12 +203,13 @@ def test_a_killed_child_s_job_is_queued_again_within_two_seconds_and_tells_why(m
     assert len(mill.told("end", ref)) == 1
 
 
-@pytest.mark.fault("handler-exits", "os._exit in a handler")
+@pytest.mark.fault("handler-exits", "os._exit in a handler, with a status of its own and with 0")
 @pytest.mark.fault("handler-segfaults", "a handler reads where no memory is")
 @pytest.mark.parametrize(
     ("job_type", "cause"),
     [
         ("dying.exit", "its process exited with status 3"),
+        ("dying.exit_well", "its process exited with status 0"),
         ("dying.segfault", "its process was killed by SIGSEGV"),
     ],
 )
@@ -220,6 +221,7 @@ def test_history_tells_how_a_process_died(mill: Mill, job_type: str, cause: str)
         assert mill.until(lost, State.QUEUED)["lost"] == 1
         assert [event["reason"] for event in mill.history(lost)] == [cause]
     mill.until_live(1)
+    assert mill.words.count('"child_died"') == 1
 
 
 @contextmanager
@@ -437,6 +439,13 @@ def test_a_child_that_cannot_start_any_more_is_tried_ever_more_rarely_until_it_c
     assert mill.words.count("its process exited with status 2") == 3
     module.write_text("")
     mill.until_live(1)
+
+
+def test_a_module_of_jobs_that_ends_what_imports_it_is_a_wrong_setting(mill: Mill, tmp_path: Path):
+    (tmp_path / "a_script.py").write_text("import sys\nsys.exit()\n")
+    mill.start(JOBMILL_JOBS="a_script")
+    assert mill.parent.wait(DEADLINE) == 2
+    assert "JOBMILL_JOBS=a_script cannot be loaded: SystemExit" in mill.words
 
 
 # What they count

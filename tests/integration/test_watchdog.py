@@ -569,21 +569,46 @@ def test_one_whose_cancellation_was_asked_for_stays_and_hears_of_it(watched: Wat
     assert watched.row(slow)["state"] == State.SUCCEEDED
 
 
-def test_what_cannot_be_given_back_has_its_turn_after_all(watched: Watched, monkeypatch: pytest.MonkeyPatch):
-    behind = watched.plant(lambda _context: "done")
-    watched.begin(lambda _context: watched.over.wait(DEADLINE), behind=[behind])
+@pytest.mark.parametrize("committed", [True, False])
+def test_what_was_given_back_to_a_database_that_was_lost_runs_here_no_more_and_has_lost_nothing(
+    database: Database, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, committed: bool
+):
+    ran: list[str] = []
+    watched = Watched(database, eventually)
+    watched.register()
+    behind = watched.plant(lambda _context: ran.append("behind"))
+    slow = watched.begin(lambda _context: watched.over.wait(DEADLINE), behind=[behind])
 
     @contextmanager
-    def away() -> Iterator[None]:
+    def lost() -> Iterator[Any]:
+        with transaction() as session:
+            yield session
+            if not committed:
+                session.rollback()
         raise Unavailable("away")
-        yield
 
+    transaction = watched.database.transaction
     with monkeypatch.context() as patch:
-        patch.setattr(watched.database, "transaction", away)
+        patch.setattr(watched.database, "transaction", lost)
         with pytest.raises(Unavailable):
             watched.look(seconds_later=LONGEST_TURN.total_seconds())
+    assert watched.row(behind)["state"] == (State.QUEUED if committed else State.RUNNING)
+    beat(watched)
+    assert (watched.row(behind)["state"], watched.row(behind)["lost"]) == (State.QUEUED, 0)
     watched.over.set()
-    assert watched.ended(behind)["state"] == State.SUCCEEDED
+    assert watched.ended(slow)["state"] == State.SUCCEEDED
+    assert ran == []
+
+
+def test_a_start_that_nobody_heard_of_is_no_loss_however_long_its_message_is_worked_on(watched: Watched):
+    ref = watched.plant(lambda _context: None, State.RUNNING, worker_id=watched.worker_id)
+    watched.executor.in_hand.take([ref])
+    watched.executor.in_hand.doubt([ref])
+    beat(watched)
+    assert watched.row(ref)["state"] == State.RUNNING
+    watched.executor.in_hand.let_go([ref])
+    watched.look(HEARTBEAT_EVERY.total_seconds() * 2 + 2)
+    assert (watched.row(ref)["state"], watched.row(ref)["lost"]) == (State.QUEUED, 0)
 
 
 def test_a_success_is_not_held_back_by_the_slow_job_behind_it(watched: Watched):

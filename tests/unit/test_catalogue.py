@@ -1,11 +1,12 @@
 """The catalogue of faults and the tests agree."""
 
+import json
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from tests.faults.catalogue import LONG, LONGER, UNCHECKED, Claim, claims, names
+from tests.faults.catalogue import LONG, LONGER, TESTS, UNCHECKED, Claim, claims, names
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,15 @@ def test_every_fault_is_provoked_by_a_test(known: list[Claim]):
 
 def test_no_test_claims_a_fault_that_is_not_in_the_catalogue(known: list[Claim]):
     assert {claim.fault for claim in known} <= names()
+
+
+def test_every_figure_on_the_page_is_one_that_a_test_makes():
+    figures = json.loads((TESTS.parent / "docs" / "reliability.json").read_text(encoding="utf-8"))
+    assert figures.keys() <= names()
+    makers = [*(TESTS / "faults").glob("*.py"), TESTS / "integration" / "test_parent.py"]
+    words = "\n".join(path.read_text(encoding="utf-8") for path in makers)
+    shown = [what for measured in figures.values() for what in measured]
+    assert [what for what in shown if f'"{what}"' not in words] == []
 
 
 def test_every_claim_says_how(known: list[Claim]):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.memory import killed_since, out_of_memory_kills
+from workers.memory import MemoryKills, killed_since, out_of_memory_kills
 
 V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"
 V2 = "low 0\nhigh 0\nmax 12\noom 3\noom_kill 5\noom_group_kill 0\n"
@@ -56,3 +56,31 @@ def test_this_machine_counts():
 )
 def test_a_count_that_grew_says_that_some_were_killed(before: int | None, now: int | None, any_killed: bool):
     assert killed_since(before, now) is any_killed
+
+
+def test_only_what_was_killed_in_the_last_moments_tells_of_what_has_just_died():
+    now, count = 0.0, 5
+    kills = MemoryKills(lambda: count, lambda: now)
+    assert not kills.any_lately()
+    count = 6
+    assert kills.any_lately()
+    assert not kills.any_lately()  # it is told of one death only
+    count = 7
+    for _ in range(3):
+        now += 1
+        kills.look()
+    assert not kills.any_lately()
+
+
+def test_what_is_looked_at_often_is_counted_as_of_a_second_ago():
+    now, count = 0.0, 0
+    kills = MemoryKills(lambda: count, lambda: now)
+    for _ in range(20):
+        now += 0.2
+        kills.look()
+    count = 1
+    now += 0.2
+    kills.look()
+    now += 0.2
+    kills.look()
+    assert kills.any_lately()

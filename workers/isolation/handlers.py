@@ -46,13 +46,13 @@ class IsolatedHandlers:
 
     def _attempt_in(self, process: HandlerProcess, job_type: JobType, args: Json, run: Run) -> Outcome | None:
         """None when a process that had been kept died before it took the job up: that was no attempt."""
-        talk = Conversation(process, run)
+        talk, kills_before = Conversation(process, run), out_of_memory_kills()
         keep = False
         try:
             outcome = talk.hold(job_type, args)
             keep = outcome is not None and not talk.worn and talk.asked is None
         except Died:
-            return self._after_death(process, talk)
+            return self._after_death(process, talk, kills_before)
         except Garbled as error:
             # An interrupt may have broken off what it was saying.
             outcome = None if talk.asked else self._crashed(failure_of_nonsense(str(error)))
@@ -60,7 +60,7 @@ class IsolatedHandlers:
             self.pool.give_back(process) if keep else self.pool.end(process)
         return outcome or _interrupted(talk)
 
-    def _after_death(self, process: HandlerProcess, talk: Conversation) -> Outcome | None:
+    def _after_death(self, process: HandlerProcess, talk: Conversation, kills_before: int | None) -> Outcome | None:
         by_itself = process.ends_by_itself()  # it may have hung up a moment before it is gone
         status = self.pool.end(process)
         if talk.asked is not None:
@@ -71,7 +71,7 @@ class IsolatedHandlers:
             return None
         if not by_itself:
             return self._crashed(failure_of_nonsense("it closed the connection"))
-        ran_out = killed_since(process.memory_kills_before, out_of_memory_kills())
+        ran_out = killed_since(kills_before, out_of_memory_kills())
         return self._crashed(failure_of(status, memory_ran_out=ran_out))
 
     def _crashed(self, failed: Failed) -> Outcome:

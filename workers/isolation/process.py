@@ -12,7 +12,6 @@ from contextlib import suppress
 
 from jobs.addresses import Network
 from workers.isolation.frames import Channel
-from workers.memory import out_of_memory_kills
 
 LET_GO_WITHIN = 1.0
 """Seconds that a process gets to end by itself once its worker hung up, or it did."""
@@ -33,7 +32,6 @@ class HandlerProcess:
         """Start one. Raises OSError when the machine cannot bear another process."""
         self.fresh = True
         self.idle_since = 0.0
-        self.memory_kills_before = out_of_memory_kills()
         self._ending = threading.Lock()
         ours, theirs = socket.socketpair()
         held, lifeline = os.pipe()
