@@ -12,11 +12,8 @@ from concurrent.futures import Future
 from typing import Literal
 from urllib.parse import urlsplit
 
-import redis
 from flask import Blueprint, Response, current_app, jsonify
 from pydantic import with_config
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from typing_extensions import TypedDict
 
 from api.documents import shown
@@ -103,14 +100,14 @@ def _ask(name: str, probe: Probe, asked: "dict[str, Future[Checks]]") -> None:
 def _find_out(probe: Probe, question: "Future[Checks]") -> None:
     try:
         question.set_result(probe())
-    except (Unavailable, OSError, redis.RedisError) as error:
+    except (Unavailable, OSError) as error:
         question.set_exception(error)
 
 
 def _answer(name: str, question: "Future[Checks]", within_seconds: float) -> Checks:
     try:
         return question.result(max(0.0, within_seconds))
-    except (Unavailable, OSError, redis.RedisError):  # a TimeoutError is an OSError
+    except (Unavailable, OSError):  # a TimeoutError is an OSError
         return dict.fromkeys(_MOTION, "unknown") if name == "motion" else {name: "down"}
 
 
@@ -170,8 +167,6 @@ def _broker(url: str) -> None:
 
 
 def _redis(url: str) -> None:
-    client = redis.Redis.from_url(
-        url, socket_timeout=PROBE_SECONDS, socket_connect_timeout=PROBE_SECONDS, retry=Retry(NoBackoff(), 0)
-    )
-    with client:
-        client.ping()
+    from api.shared_redis import ping
+
+    ping(url, PROBE_SECONDS)

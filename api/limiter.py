@@ -8,42 +8,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
 
 from api import metrics
 from jobs.rates import Policy, Standing, Used, standing, take
 
 log = structlog.get_logger(__name__)
 
-TIMEOUT_SECONDS = 0.1
 BREAK_SECONDS = 5.0
 MOST_KEPT = 10_000
 
-# As `jobs.rates.take`, and by Redis's clock, which is the same for all processes.
-_TAKE = """
-local quota, seconds, many = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local time = redis.call('TIME')
-local at = tonumber(time[1]) + tonumber(time[2]) / 1000000
-local window = math.floor(at / seconds)
-local kept = redis.call('HMGET', KEYS[1], 'window', 'now', 'before')
-local now, before = tonumber(kept[2]) or 0, tonumber(kept[3]) or 0
-if tonumber(kept[1]) ~= window then
-  if tonumber(kept[1]) == window - 1 then before = now else before = 0 end
-  now = 0
-end
-local taken = 0
-if before * (1 - (at / seconds - window)) + now + many <= quota then
-  now, taken = now + many, 1
-  redis.call('HSET', KEYS[1], 'window', window, 'now', now, 'before', before)
-  redis.call('EXPIRE', KEYS[1], 2 * seconds)
-end
-return {taken, window, now, before, tostring(at)}
-"""
+
+class CountAway(Exception):  # noqa: N818
+    """The count that all processes share cannot be had; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -82,34 +61,17 @@ class LocalLimiter:
             self._used = {}
 
 
-class RedisLimiter:
-    """Counts in Redis, by one call a request. Raises redis.RedisError."""
-
-    def __init__(self, url: str, prefix: str) -> None:
-        # Its defaults would wait for a frozen server for ever, and try ten times.
-        client = redis.Redis.from_url(
-            url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),  # of a managed Redis, at a call more
-        )
-        self._prefix = prefix
-        self._script = client.register_script(_TAKE)
+class Shared(Protocol):
+    """What counts for all processes together."""
 
     def take(self, who: str, policy: Policy, many: int = 1) -> Standing:
-        """So many requests more of `who`, if the policy has room for them all."""
-        answer = self._script(keys=[f"{self._prefix}:rate:{who}"], args=[policy.quota, policy.seconds, many])
-        taken, window, now, before, at = answer
-        return standing(Used(window, now, before), policy, float(at), many, taken=bool(taken))
+        """As `LocalLimiter.take`. Raises CountAway."""
 
 
 class Limiter:
     """Counts in Redis while that answers, else here."""
 
-    def __init__(
-        self, shared: RedisLimiter | None, local: LocalLimiter, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, shared: Shared | None, local: LocalLimiter, clock: Callable[[], float] = time.monotonic) -> None:
         self._shared = shared
         self._local = local
         self._clock = clock
@@ -121,7 +83,7 @@ class Limiter:
         if self._shared is not None and self._may_ask():
             try:
                 found = self._shared.take(who, policy, many)
-            except (redis.RedisError, OSError, ValueError) as error:
+            except CountAway as error:
                 self._leave_alone(error)
             else:
                 self._left_alone_until = 0.0
@@ -141,6 +103,6 @@ class Limiter:
 
     def _leave_alone(self, error: Exception) -> None:
         metrics.limits_without_redis.inc()
-        log.warning("limits_without_redis", cause=f"{type(error).__name__}: {error}")
+        log.warning("limits_without_redis", cause=str(error))
         with self._lock:
             self._left_alone_until = self._clock() + BREAK_SECONDS

@@ -14,7 +14,7 @@ from api.backlog import Backlog
 from api.coalescer import Coalescer
 from api.key_ring import KeyRing
 from api.last_uses import LastUses
-from api.limiter import Blocked, Limiter, LocalLimiter, RedisLimiter
+from api.limiter import Blocked, Limiter, LocalLimiter, Shared
 from api.pace import Pace
 from api.patience import ONE_TRY, PATIENCE
 from api.watcher import Watcher
@@ -106,9 +106,12 @@ class Services:
         return Limiter(self._shared_limiter, LocalLimiter())
 
     @cached_property
-    def _shared_limiter(self) -> RedisLimiter | None:
-        url, prefix = self.settings.redis_url, self.settings.queue_prefix
-        return RedisLimiter(url.get_secret_value(), prefix) if url is not None else None
+    def _shared_limiter(self) -> Shared | None:
+        if self.settings.redis_url is None:
+            return None
+        from api.shared_redis import RedisLimiter
+
+        return RedisLimiter(self.settings.redis_url.get_secret_value(), self.settings.queue_prefix)
 
     def find_key(self, key_id: str) -> ApiKey | None:
         """The usable API key of that id. Raises Unavailable."""

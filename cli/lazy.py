@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cli.starting import importing
+from cli.starting import importing, without
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Lazy:
     def load(self) -> click.Command:
         """Import the command."""
         module, attribute = self.path.split(":")
-        with importing():
+        # For structlog, rich would be there to colour tracebacks, which ours never are: 5 MB of each process.
+        with importing(), without("rich"):
             command: click.Command = getattr(import_module(module), attribute)
         return command
 

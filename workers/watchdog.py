@@ -71,8 +71,11 @@ class Watchdog:
         self.beat_due = time.monotonic() + worker.HEARTBEAT_EVERY.total_seconds()
         self.stopping = threading.Event()
         self.threads = [
-            threading.Thread(target=self._run, args=[step], name=name, daemon=True)
-            for name, step in (("timekeeper", self.keep_time), ("watchdog", self.run_once))
+            threading.Thread(target=self._run, args=[step, bell], name=name, daemon=True)
+            for name, step, bell in (
+                ("timekeeper", self.keep_time, self.stopping),
+                ("watchdog", self.run_once, durations.unheard),
+            )
         ]
 
     def start(self) -> None:
@@ -83,11 +86,18 @@ class Watchdog:
     def stop(self) -> None:
         """Stop watching; what is still in hand then is no longer this worker's."""
         self.stopping.set()
+        self.durations.unheard.set()
         for thread in self.threads:
             thread.join(TICK.total_seconds() * 10)
 
-    def _run(self, step: Callable[[float], None]) -> None:
-        while not self.stopping.wait((TICK if self.said_consuming else FIRST_TICKS).total_seconds()):
+    def _run(self, step: Callable[[float], None], bell: threading.Event) -> None:
+        """Make the step at each tick, and when the bell rings."""
+        while True:
+            rung = bell.wait((TICK if self.said_consuming else FIRST_TICKS).total_seconds())
+            if self.stopping.is_set():
+                return
+            if rung:
+                bell.clear()
             try:
                 step(time.monotonic())
             except Unavailable:

@@ -170,8 +170,11 @@ def test_the_message_of_a_job_that_was_lost_names_it_alone_at_its_second_try_and
 
 
 def test_jobs_of_a_type_that_a_worker_called_short_travel_together_and_a_broker_holds_a_message_a_thread(
-    database: Database,
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(
+        dispatch_module, "DURATIONS_KEPT_SECONDS", math.inf
+    )  # what is not known is looked up all the same
     worker_id = register(database, threads=2)
     refs = plant(database, State.QUEUED, 60)
     transport = Noting()
@@ -180,7 +183,6 @@ def test_jobs_of_a_type_that_a_worker_called_short_travel_together_and_a_broker_
     assert [len(names) for names in transport.messages] == [1, 1], "nobody knows yet how long they are"
 
     say_short(database, worker_id)
-    dispatch._seconds_at = -math.inf  # as if a second had passed
     for _ in range(3):
         begun = list(transport.published)
         database.run(lambda session, refs=begun: moves.start(session, refs, worker_id))

@@ -12,7 +12,8 @@ import pytest
 import redis
 from werkzeug.test import TestResponse
 
-from api.limiter import Limiter, LocalLimiter, RedisLimiter
+from api.limiter import CountAway, Limiter, LocalLimiter
+from api.shared_redis import RedisLimiter
 from jobs.rates import Policy, Standing
 from jobs.scopes import ROLES
 from models.database import Database
@@ -378,7 +379,7 @@ class Flaky:
     def take(self, who: str, policy: Policy, many: int = 1) -> Standing:
         self.asked += 1
         if self.fails:
-            raise redis.TimeoutError("frozen")
+            raise CountAway("frozen")
         return self.inner.take(who, policy, many)
 
 

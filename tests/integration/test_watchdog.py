@@ -363,6 +363,16 @@ def test_how_long_a_type_runs_is_told_once_and_again_when_that_has_changed(watch
     assert heartbeat(watched)["seconds_by_type"]["test.do"][0] > 100
 
 
+def test_how_long_a_type_runs_is_told_as_soon_as_it_is_known(watched: Watched, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watchdog_module, "TICK", timedelta(seconds=DEADLINE))
+    watched.watchdog.start()
+    watched.executor.run([watched.plant(lambda _context: None)])
+    watched.eventually(lambda: heartbeat(watched)["seconds_by_type"])
+    monkeypatch.undo()
+    watched.watchdog.stop()
+    assert not watched.watchdog.threads[1].is_alive()
+
+
 def test_how_long_a_type_runs_is_told_again_once_there_is_a_row(watched: Watched, database: Database):
     database.run(lambda session: session.execute(delete(workers)))
     watched.executor.run([watched.plant(lambda _context: None)])

@@ -48,6 +48,13 @@ def test_commands_over_http_import_no_database_and_no_broker(group):
     assert not loaded_by(group, "--help") & {"sqlalchemy", "flask", "dramatiq", "pika", "alembic"}
 
 
+@pytest.mark.parametrize("name", ["up", "api", "dispatcher", "worker", "worker-child"])
+def test_a_process_that_stays_does_without_rich(name):
+    loaded = loaded_by(name, "--help")
+    assert "structlog" in loaded
+    assert "rich" not in loaded
+
+
 @pytest.mark.parametrize("name", ["jobs", "job-types", "workers", "webhooks", "keys", "tenants"])
 def test_every_command_of_the_table_is_there(name):
     command = root.COMMANDS[name].load()

@@ -27,6 +27,16 @@ def test_the_first_run_of_a_type_is_news_until_it_is_told():
     assert durations.news(LATER) == {}
 
 
+def test_the_first_run_of_a_type_rings_and_no_other():
+    durations = after(0.2)
+    assert durations.unheard.is_set()
+    durations.unheard.clear()
+    durations.ran("demo.echo", 9.0)
+    assert not durations.unheard.is_set()
+    durations.ran("demo.sleep", 1.0)
+    assert durations.unheard.is_set()
+
+
 def test_nothing_has_run_and_nothing_is_news():
     assert Durations().news(NOW) == {}
 
@@ -44,7 +54,7 @@ def test_what_is_known_much_better_is_news():
         durations.ran("demo.echo", 0.2)
     assert durations.news(LATER) == {}
     durations.ran("demo.echo", 0.2)
-    assert durations.news(LATER)["demo.echo"].runs == 10
+    assert durations.news(NOW)["demo.echo"].runs == 10, "without delay"
 
 
 def test_news_is_told_now_and_then_and_a_new_type_at_once():

@@ -104,6 +104,8 @@ class Dispatch:
         self._known_at = -math.inf
         self._seconds: SecondsByType = {}
         self._seconds_at = -math.inf
+        self._unheard = False
+        """Whether jobs went out alone whose type nobody had told of, which a worker does as soon as one is done."""
 
     def run_once(self) -> float:
         """Claim and publish once for each queue."""
@@ -136,8 +138,9 @@ class Dispatch:
     def _learn_durations(self, session: Session) -> None:
         """Before anything is claimed: what is goes out, although the database has gone away meanwhile."""
         now = time.monotonic()
-        if now - self._seconds_at > DURATIONS_KEPT_SECONDS:
+        if self._unheard or now - self._seconds_at > DURATIONS_KEPT_SECONDS:
             self._seconds, self._seconds_at = durations.known(session), now
+            self._unheard = False
 
     def _take_back(self, held: Held) -> int:
         """Release what came to the broker before the queue was paused or its limit set; gives how many jobs."""
@@ -205,6 +208,7 @@ class Dispatch:
         if not claimed.jobs:
             return []
         self._means[queue] = mean_seconds(claimed.jobs, self._seconds) if claimed.more else math.inf
+        self._unheard |= claimed.more and any(job.type not in self._seconds for job in claimed.jobs)
         messages = envelopes(claimed.jobs, fair_size(len(claimed.jobs), threads), self._seconds)
         self.sizes.sent(queue, max(len(message.refs) for message in messages), time.monotonic())
         return messages
