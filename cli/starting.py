@@ -1,4 +1,4 @@
-"""How processes import what they consist of: without looking for garbage meanwhile, and without what none of them needs."""
+"""How processes import what they consist of: without looking for garbage, and without what none of them needs."""
 
 import gc
 import sys
