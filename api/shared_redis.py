@@ -51,10 +51,10 @@ class RedisLimiter:
         """So many requests more of `who`, if the policy has room for them all. Raises CountAway."""
         try:
             answer = self._script(keys=[f"{self._prefix}:rate:{who}"], args=[policy.quota, policy.seconds, many])
+            taken, window, now, before, at = answer
+            return standing(Used(window, now, before), policy, float(at), many, taken=bool(taken))
         except (redis.RedisError, OSError, ValueError) as error:
             raise CountAway(f"{type(error).__name__}: {error}") from error
-        taken, window, now, before, at = answer
-        return standing(Used(window, now, before), policy, float(at), many, taken=bool(taken))
 
 
 def ping(url: str, timeout_seconds: float) -> None:

@@ -82,6 +82,13 @@ MUTANTS = (
         quick=True,
     ),
     Mutant(
+        "a claim is renewed under its own lease",
+        "models/reports.py",
+        "_c.lease == rows.c.lease, still_in(State.DISPATCHED)\n        )\n        .values(lease_expires_at",
+        "still_in(State.DISPATCHED)\n        )\n        .values(lease_expires_at",
+        (RULES + "test_only_a_dispatched_job_s_claim_is_renewed",),
+    ),
+    Mutant(
         "a retry leaves alone what is to be cancelled",
         "models/moves/finishing.py",
         "_c.cancel_requested_at.is_(None))\n        .values(\n            state=State.QUEUED,\n            error",

@@ -162,6 +162,9 @@ def api_app(settings: Settings, database: Database, known: Registry, bell: Doorb
         from api.app import create_app
         from api.services import Services
 
+        if settings.redis_url is not None:  # or the first requests would wait for it
+            import api.shared_redis  # noqa: F401
+
     return create_app(Services(settings, database, known, bell, VERSION))
 
 

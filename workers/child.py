@@ -30,7 +30,7 @@ from workers.flow import Flow
 from workers.messages import ACTOR
 from workers.of_no_job import OfNoJob, putting_aside
 from workers.report import Report, Running
-from workers.watchdog import Watchdog
+from workers.watchdog import UNBEGUN, Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -133,7 +133,10 @@ class WorkerProcess:
         self.executor.isolated.close()
         self.dramatiq.stop(timeout=int(LAST_WORDS.total_seconds() * 1000))
         # Whatever is still said to run here, no one would ask for again once the worker is known to be gone.
-        self._tell(rescue_from, [self.id], f"worker:{self.id}", "its worker stopped")
+        in_hand, actor = self.executor.in_hand, f"worker:{self.id}"
+        unbegun = [Ending(ref, reason=UNBEGUN) for ref in in_hand.lacks(in_hand.doubted())]
+        self._tell(moves.interrupt, unbegun, actor)  # the rest has begun, and counts as lost
+        self._tell(rescue_from, [self.id], actor, "its worker stopped")
         self.broker.close()
         log.info("worker_stopped", worker_id=str(self.id))
 

@@ -1,7 +1,8 @@
 """Whether the system killed a process of ours for lack of memory: the count that its control group keeps.
 
 The group is that of the whole service, and where it tells nothing, as outside of any, the count is the whole system's:
-a kill of ours within a second or two of another process's death would be told as one of memory.
+a kill of ours within a second or two of another process's death would be told as one of memory; of a handler in a
+process of its own, one in the same attempt.
 """
 
 import time

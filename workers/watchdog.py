@@ -37,6 +37,7 @@ CANCEL_GRACE = timedelta(seconds=2)
 LONGEST_TURN = timedelta(seconds=0.5)
 """How long the other jobs of a message wait for the one that runs, before they are given back."""
 MOST_TAKEN_BACK = 500
+UNBEGUN = "it was started and not begun"
 
 
 class Watchdog:
@@ -198,7 +199,7 @@ class Watchdog:
         unheld, doubted = self.in_hand.lacks(running), self.in_hand.doubted()
         reason = "its worker lost sight of it"
         begun = [Ending(ref, error=lost(reason), reason=reason) for ref in unheld if ref not in doubted]
-        unbegun = [Ending(ref, reason="it was started and not begun") for ref in unheld if ref in doubted]
+        unbegun = [Ending(ref, reason=UNBEGUN) for ref in unheld if ref in doubted]
         moved = self._queue_again(begun, unbegun) if unheld else 0
         if moved:  # else they had just ended in the usual way
             log.warning("jobs_taken_back", count=moved)

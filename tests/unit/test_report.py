@@ -57,6 +57,17 @@ def test_a_reporter_reports_again_and_again_until_nobody_reads(pipe: tuple[int, 
     assert not reporter.thread.is_alive()
 
 
+def test_what_a_process_says_last_is_that_it_ends_as_it_should(pipe: tuple[int, int]):
+    reading, writing = pipe
+    reporter = Reporter(writing, lambda: None)
+    reporter.source = lambda: Report(ready=True, consuming=True)
+    reporter.start()
+    said = os.read(reading, 4096)
+    reporter.tell_of_the_end()
+    said += os.read(reading, 4096)
+    assert [decode(line).draining for line in said.splitlines()] == [False, True]
+
+
 def test_a_reporter_notices_between_two_reports_that_it_is_alone(pipe: tuple[int, int]):
     reading, writing = pipe
     over = threading.Event()

@@ -1,4 +1,4 @@
-"""Have `jobs` vacuumed by what passes through it, not by how much it keeps."""
+"""Have `jobs` vacuumed ten times as soon as PostgreSQL would by itself."""
 
 from models.migrations import online
 
