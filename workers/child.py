@@ -135,7 +135,8 @@ class WorkerProcess:
         # Whatever is still said to run here, no one would ask for again once the worker is known to be gone.
         in_hand, actor = self.executor.in_hand, f"worker:{self.id}"
         unbegun = [Ending(ref, reason=UNBEGUN) for ref in in_hand.lacks(in_hand.doubted())]
-        self._tell(moves.interrupt, unbegun, actor)  # the rest has begun, and counts as lost
+        if unbegun:  # the rest has begun, and counts as lost
+            self._tell(moves.interrupt, unbegun, actor)
         self._tell(rescue_from, [self.id], actor, "its worker stopped")
         self.broker.close()
         log.info("worker_stopped", worker_id=str(self.id))

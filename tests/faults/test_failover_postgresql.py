@@ -55,6 +55,7 @@ def test_the_installation_follows_a_promoted_standby_and_every_acknowledged_job_
         began = time.monotonic()
         time.sleep(STEADY_SECONDS)  # not a hope: the load before
         before = len(load.accepted)
+        killed = time.monotonic()
         pair.kill_primary()
         time.sleep(UNTIL_PROMOTED)
         pair.standby.promote()
@@ -70,7 +71,7 @@ def test_the_installation_follows_a_promoted_standby_and_every_acknowledged_job_
     for row in known.rows_of_test():
         first, *more = known.ledger("start", row.id)
         if len(more) > sum(event.move == "retry" for event in known.history(row.id)):
-            assert (row.type, first.at < promoted) == ("fault.pay", True), row
+            assert (row.type, first.at < promoted, more[0].at > killed) == ("fault.pay", True, True), row
     assert keeps_up(ledger, load, promoted + back + STEADY_SECONDS / 2)
     assert load.turned_away
     assert load.turned_away.keys() <= {NO_ANSWER, httpx2.codes.SERVICE_UNAVAILABLE}

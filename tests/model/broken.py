@@ -175,6 +175,7 @@ RARE = [
         "rows.c.place == 1, ~held",
         "rows.c.place == 1",
     ),
+    Variant("a claim is renewed under any lease", reports._renewal, "_c.lease == rows.c.lease, ", ""),
     Variant(
         "claims never expire",
         queries.expired_claims,
