@@ -260,8 +260,10 @@ class Publisher:
 
     def _on_return(self, channel: Channel, _method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
         """No such queue: the return comes before its confirm, which must not count."""
+        if channel is not self.channel:
+            return
         tag = int(properties.message_id)
-        if channel is self.channel and tag in self.pending:
+        if tag in self.pending:
             self.returned.add(tag)
         self.declared.clear()
 
