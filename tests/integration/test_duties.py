@@ -875,6 +875,24 @@ def test_a_large_crowd_is_deleted_in_batches(database: Database, monkeypatch: py
     ]
 
 
+@pytest.mark.parametrize(
+    ("worked", "behind", "rests"),
+    [(3.0, 0.0, 6.0), (3.0, 299.0, 6.0), (3.0, 300.0, 3.0), (3.0, 600.0, 1.5), (3.0, 1e9, 0.75), (0.0, 1e9, 0.02)],
+)
+def test_who_does_not_keep_up_with_what_is_made_rests_less(worked: float, behind: float, rests: float):
+    assert prune_module.rest(worked, behind) == rests
+
+
+def test_and_rests_as_ever_once_it_has_caught_up(database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prune_module, "BATCH", 10)
+    times = iter([0.0, 3.0, 400.0, 403.0, 410.0, 500.0, 503.0])
+    prune = Prune(database, LEADS, {State.SUCCEEDED: timedelta(0)}, clock=lambda: next(times))
+    plant(database, State.SUCCEEDED, 25)
+    assert [prune.run_once() for _ in range(3)] == [6.0, 3.0, EVERY_SECONDS]
+    plant(database, State.SUCCEEDED, 15)
+    assert prune.run_once() == 6.0
+
+
 def test_workers_that_stopped_long_ago_are_forgotten(database: Database):
     register(database, stopped_at=ago(days=2))
     lately, alive = register(database, stopped_at=ago(hours=2)), register(database)

@@ -130,6 +130,7 @@ VARIANTS = [
         "done = None",
     ),
     Variant("another's end is taken for one's own", queries.ended_by, ", c.actor == actor", ""),
+    Variant("a claim is renewed under any lease", reports._renewal, "_c.lease == rows.c.lease, ", ""),
     # Dead letters
     Variant("a burial does not say of what", finishing._bury, "error_type=rows.c.error_type", "error_type=null()"),
     Variant("what dies of a loss is of no group", finishing._rescue, "(dead, rows.c.fingerprint)", "(dead, null())"),
@@ -175,7 +176,6 @@ RARE = [
         "rows.c.place == 1, ~held",
         "rows.c.place == 1",
     ),
-    Variant("a claim is renewed under any lease", reports._renewal, "_c.lease == rows.c.lease, ", ""),
     Variant(
         "claims never expire",
         queries.expired_claims,

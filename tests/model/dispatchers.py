@@ -123,9 +123,13 @@ class Dispatchers(Stage):
             self.intentions.append(("renew", kept, set()))
 
     @precondition(lambda self: self.intentions)
-    @rule(number=which)
-    def act_on_what_was_read(self, number):
-        act, refs, workers = self.intentions.pop(number % len(self.intentions))
+    @rule(number=which, again=st.booleans())
+    def act_on_what_was_read(self, number, again):
+        """And perhaps again much later, as one that never learned whether its first try was committed."""
+        intention = self.intentions.pop(number % len(self.intentions))
+        if again:
+            self.intentions = [intention, *self.intentions][:8]
+        act, refs, workers = intention
         if act == "release":
             expected = self.reference.release(refs)
             moved = self.database.run(lambda session: moves.release(session, refs))
@@ -137,6 +141,15 @@ class Dispatchers(Stage):
             self.rescue(refs, DISPATCHER)
             self.database.run(lambda session: worker.mark_stopped(session, list(workers)))
             self.reference.stopped |= workers
+
+    def read_what_will_no_longer_be_so(self) -> None:
+        """A dispatcher reads of claims it has to renew; before it does, another releases them and claims the jobs."""
+        self.claim(0, 10, 1)
+        self.publish(-1, arrives=True, confirmed=False)
+        self.pass_time(SETTLED_AFTER.total_seconds() + 1)
+        self.compare_with_the_broker(10)
+        self.act_on_what_was_read(-2, again=False)
+        self.claim(0, 10, 1)
 
     def rescue(self, refs: list[Ref], actor: str) -> None:
         expected = self.reference.rescue(refs, LOST, actor)

@@ -31,8 +31,9 @@ class Model(Workers):
         waiting=st.integers(0, 2),
         losses=st.sampled_from([0, 0, 1, 2]),
         unique=st.sampled_from([None, "u"]),
+        slow_dispatcher=st.booleans(),
     )
-    def begin_with_jobs_on_their_way(self, dead, running, waiting, losses, unique):
+    def begin_with_jobs_on_their_way(self, dead, running, waiting, losses, unique, slow_dispatcher):
         """So that there is something to act upon: far ones need so many steps that few runs would ever have them."""
         if dead:
             self.submit_simply(unique, 1)
@@ -44,6 +45,9 @@ class Model(Workers):
         for _ in range(losses if running else 0):
             self.be_given_up(0, "crash, and its messages are lost")
             self.go_on(3 * running, 0, "success")
+        if slow_dispatcher:
+            self.submit_simply()
+            self.read_what_will_no_longer_be_so()
         for _ in range(waiting):
             self.submit_simply()
 
@@ -136,7 +140,7 @@ class Model(Workers):
         self.look_for_jobs_of_stopped_workers()
         self.take_back(self.hands[0])
         while self.intentions:
-            self.act_on_what_was_read(0)
+            self.act_on_what_was_read(0, again=False)
         for priority in PRIORITIES:
             self.claim(priority, 500, 3)
         while self.claimed:

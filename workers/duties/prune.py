@@ -1,9 +1,10 @@
-"""The duty that deletes what has been kept long enough, in small batches and for a third of the time at most.
+"""The duty that deletes what has been kept long enough, in small batches, and at first for a third of the time at most.
 
 Letters are written to the archive first, if there is one, and only what stands there is deleted. No transaction is open
 while a disk is written; the second one sees whether a letter changed meanwhile.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -26,9 +27,12 @@ LETTERS = 100
 REDRIVEN = 5_000
 LETTERS_CHARACTERS = 16_000_000
 EVERY_SECONDS = 60.0
-REST_PER_WORK = 2.0
+REST_PER_WORK, LEAST_REST_PER_WORK = 2.0, 0.25
 """After a batch it rests so many times as long as that took: it is at work for a third of the time, and what a machine
 does quickly it does more often. At a fixed pause a busy installation would make more jobs than it deletes."""
+PATIENCE_SECONDS = 300.0
+"""As often as so long has gone by without an end to what is to be deleted, it rests half as long: a million old jobs go
+gently, and where more are made than so go, they do not pile up."""
 SHORTEST_REST_SECONDS = 0.02
 WORKERS_KEPT = timedelta(days=1)
 GATES_KEPT = timedelta(days=30)
@@ -53,6 +57,7 @@ class Prune:
         self.retention = retention
         self.archive = archive
         self._clock = clock
+        self._behind_since: float | None = None
 
     def run_once(self) -> float:
         """Delete one batch of each state; soon again while there is more."""
@@ -63,8 +68,11 @@ class Prune:
         self.database.run(lambda session: gate.remove_unused(session, GATES_KEPT, BATCH))
         more = [self._prune(state, kept) for state, kept in self.retention.items()]
         if not any(more):
+            self._behind_since = None
             return EVERY_SECONDS
-        return min(max(SHORTEST_REST_SECONDS, REST_PER_WORK * (self._clock() - began)), EVERY_SECONDS)
+        if self._behind_since is None:
+            self._behind_since = began
+        return rest(self._clock() - began, began - self._behind_since)
 
     def _prune(self, state: State, kept: timedelta) -> bool:
         """Delete a batch; whether there may be more."""
@@ -100,3 +108,10 @@ class Prune:
             return False
         metrics.archived.inc(len(found))
         return True
+
+
+def rest(worked: float, behind: float) -> float:
+    """Seconds until the next batch, after one that took `worked` when there had been more for `behind` seconds."""
+    halved = int(behind // PATIENCE_SECONDS)
+    per_work = max(LEAST_REST_PER_WORK, math.ldexp(REST_PER_WORK, -halved))
+    return min(max(SHORTEST_REST_SECONDS, per_work * worked), EVERY_SECONDS)
