@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 
-from bench import churn, comparison, dead_letters, economy, explain, growth, load, scenarios, webhooks
+from bench import choices, churn, comparison, dead_letters, economy, explain, growth, load, scenarios, webhooks
 from bench.doors import cost_of_doors
 from bench.installation import installation
 
@@ -52,6 +52,7 @@ def chosen(name: str = "", *more: str) -> None:
     """Run what `ARGS` names, with its own options after it."""
     others = {
         "busy": load.busy,
+        "choices": lambda: choices.choices(more),
         "churn": churn.churn,
         "cost": economy.cost,
         "dead-letters": dead_letters.main,
