@@ -893,6 +893,23 @@ def test_and_rests_as_ever_once_it_has_caught_up(database: Database, monkeypatch
     assert prune.run_once() == 6.0
 
 
+def test_or_has_not_led_or_has_failed_meanwhile(database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prune_module, "BATCH", 10)
+    plant(database, State.SUCCEEDED, 45)
+    times = iter([0.0, 3.0, 400.0, 403.0, 800.0, 900.0, 903.0])
+    prune = Prune(database, LEADS, {State.SUCCEEDED: timedelta(0)}, clock=lambda: next(times))
+    assert prune.run_once() == 6.0
+    prune.leadership = STANDS_BY
+    prune.run_once()
+    prune.leadership = LEADS
+    assert prune.run_once() == 6.0, "it did not lead meanwhile"
+    with monkeypatch.context() as patch:
+        patch.setattr(moves, "prune", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prune.run_once()
+    assert prune.run_once() == 6.0, "a step failed"
+
+
 def test_workers_that_stopped_long_ago_are_forgotten(database: Database):
     register(database, stopped_at=ago(days=2))
     lately, alive = register(database, stopped_at=ago(hours=2)), register(database)

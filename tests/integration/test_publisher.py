@@ -11,6 +11,7 @@ from typing import Any
 
 import pika
 import pytest
+from pika.channel import Channel
 from pika.frame import Method
 from pika.spec import Basic
 from prometheus_client import REGISTRY
@@ -251,26 +252,41 @@ def test_a_frozen_broker_costs_the_timeout_and_no_more(
 
 @pytest.mark.parametrize("late", ["confirm", "return"])
 def test_what_a_channel_that_was_given_up_still_says_means_nothing_for_the_next(
-    publishers: Callable[..., Publisher], proxy: Proxy, eventually: Callable[..., Any], late: str
+    publishers: Callable[..., Publisher],
+    proxy: Proxy,
+    queue_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., Any],
+    late: str,
 ):
-    publisher = publishers(proxy.url, timeout=2.0)
+    confirms: list[Callable[[Any], None]] = []
+    confirm_delivery = Channel.confirm_delivery
+
+    def noted(channel: Channel, on_confirm: Any, callback: Any) -> None:
+        confirms.append(on_confirm)
+        confirm_delivery(channel, on_confirm, callback)
+
+    monkeypatch.setattr(Channel, "confirm_delivery", noted)
+    publisher = publishers(proxy.url, timeout=0.3)
     given_up = publisher.channel
     publisher.publish(envelopes(1))
     with proxy.frozen():
         assert publisher.publish(envelopes(20)) == [False] * 20
     eventually(lambda: publisher.connected and publisher.channel is not given_up)
     said = {
-        "confirm": lambda: publisher._on_confirm(given_up, Method(1, Basic.Ack(5, multiple=True))),
+        "confirm": lambda: confirms[0](Method(1, Basic.Ack(5, multiple=True))),
         "return": lambda: publisher._on_return(given_up, None, pika.BasicProperties(message_id="1"), b""),
     }
+    publisher.timeout = 30.0
     with ThreadPoolExecutor() as pool:
         with proxy.frozen():
             sent = pool.submit(publisher.publish, envelopes(5))
             eventually(lambda: len(publisher.pending) == 5)
             heard = Future()
             publisher._call(lambda: heard.set_result(said[late]()))
-            heard.result(timeout=1.0)
+            heard.result(timeout=10.0)
             assert len(publisher.pending) == 5
+            assert publisher.declared == {f"{queue_prefix}.default"}
         assert sent.result() == [True] * 5
 
 

@@ -126,23 +126,22 @@ class Dispatchers(Stage):
     @rule(number=which, again=st.booleans())
     def act_on_what_was_read(self, number, again):
         """And perhaps again much later, as one that never learned whether its first try was committed."""
-        intention = self.intentions.pop(number % len(self.intentions))
+        act, refs, workers = intention = self.intentions.pop(number % len(self.intentions))
         if again:
-            self.intentions = [intention, *self.intentions][:8]
-        act, refs, workers = intention
+            self.intentions.insert(0, intention)
         if act == "release":
             expected = self.reference.release(refs)
             moved = self.database.run(lambda session: moves.release(session, refs))
             self.agree(Move.RELEASE, moved, expected, len(refs))
         elif act == "renew":
-            self.reference.renew(refs, CLAIM_LASTS)
+            self.count("stale renewal", len(refs) - len(self.reference.renew(refs, CLAIM_LASTS)))
             self.database.run(lambda session: reports.renew_claims(session, refs, CLAIM_LASTS))
         else:
             self.rescue(refs, DISPATCHER)
             self.database.run(lambda session: worker.mark_stopped(session, list(workers)))
             self.reference.stopped |= workers
 
-    def read_what_will_no_longer_be_so(self) -> None:
+    def leave_a_stale_renewal(self) -> None:
         """A dispatcher reads of claims it has to renew; before it does, another releases them and claims the jobs."""
         self.claim(0, 10, 1)
         self.publish(-1, arrives=True, confirmed=False)

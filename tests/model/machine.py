@@ -47,7 +47,7 @@ class Model(Workers):
             self.go_on(3 * running, 0, "success")
         if slow_dispatcher:
             self.submit_simply()
-            self.read_what_will_no_longer_be_so()
+            self.leave_a_stale_renewal()
         for _ in range(waiting):
             self.submit_simply()
 

@@ -162,9 +162,9 @@ class Reference:
             ),
         )
 
-    def renew(self, refs: Sequence[Ref], expires_after: timedelta) -> None:
+    def renew(self, refs: Sequence[Ref], expires_after: timedelta) -> list[Ref]:
         renewed = self.now + expires_after
-        self._all(self._held(refs, State.DISPATCHED), lambda row: replace(row, lease_expires_at=renewed))
+        return self._all(self._held(refs, State.DISPATCHED), lambda row: replace(row, lease_expires_at=renewed))
 
     def release(self, refs: Sequence[Ref]) -> list[Ref]:
         return self._all(self._held(refs, State.DISPATCHED), Row.back_in_the_queue)

@@ -13,7 +13,17 @@ EVERYTHING = (
     | {f"{Move.RESCUE} to {state}" for state in ("queued", "dead", "cancelled")}
     | {f"stale {move}" for move in (Move.START, Move.RELEASE, Move.RESCUE, Move.REDRIVE, Move.DISCARD)}
     | {f"stale {outcome}" for outcome in ("Succeeded", "Failed")}
-    | {"crash", "alone", "put off", "duplicate", "key reused", "not unique", "replayed", "cancel of a final job"}
+    | {
+        "crash",
+        "alone",
+        "stale renewal",
+        "put off",
+        "duplicate",
+        "key reused",
+        "not unique",
+        "replayed",
+        "cancel of a final job",
+    }
 )
 
 

@@ -1,4 +1,4 @@
-"""The duty that deletes what has been kept long enough, in small batches, and at first for a third of the time at most.
+"""The duty that deletes what has been kept long enough, in small batches, and at first for a third of the time.
 
 Letters are written to the archive first, if there is one, and only what stands there is deleted. No transaction is open
 while a disk is written; the second one sees whether a letter changed meanwhile.
@@ -31,8 +31,8 @@ REST_PER_WORK, LEAST_REST_PER_WORK = 2.0, 0.25
 """After a batch it rests so many times as long as that took: it is at work for a third of the time, and what a machine
 does quickly it does more often. At a fixed pause a busy installation would make more jobs than it deletes."""
 PATIENCE_SECONDS = 300.0
-"""As often as so long has gone by without an end to what is to be deleted, it rests half as long: a million old jobs go
-gently, and where more are made than so go, they do not pile up."""
+"""As often as so long has gone by without an end to what is to be deleted, it rests half as long: some hundred thousand
+old jobs go gently, and a third is not all that a busy installation may ever delete in."""
 SHORTEST_REST_SECONDS = 0.02
 WORKERS_KEPT = timedelta(days=1)
 GATES_KEPT = timedelta(days=30)
@@ -61,6 +61,7 @@ class Prune:
 
     def run_once(self) -> float:
         """Delete one batch of each state; soon again while there is more."""
+        behind_since, self._behind_since = self._behind_since, None  # of a step that fails nothing is known
         if not self.leadership.held:
             return EVERY_SECONDS / 10
         began = self._clock()
@@ -68,10 +69,8 @@ class Prune:
         self.database.run(lambda session: gate.remove_unused(session, GATES_KEPT, BATCH))
         more = [self._prune(state, kept) for state, kept in self.retention.items()]
         if not any(more):
-            self._behind_since = None
             return EVERY_SECONDS
-        if self._behind_since is None:
-            self._behind_since = began
+        self._behind_since = began if behind_since is None else behind_since
         return rest(self._clock() - began, began - self._behind_since)
 
     def _prune(self, state: State, kept: timedelta) -> bool:
