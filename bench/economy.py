@@ -46,11 +46,11 @@ def cost() -> None:
         _tell_cost("submitted in batches", before, read(running, counted), submitted)
         planted(running, ["default"], JOBS)
         before = read(running, counted)
-        when(running, DONE, lambda rows: rows[0][0] == JOBS)
+        when(running, _DONE, lambda rows: rows[0][0] == JOBS)
         _tell_cost("done", before, read(running, counted), JOBS)
 
 
-DONE = "SELECT count(*) FROM jobs WHERE state = 'succeeded'"
+_DONE = "SELECT count(*) FROM jobs WHERE state = 'succeeded'"
 
 
 def _bodies() -> list[str]:

@@ -128,6 +128,11 @@ def shared_drain(running: Installation) -> dict[str, float]:
     return {f"jobs per second, shared by {SHARING} tenants": drained(running, names)}
 
 
+WAITING = """
+    SELECT (SELECT count(*) FROM jobs WHERE state = 'queued') + (SELECT count(*) FROM jobs WHERE state = 'dispatched')
+        + (SELECT count(*) FROM jobs WHERE state = 'running')"""
+"""Each by the small index of its own: asked for together they are a reading of the whole table."""
+
 _DONE_SINCE = """
     SELECT max(finished_at), count(*) FROM jobs WHERE state = 'succeeded' AND finished_at > %s AND due_at = %s"""
 """By the index of what is finished: else the question reads all of history, while the drain that it waits for runs."""

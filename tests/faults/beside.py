@@ -9,10 +9,8 @@ from tempfile import mkdtemp
 
 from tests.acceptance.installation import Installation, metrics_port
 from tests.acceptance.process import Process
-from tests.faults.evidence import usage
 
 ALWAYS_LEADING = Path(__file__).parent / "always_leading.py"
-LIVE_WITHIN = 40
 
 
 @contextmanager
@@ -43,10 +41,3 @@ def several(installation: Installation, number: int, kind: str, script: Path | N
     """So many of them."""
     with ExitStack() as stack:
         yield [stack.enter_context(beside(installation, kind, script=script)) for _ in range(number)]
-
-
-def complete(installation: Installation, processes: int) -> Installation:
-    """Wait until all of a worker's processes take jobs: what the installation holds then is what it may hold."""
-    installation.eventually(lambda: len(installation.child_pids()) == processes, LIVE_WITHIN)
-    installation.at_rest = usage(installation)
-    return installation

@@ -10,14 +10,10 @@ import pytest
 from tests.acceptance.conftest import ledger, pytest_runtest_makereport
 from tests.acceptance.installation import Installation
 from tests.acceptance.installer import Installer
-from tests.acceptance.ledger import Ledger
-from tests.faults.evidence import usage
-from tests.faults.load import Load
+from tests.faults.at_rest import warm_up
 
 HERE = Path(__file__).parent
 Install = Callable[..., Installation]
-THREADS = 8  # as JOBMILL_THREADS is by default
-WARMING = 32
 PAYMENTS = "CREATE TABLE fault_payments (job_id text, attempt integer, lease bigint)"
 """Where `fault.pay` writes. No constraint hides a second payment."""
 
@@ -35,24 +31,11 @@ def install(request: pytest.FixtureRequest) -> Iterator[Install]:
                 new = Installer(request, stack)(mode, **fault_settings() | settings)
                 new.sql(PAYMENTS)
                 warm_up(new)
-                new.at_rest = usage(new)
                 kept.setdefault(mode, new)
                 return new
             return kept[mode]
 
         yield made
-
-
-def warm_up(installation: Installation) -> None:
-    """Keep every thread busy at once, so that pools are as full as they get and what comes on top is a leak."""
-    ledger = Ledger(installation.folder)
-    with Load(installation, "fault.gated", ledger.gated_args, rate=1000, threads=WARMING, most=WARMING) as load:
-        threads = int(installation.settings.get("JOBMILL_THREADS", THREADS))
-        installation.eventually(lambda: len(ledger.starts()) >= min(threads, WARMING))
-        load.wait()
-    ledger.open_gate()
-    for job in load.accepted:
-        installation.succeeded(job)
 
 
 def fault_settings() -> dict[str, str]:

@@ -170,14 +170,16 @@ def nothing_foreign(known: Evidence) -> Complaints:
 def honest_attempts(known: Evidence) -> Complaints:
     """I6: attempts used are starts, less what was given back and says so; each loss is a rescue in the history.
 
-    A start whose worker died before its handler's first line is in the history as given back, and not in the ledger.
+    A start whose worker died before its handler's first line is in the history as given back, and not in the ledger:
+    so only that is taken away which was given back under the lease of a start.
     """
     for row in known.rows_of_test():
         history = known.history(row.id)
-        given_back = sum(event.move in GIVEN_BACK for event in history)
-        used, starts = row.attempt + _used_before_redrives(history), len(known.ledger("start", row.id))
-        if row.type.startswith("fault.") and not used <= starts <= used + given_back:
-            yield f"job {row.id} used {used} attempts in {starts} starts, with {given_back} given back"
+        starts = [entry.lease for entry in known.ledger("start", row.id)]
+        given_back = sum(event.move in GIVEN_BACK and event.lease in starts for event in history)
+        used = row.attempt + _used_before_redrives(history)
+        if row.type.startswith("fault.") and used != len(starts) - given_back:
+            yield f"job {row.id} used {used} attempts in {len(starts)} starts, of which {given_back} were given back"
         since = max((number for number, event in enumerate(history) if event.move == "redrive"), default=-1) + 1
         rescues = sum(event.move == "rescue" for event in history[since:])
         if row.lost != rescues:

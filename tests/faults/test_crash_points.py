@@ -1,9 +1,11 @@
 """Kill -9 at every crash point, in both modes where it exists there: the job is done all the same, and counts once."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import httpx2
@@ -16,6 +18,7 @@ from tests.acceptance.ledger import Ledger
 from tests.faults.conftest import Install
 from tests.faults.crashing import await_death, kill_family, let_time_pass, revive, start_armed
 from tests.faults.evidence import rows
+from tests.faults.figures import keep
 from tests.faults.invariants import check
 from tests.faults.load import submit_patiently
 from tests.faults.receiving import receiving
@@ -173,6 +176,12 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 APART = {"prune.before_commit", "prune.after_archive", "collect.after_commit"}
 """Points that have a test of their own: below, and in test_undeliverable.py."""
+FAULTS = {
+    "retry.before_commit": "killed-worker-at-retry",
+    "bury.before_commit": "killed-worker-at-bury",
+    "redrive.before_commit": "killed-mid-redrive",
+}
+"""Faults that are not named after their points, of those whose process is started again by its parent."""
 LIKE_EMBEDDED = {
     "submit.before_commit",
     "worker.before_start",
@@ -221,14 +230,20 @@ def test_a_job_survives_kill_9_at(mode: str, point: str, install: Install, ledge
         submitted = client.submit(scenario.provoke, installation, ledger)
         reached = start_armed(process, f"{point}:{scenario.passage}=kill")
         dead = await_death(installation, reached, point)
+        died_at = time.time()  # by the clock that the database has too
         scenario.struck(installation)
-        if not process.alive:  # else it was a child, whose parent needs no help
+        helped_itself = process.alive  # it was a child, whose parent needs no help
+        if not helped_itself:
             let_time_pass(installation, [dead])
         revive(installation)
         jobs += submitted.result()
 
     check(installation, ledger, jobs, faults=scenario.repeats)
-    assert {installation.job(job["id"])["state"] for job in jobs} == {scenario.ends}
+    ends = [installation.job(job["id"]) for job in jobs]
+    assert {end["state"] for end in ends} == {scenario.ends}
+    after = max(datetime.fromisoformat(end["finished_at"]).timestamp() for end in ends) - died_at
+    if helped_itself and after > 0:
+        keep(FAULTS.get(point, f"killed-{point.replace('.', '-').replace('_', '-')}"), "done after", after, "s")
 
 
 @pytest.mark.parametrize("mode", [Embedded.mode, pytest.param(Full.mode, marks=pytest.mark.long)])

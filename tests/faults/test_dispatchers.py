@@ -17,8 +17,10 @@ from tests.faults.beside import ALWAYS_LEADING, beside, several
 from tests.faults.conftest import Install
 from tests.faults.crashing import await_freeze, frozen, kill_family, let_time_pass, revive, start_armed
 from tests.faults.evidence import gather
+from tests.faults.health import HealthWatch, Outage
 from tests.faults.invariants import check
 from tests.faults.load import Load
+from tests.faults.under_load import AT_ONCE_SECONDS, keeps_up
 from workers.duties.pace import MOST_ON_BROKER
 from workers.topology import queue_name
 
@@ -62,7 +64,10 @@ def test_without_a_dispatcher_for_a_minute_they_are_too(full: Installation, ledg
 def _outlive_an_outage(full: Installation, ledger: Ledger, seconds: float) -> float:
     """Gives after how many seconds from the next dispatcher's start jobs ended as fast as before."""
     dispatcher = full.processes["dispatcher"]
-    with Load(full, "fault.sleep", ledger.args | {"seconds": 0.05}, rate=RATE, threads=4) as load:
+    with (
+        HealthWatch(full.address) as watch,
+        Load(full, "fault.sleep", ledger.args | {"seconds": 0.05}, rate=RATE, threads=4) as load,
+    ):
         running = full.submit("fault.gated", ledger.gated_args)
         full.eventually(lambda: len(ledger.ends()) >= 2 * RATE)
         full.eventually(lambda: ledger.starts(running["id"]))
@@ -74,22 +79,30 @@ def _outlive_an_outage(full: Installation, ledger: Ledger, seconds: float) -> fl
         accepted = len(load.accepted) - accepted
         back_at = time.monotonic()
         dispatcher.start()
-        back = full.eventually(lambda: _back_to_usual(ledger, back_at), BACK_WITHIN) - back_at
+        back = full.eventually(lambda: _back_to_usual(ledger, load, back_at), BACK_WITHIN) - back_at
 
     assert accepted > RATE * seconds / 2  # a slow machine may accept them late, and that is all
     idle_from = gone_at + STILL_ON_BROKER_SECONDS
     assert [entry for entry in ledger.starts() if idle_from < entry.at < back_at] == []
     assert back < BACK_WITHIN
-    known = check(full, ledger, [running, *load.accepted], lifted_at=back_at, faults=0)
+    known = check(
+        full,
+        ledger,
+        [running, *load.accepted],
+        lifted_at=back_at,
+        faults=0,
+        watch=watch,
+        outages=[Outage("dispatcher", gone_at + LEADS_WITHIN, back_at)] if seconds > 2 * LEADS_WITHIN else [],
+    )
     assert {row.state for row in known.rows_of_test()} == {"succeeded"}
     return back
 
 
-def _back_to_usual(ledger: Ledger, since: float) -> float | None:
-    """The first moment since then from which on a second's worth of jobs ended within a second."""
-    ends = sorted(entry.at for entry in ledger.ends() if entry.at > since)
-    seconds = zip(ends, ends[RATE - 1 :], strict=False)
-    return next((first for first, last in seconds if last - first <= 1), None)
+def _back_to_usual(ledger: Ledger, load: Load, since: float) -> float | None:
+    """The moment since then from which on jobs that were accepted were begun at once, for some seconds until now."""
+    moment = time.monotonic() - WATCHED_SECONDS - AT_ONCE_SECONDS
+    until = moment + WATCHED_SECONDS
+    return moment if moment >= since and keeps_up(ledger, load, moment, until) else None
 
 
 # Several
@@ -114,7 +127,10 @@ def _race(full: Installation, ledger: Ledger, dispatchers: int) -> None:
         full.eventually(lambda: all('"publisher_connected"' in one.words for one in racing), STARTS_WITHIN)
         full.sql("UPDATE jobs SET due_at = now() WHERE state = 'queued'")
         full.sql("NOTIFY jobmill_due")  # else who looks first might be done before the other looks
+        due = time.monotonic()
         full.eventually(lambda: len(ledger.ends()) >= len(jobs), 60, 0.2)
+        fault = {2: "dispatchers-two", 5: "dispatchers-five"}[dispatchers]
+        figures.keep(fault, f"{len(jobs):,} jobs done after", max(end.at for end in ledger.ends()) - due, "s")
         full.processes["dispatcher"].start()
         known = check(full, ledger, jobs, faults=0)
     claims = {name: _claimed(page) for name, page in known.pages.items() if name != "worker"}

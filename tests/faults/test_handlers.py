@@ -7,12 +7,19 @@ import pytest
 from tests.acceptance.installation import Full
 from tests.acceptance.ledger import Ledger
 from tests.faults.conftest import Install
+from tests.faults.figures import keep
 from tests.faults.invariants import check
 
 pytestmark = pytest.mark.timed
 
 ONE_FAULT = {"times": 1}
 GIL_SECONDS = 3
+FAULTS = {
+    "fault.exit": "handler-exits",
+    "fault.segfault": "handler-segfaults",
+    "fault.base": "handler-raises-baseexception",
+    "fault.gil": "handler-holds-gil",
+}
 
 
 @pytest.mark.fault("handler-exits", "os._exit in the handler, once")
@@ -39,11 +46,15 @@ def test_a_handler_that_misbehaves_costs_nobody_a_job(
     assert {known.rows[job["id"]].state for job in [bad, *waiting]} == {"succeeded"}
     repeated = job_type != "fault.gil"
     assert len(ledger.starts(bad["id"])) == 1 + repeated
+    if repeated:
+        first, second = ledger.starts(bad["id"])
+        keep(FAULTS[job_type], "running again after", second.at - first.at, "s")
     died = job_type in {"fault.exit", "fault.segfault"}
     assert [event.move for event in known.history(bad["id"])] == (["rescue"] if died else ["retry"] * repeated)
     if not repeated:
         (start,), (end,) = ledger.starts(bad["id"]), ledger.ends(bad["id"])
         assert end.at - start.at > GIL_SECONDS / 2  # it did hold it
+        keep(FAULTS[job_type], "held for", end.at - start.at, "s")
 
 
 def test_a_handler_that_takes_memory_gives_it_back_and_is_done(install: Install, ledger: Ledger):

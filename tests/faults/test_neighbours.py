@@ -8,7 +8,7 @@ import pytest
 from models.worker import DEAD_AFTER
 from tests.acceptance.installation import Full, Installation, Json
 from tests.acceptance.ledger import Ledger
-from tests.faults.beside import complete
+from tests.faults.at_rest import complete
 from tests.faults.conftest import Install
 from tests.faults.invariants import check
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.acceptance.installation import Full, Installation
 from tests.acceptance.ledger import Ledger
-from tests.faults.beside import complete
+from tests.faults.at_rest import complete
 from tests.faults.conftest import Install
 from tests.faults.invariants import check
 

@@ -13,7 +13,8 @@ import pytest
 from tests.acceptance.installation import Full, Installation
 from tests.acceptance.ledger import Ledger
 from tests.faults import figures
-from tests.faults.beside import beside, complete
+from tests.faults.at_rest import complete
+from tests.faults.beside import beside
 from tests.faults.conftest import Install
 from tests.faults.crashing import family, frozen, is_gone, revive
 from tests.faults.invariants import check

@@ -10,20 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx2
+import psutil
 import psycopg
 import pytest
 
 from tests.acceptance.installation import Full, Installation, Json
 from tests.acceptance.ledger import Ledger
 from tests.acceptance.process import jobmill
+from tests.faults.at_rest import complete
 from tests.faults.backlog import forget_backlog, queue_backlog
-from tests.faults.beside import complete
 from tests.faults.conftest import Install
+from tests.faults.crashing import kill_family, let_time_pass, revive
+from tests.faults.figures import keep
 from tests.faults.invariants import check
 
 pytestmark = pytest.mark.timed
 
 LIMIT = 3
+BUSY = "SELECT pid FROM workers JOIN jobs ON worker_id = workers.id WHERE state = 'running'"
 BACK_WITHIN = 20.0
 LATE = 10
 START_WITHIN = 2.0
@@ -73,11 +77,9 @@ def test_a_limit_is_never_passed_and_reached_again_after_a_kill(
         chance = random.Random(7)  # noqa: S311 - a die, not a secret
         for _ in range(kills):
             full.eventually(lambda: time.monotonic() - sampled.full_at < 0.1, BACK_WITHIN)
-            # One that runs something, most of the time: by its job's worker.
-            busy = full.sql("SELECT pid FROM workers JOIN jobs ON worker_id = workers.id WHERE state = 'running'")
+            busy = full.eventually(lambda: [pid for (pid,) in full.sql(BUSY) if psutil.pid_exists(pid)], BACK_WITHIN)
             killed = time.monotonic()
-            if busy:
-                os.kill(chance.choice(busy)[0], signal.SIGKILL)
+            os.kill(chance.choice(busy), signal.SIGKILL)
             full.eventually(lambda killed=killed: sampled.full_at > killed + 0.2, BACK_WITHIN)
             time.sleep(chance.uniform(0, 1))  # the next at a moment of its own; nothing waits for this
         for job in accepted:
@@ -105,7 +107,10 @@ def test_ten_jobs_that_a_tenant_submits_begin_while_a_backlog_of_another_waits(
     token = made(full, "keys", "create", "--tenant", "small", "--name", "small", "--role", "admin")["token"]
     source = full.submit(job_type, args, delay_seconds=3600)
     known = len(full.accepted)
+    # Nobody does any of them meanwhile, or few might be left.
+    let_time_pass(full, kill_family(full.processes["dispatcher"]))
     queue_backlog(full, source, backlog)
+    revive(full)
     full.eventually(lambda: len(ledger.ends()) > 100)
 
     late = [submitted_by(token, full, job_type, args) for _ in range(LATE)]
@@ -117,6 +122,7 @@ def test_ten_jobs_that_a_tenant_submits_begin_while_a_backlog_of_another_waits(
     forget_backlog(full, source)
     assert left > backlog / 2
     assert seconds_waited < START_WITHIN, f"with {left} of the other tenant waiting"
+    keep("dispatcher-unfair-tenants", f"beside {backlog:,} jobs the last of ten began after", seconds_waited, "s")
     check(full, ledger, [job for job in full.accepted[known:] if job["id"] not in theirs], faults=0)
     check(full, ledger, late, faults=0, tenant=small)
 

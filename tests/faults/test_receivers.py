@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from models.gate import most_at_silent
 from tests.acceptance.installation import Embedded, Installation, Json
 from tests.acceptance.ledger import Ledger
+from tests.faults import figures
 from tests.faults.conftest import Install
 from tests.faults.invariants import check
 from tests.integration.test_outbound import OK, answering, dripping, over_tls, peer, read_request
@@ -53,8 +55,19 @@ def silent(connection: socket.socket) -> None:
     connection.recv(1)  # for as long as the caller stays
 
 
-def fault(name: str, how: str, serve: Serve, error: str, within: float, scheme: str = "http") -> object:
-    return pytest.param(serve, error, within, scheme, id=f"{name}, {how}")
+@dataclass(frozen=True)
+class Bad:
+    """A receiver that is not as it should be, the error with which a call of it ends, and within how long."""
+
+    name: str
+    how: str
+    serve: Serve
+    error: str
+    within: float
+    scheme: str = "http"
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.how}"
 
 
 IN_TIME, AT_ONCE = TIMEOUT_SECONDS + LATE_SECONDS, LATE_SECONDS
@@ -69,32 +82,32 @@ REDIRECT = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Leng
 @pytest.mark.fault("receiver-resetting", "RST instead of an answer")
 @pytest.mark.fault("receiver-tls", "a certificate nobody vouches for; plain HTTP where TLS was asked for")
 @pytest.mark.parametrize(
-    ("serve", "error", "within", "scheme"),
+    "bad",
     [
-        fault("slow", "no answer", silent, "DeadlineExceeded", IN_TIME),
-        fault("dripping", "head", dripping(OK + b"X-Long: ", b"y"), "DeadlineExceeded", IN_TIME),
-        fault("dripping", "body", dripping(OK + b"\r\n", b"x"), "DeadlineExceeded", IN_TIME),
-        fault("dripping", "handshake", HANDSHAKE, "DeadlineExceeded", IN_TIME, "https"),
-        fault("huge", "header", answering(OK + b"X: " + b"y" * 200_000), "ConnectionLost", AT_ONCE),
-        fault("redirecting", "302", answering(REDIRECT), "unexpected-status", AT_ONCE),
-        fault("resetting", "no answer", resetting, "ConnectionLost", AT_ONCE),
-        fault("tls", "unknown", over_tls(answering(OK + b"\r\n"), []), "ConnectFailed", AT_ONCE, "https"),
-        fault("tls", "none", lambda connection: connection.sendall(OK + b"\r\n"), "ConnectFailed", AT_ONCE, "https"),
+        Bad("slow", "no answer", silent, "DeadlineExceeded", IN_TIME),
+        Bad("dripping", "head", dripping(OK + b"X-Long: ", b"y"), "DeadlineExceeded", IN_TIME),
+        Bad("dripping", "body", dripping(OK + b"\r\n", b"x"), "DeadlineExceeded", IN_TIME),
+        Bad("dripping", "handshake", HANDSHAKE, "DeadlineExceeded", IN_TIME, "https"),
+        Bad("huge", "header", answering(OK + b"X: " + b"y" * 200_000), "ConnectionLost", AT_ONCE),
+        Bad("redirecting", "302", answering(REDIRECT), "unexpected-status", AT_ONCE),
+        Bad("resetting", "no answer", resetting, "ConnectionLost", AT_ONCE),
+        Bad("tls", "unknown", over_tls(answering(OK + b"\r\n"), []), "ConnectFailed", AT_ONCE, "https"),
+        Bad("tls", "none", lambda connection: connection.sendall(OK + b"\r\n"), "ConnectFailed", AT_ONCE, "https"),
     ],
+    ids=str,
 )  # fmt: skip
-def test_a_job_that_calls_it_ends_in_time_and_says_why(
-    installation: Installation, ledger: Ledger, serve: Serve, error: str, within: float, scheme: str
-):
-    with peer(serve) as (port, connected):
-        end, took = called(installation, f"{scheme}://127.0.0.1:{port}/")
+def test_a_job_that_calls_it_ends_in_time_and_says_why(installation: Installation, ledger: Ledger, bad: Bad):
+    with peer(bad.serve) as (port, connected):
+        end, took = called(installation, f"{bad.scheme}://127.0.0.1:{port}/")
         next_one = installation.submit("fault.quick", ledger.args)
         installation.succeeded(next_one, 5)
     assert len(connected) == 1
     assert end["state"] == "dead"
     told = {end["error"]["type"].rpartition(".")[2], end["error"]["code"]}
     # The call's own deadline and the job's time limit end at the same moment; either may be the one to say so.
-    assert error in told or (error == "DeadlineExceeded" and "TimedOut" in told)
-    assert took < within
+    assert bad.error in told or (bad.error == "DeadlineExceeded" and "TimedOut" in told)
+    assert took < bad.within
+    figures.keep(f"receiver-{bad.name}", f"of {TIMEOUT_SECONDS} s a job that calls it took ({bad.how})", took, "s")
     check(installation, ledger, [end, next_one], faults=0)
 
 
@@ -129,6 +142,7 @@ def test_many_dead_receivers_delay_a_living_one_by_moments(installation: Install
         ended = time.monotonic()
         installation.eventually(lambda: told, 30)
     assert told[0] - ended < SHARED_SECONDS
+    figures.keep("receivers-dead", f"beside {how_many} that refuse, a living one was told after", told[0] - ended, "s")
     installation.eventually(lambda: len(ledger.ends()) > how_many, 90)
     # Each failed, keeps what came of it, and waits for its next try.
     installation.eventually(lambda: tried(installation, 9) == how_many, 90)
@@ -240,6 +254,8 @@ def test_one_that_asks_for_patience_is_asked_again_when_it_said(installation: In
         end = installation.succeeded(job, 15)
     assert end["result"]["body"] == "ok"
     assert [later - earlier >= 1 for earlier, later in pairwise(came)] == [True, True]
+    latest = max(later - earlier for earlier, later in pairwise(came))
+    figures.keep("receiver-429", "asked again after (1 s was asked for)", latest, "s")
     check(installation, ledger, [job], faults=0)
 
 

@@ -107,6 +107,24 @@ def test_a_second_signal_ends_a_worker_at_once_and_its_jobs_run_again_elsewhere(
     _end_well(full, ledger, jobs, interrupted, "rescue")
 
 
+@pytest.mark.fault("sigterm-twice", "SIGTERM to one of two dispatchers, and again at once, under load")
+def test_a_second_signal_ends_a_dispatcher_at_once_and_another_goes_on(full: Installation, ledger: Ledger):
+    leader = full.processes["dispatcher"]
+    with beside(full, "dispatcher") as standby:
+        full.eventually(lambda: '"publisher_connected"' in standby.words, LIVE_WITHIN)
+        with Load(full, "fault.quick", ledger.args, rate=20, threads=4) as load:
+            full.eventually(lambda: len(ledger.ends()) >= JOBS)
+            leader.ask_to_end()
+            leader.send(signal.SIGTERM)
+            assert leader.wait(AGAIN_WITHIN) in {0, 128 + signal.SIGTERM}  # it may have ended by the first
+            ended_at = time.monotonic()
+            full.eventually(lambda: sum(entry.at > ended_at for entry in ledger.ends()) >= JOBS, LIVE_WITHIN)
+            load.stop()
+        leader.start()
+        known = check(full, ledger, load.accepted, faults=0)
+    assert {row.state for row in known.rows_of_test()} == {"succeeded"}
+
+
 def _end_well(full: Installation, ledger: Ledger, jobs: list[Json], interrupted: set[str], move: str) -> None:
     ledger.open_gate()
     known = check(full, ledger, jobs, faults=1)

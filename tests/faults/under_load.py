@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 
 import httpx2
 
@@ -94,11 +95,11 @@ class Trial:
         return sum(begin < at <= until for at in ends) / self._window
 
 
-def keeps_up(ledger: Ledger, load: Load, since: float) -> bool:
-    """Whether jobs accepted since then, whatever load there was, were begun as fast: nearly all within a second."""
+def keeps_up(ledger: Ledger, load: Load, since: float, until: float = inf) -> bool:
+    """Whether jobs accepted between then, whatever load there was, were begun as fast: nearly all within a second."""
     begun = {entry.job_id: entry.at for entry in reversed(ledger.starts())}
-    accepted = [answered for answered in load.answered if answered.at > since]
-    soon = sum(begun[answered.job_id] - answered.at < AT_ONCE_SECONDS for answered in accepted)
+    accepted = [answered for answered in list(load.answered) if since < answered.at <= until]
+    soon = sum(begun.get(answered.job_id, inf) - answered.at < AT_ONCE_SECONDS for answered in accepted)
     return bool(accepted) and soon >= BACK_TO * len(accepted)
 
 
