@@ -108,13 +108,13 @@ def _back_to_usual(ledger: Ledger, load: Load, since: float) -> float | None:
 # Several
 
 
-@pytest.mark.fault("dispatchers-two", "both sure that they lead, 2,000 jobs due at once")
+@pytest.mark.fault("dispatchers-two", "both sure that they lead, 8,000 jobs due at once")
 def test_two_dispatchers_that_both_dispatch_start_each_job_once(full: Installation, ledger: Ledger):
     _race(full, ledger, 2)
 
 
 @pytest.mark.long
-@pytest.mark.fault("dispatchers-five", "each sure that it leads, 2,000 jobs due at once")
+@pytest.mark.fault("dispatchers-five", "each sure that it leads, 8,000 jobs due at once")
 def test_five_dispatchers_that_all_dispatch_start_each_job_once(full: Installation, ledger: Ledger):
     _race(full, ledger, 5)
 
@@ -122,7 +122,8 @@ def test_five_dispatchers_that_all_dispatch_start_each_job_once(full: Installati
 def _race(full: Installation, ledger: Ledger, dispatchers: int) -> None:
     kill_family(full.processes["dispatcher"])
     first = full.submit("fault.quick", ledger.args, delay_seconds=3600)
-    jobs = [first, *queue_copies(full, first, 1999)]
+    jobs = [first, *queue_copies(full, first, 7999)]
+    full.sql("UPDATE jobs SET due_at = now() + interval '1 hour' WHERE state = 'queued'")  # until both are there
     with several(full, dispatchers, "dispatcher", ALWAYS_LEADING) as racing:
         full.eventually(lambda: all('"publisher_connected"' in one.words for one in racing), STARTS_WITHIN)
         full.sql("UPDATE jobs SET due_at = now() WHERE state = 'queued'")
@@ -155,7 +156,7 @@ def test_a_standby_leads_within_the_lease_s_term_when_the_leader_is_killed(full:
             kill_family(full.processes["dispatcher"])
             killed_at = time.monotonic()
             full.eventually(lambda: _leads(standby), LEADS_WITHIN)
-            back = full.eventually(lambda: _back_to_usual(ledger, time.monotonic() - 1), BACK_WITHIN)
+            back = full.eventually(lambda: _back_to_usual(ledger, load, killed_at), BACK_WITHIN)
             figures.keep("dispatcher-leader-killed", "throughput was back after", back - killed_at, "s")
         full.processes["dispatcher"].start()
         check(full, ledger, load.accepted, faults=0)
@@ -211,11 +212,11 @@ def test_a_standby_leads_within_the_lease_s_term_when_the_leader_stands_still(fu
             with frozen([leader.pid]):
                 frozen_at = time.monotonic()
                 full.eventually(lambda: _leads(standby), LEADS_WITHIN)
-                back = full.eventually(lambda: _back_to_usual(ledger, time.monotonic() - 1), BACK_WITHIN)
+                back = full.eventually(lambda: _back_to_usual(ledger, load, frozen_at), BACK_WITHIN)
                 figures.keep("dispatcher-frozen-leader", "throughput was back after", back - frozen_at, "s")
             full.eventually(lambda: not _leads(leader), LEADS_WITHIN)
             thawed_at = time.monotonic()
-            full.eventually(lambda: _back_to_usual(ledger, thawed_at), BACK_WITHIN)
+            full.eventually(lambda: _back_to_usual(ledger, load, thawed_at), BACK_WITHIN)
         check(full, ledger, load.accepted, faults=0)
 
 
