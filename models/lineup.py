@@ -94,7 +94,8 @@ def lanes_of(session: Session, queues: Sequence[str]) -> dict[str, list[Lane]]:
 def _lanes(dialect: str) -> Select[Any]:
     """One index probe per priority that is in use: a `SELECT DISTINCT` would read every waiting job.
 
-    So would min and max, for a planner whose statistics have not heard of a sudden backlog; a LIMIT leaves no choice.
+    So would min and max, for a planner whose statistics have not heard of a sudden backlog; a LIMIT leaves no choice
+    where bitmap scans are off, as they are on our connections.
     """
     asked = given(dialect, "asked", name=str)
     waiting = select(_c.priority).where(in_state(State.QUEUED))
