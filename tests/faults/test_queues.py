@@ -122,7 +122,7 @@ def test_ten_jobs_that_a_tenant_submits_begin_while_a_backlog_of_another_waits(
     forget_backlog(full, source)
     assert left > backlog / 2
     assert seconds_waited < START_WITHIN, f"with {left} of the other tenant waiting"
-    keep("dispatcher-unfair-tenants", f"beside {backlog:,} jobs the last of ten began after", seconds_waited, "s")
+    keep("dispatcher-unfair-tenants", "the last of ten jobs beside them began after", seconds_waited, "s")
     check(full, ledger, [job for job in full.accepted[known:] if job["id"] not in theirs], faults=0)
     check(full, ledger, late, faults=0, tenant=small)
 
