@@ -20,7 +20,7 @@ from bench.scenarios import BATCH, WAITING, percentile, post, when
 PRUNED = 1_000_000
 SETTLING = 5
 CHURNED, TENTHS = 2_000_000, 10
-MOSTWAITING = 20_000
+MOST_WAITING = 20_000
 KEPT_DAYS = "0.0005"
 SENDERS = 2
 PATIENCE = 180.0
@@ -70,7 +70,7 @@ def _through(running: Installation, count: int) -> None:
 
     def send() -> None:
         for _ in batches:
-            while _count(running, WAITING) > MOSTWAITING:
+            while _count(running, WAITING) > MOST_WAITING:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"Workers did not keep up within {PATIENCE} s.")
                 time.sleep(0.05)

@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import dataclass, field
+from math import inf
 from types import TracebackType
 from typing import Self
 
@@ -61,7 +62,11 @@ class HealthWatch:
 
     def was_told_since(self, moment: float) -> bool:
         """Whether there was an answer to a question asked since then."""
-        return any(sample.answered and sample.at >= moment for sample in self.samples)
+        return self.was_told_between(moment, inf)
+
+    def was_told_between(self, since: float, until: float) -> bool:
+        """Whether there was an answer to a question asked since then, and it came by then."""
+        return any(one.answered and since <= one.at and one.at + one.took <= until for one in list(self.samples))
 
     def _run(self) -> None:
         while not self._over.wait(EVERY_SECONDS):

@@ -52,7 +52,7 @@ the dispatcher does it once the heartbeat has stopped, and RECOVERY_SECONDS are 
 
 @dataclass(frozen=True)
 class Kill:
-    """Which process, of what role, when, and who ended by it: its children as well, where it was their parent."""
+    """Which process, of what role, when, and whose end that is: its children's as well, where it was their parent."""
 
     at: float
     pid: int
@@ -326,6 +326,7 @@ def test_two_minutes_of_kills_and_restarts_cost_nothing(
             time.sleep(20)
             other = supervisor.restart("database", postgresql, AWAY_SECONDS)
             # No API process starts while it is away: where all were killed just then, there is nobody to say so.
-            return [away, other] if watch.was_told_since(other.since + HEALTH_LAG_SECONDS) else [away]
+            witnessed = watch.was_told_between(other.since + HEALTH_LAG_SECONDS, other.until)
+            return [away, other] if witnessed else [away]
 
         show(*survive(installation, ledger, seconds=120, rate=RATE, damage=restarts))
