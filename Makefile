@@ -26,7 +26,7 @@ test-long: setup ## Run the long tests that `make test` leaves out, which takes 
 	@$(LEND) $(BIN)/python -m pytest -m long $(ARGS)
 
 faults: setup ## Break a running Jobmill in every way there is, long ones included (ARGS="-k name")
-	@$(LEND) $(BIN)/python -m pytest tests/faults tests/model tests/acceptance/test_outages.py $$($(BIN)/python -m tests.faults.catalogue) $(ARGS)
+	@$(LEND) bin/test --faults $(ARGS)
 
 soak: setup ## Hold a Jobmill under load for HOURS=8 with a fault a minute, and see what grows (ARGS="--rate 50")
 	@$(WITH_SERVICES) $(BIN)/python -m tests.faults.soak --hours $(or $(HOURS),0.5) $(ARGS)
