@@ -6,8 +6,9 @@ import json
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -77,6 +78,21 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """A registered endpoint that is enabled: told of its tenant's jobs from its making on. `types` None: of all."""
+
+    id: str
+    tenant: str
+    events: Sequence[str]
+    types: Sequence[str] | None = None
+
+    def hears_of(self, row: Row) -> bool:
+        """Whether a job's ends are its business. Ids begin with the time at which they were made."""
+        of_type = self.types is None or any(fnmatchcase(row.type, pattern) for pattern in self.types)
+        return row.tenant == self.tenant and row.id > self.id and of_type
+
+
+@dataclass(frozen=True)
 class Usage:
     """What a process and its children hold; `database` and `amqp` are connections."""
 
@@ -98,6 +114,7 @@ class Evidence:
     events: Sequence[Event] = ()
     payments: Sequence[tuple[str, int, int]] = ()  # job, attempt, lease
     told: Sequence[Told] = ()
+    endpoints: Sequence[Endpoint] = ()
     entries: Sequence[Entry] = ()
     pages: Mapping[str, str] = field(default_factory=dict)
     logs: Mapping[str, str] = field(default_factory=dict)
@@ -189,6 +206,7 @@ def gather(
         events=events(installation),
         payments=_payments(installation),
         told=told(installation),
+        endpoints=endpoints(installation),
         entries=ledger.everything(),
         pages=pages(installation),
         logs={name: process.words for name, process in installation.processes.items()},
@@ -210,7 +228,7 @@ def rows(installation: Place) -> list[Row]:
     found = installation.sql(
         "SELECT id, tenant_id, type, state, attempt, lost, lease, idempotency_key, result, webhook FROM jobs"
     )
-    read = json.loads if installation.mode == Embedded.mode else lambda document: document
+    read = _reading(installation)
     return [
         Row(_id(job_id), _id(tenant), *plain, result and read(result), key, webhook and read(webhook))
         for job_id, tenant, *plain, key, result, webhook in found
@@ -234,6 +252,13 @@ def told(installation: Place) -> list[Told]:
         Told(_id(one), _id(tenant), job and _id(job), event, _id(event_id), _id(endpoint) if endpoint else url)
         for one, tenant, job, event, event_id, endpoint, url in found
     ]
+
+
+def endpoints(installation: Place) -> list[Endpoint]:
+    """Every webhook endpoint that is enabled."""
+    found = installation.sql("SELECT id, tenant_id, events, types FROM webhook_endpoints WHERE enabled")
+    read = _reading(installation)
+    return [Endpoint(_id(one), _id(tenant), read(of), types and read(types)) for one, tenant, of, types in found]
 
 
 def pages(installation: Installation) -> dict[str, str]:
@@ -308,6 +333,11 @@ def _payments(installation: Installation) -> list[tuple[str, int, int]]:
         return []
     found = installation.sql("SELECT job_id, attempt, lease FROM fault_payments")
     return [(job_id, attempt, lease) for job_id, attempt, lease in found]
+
+
+def _reading(installation: Place) -> Callable[[Any], Any]:
+    """What makes a document of what the database gives for one."""
+    return json.loads if installation.mode == Embedded.mode else lambda document: document
 
 
 def _id(value: Any) -> str:

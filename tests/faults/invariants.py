@@ -85,7 +85,7 @@ def _one_result(row: Row, known: Evidence) -> Complaints:
 def one_webhook(known: Evidence) -> Complaints:
     """I2, its last third: one webhook job per endpoint and event; a dead job that is redriven may die once more.
 
-    Whom a job itself names is told of each of its ends that was asked for.
+    Whom a job itself names is told of each of its ends that was asked for, and so is each endpoint that hears of it.
     """
     events = Counter((one.job_id, one.event, one.to, one.event_id) for one in known.told)
     ends = Counter((job_id, event, to) for job_id, event, to, _ in events)
@@ -94,13 +94,22 @@ def one_webhook(known: Evidence) -> Complaints:
         if row is not None and times > (ended := _ended(row, event, known)):
             yield f"job {row.id} had {event} {ended} times, and {to} is told so by {times} events"
     for row in known.rows_of_test():
-        for event in row.webhook["events"] if row.webhook else ():
-            times, ended = ends[row.id, event, row.webhook["url"]], _ended(row, event, known)
+        for to, event in _to_be_told(row, known):
+            times, ended = ends[row.id, event, to], _ended(row, event, known)
             if times < ended:
-                yield f"job {row.id} had {event} {ended} times, and {row.webhook['url']} is told so by {times} events"
+                yield f"job {row.id} had {event} {ended} times, and {to} is told so by {times} events"
     for (job_id, event, to, event_id), times in events.items():
         if times > 1:
             yield f"job {job_id}: {event} {event_id} has {times} deliveries to {to}"
+
+
+def _to_be_told(row: Row, known: Evidence) -> Iterator[tuple[str, str]]:
+    """Whom a job's ends must be told, and which: a URL or an endpoint's id, and an event."""
+    if row.webhook:
+        yield from ((row.webhook["url"], event) for event in row.webhook["events"])
+    for endpoint in known.endpoints:
+        if endpoint.hears_of(row):
+            yield from ((endpoint.id, event) for event in endpoint.events)
 
 
 def _ended(row: Row, event: str, known: Evidence) -> int:

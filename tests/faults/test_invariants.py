@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.ledger import Entry
-from tests.faults.evidence import Event, Evidence, Row, Told, Usage
+from tests.faults.evidence import Endpoint, Event, Evidence, Row, Told, Usage
 from tests.faults.health import HANGING, Outage, Sample
 from tests.faults.invariants import INVARIANTS, complaints
 
@@ -45,6 +45,7 @@ RESCUE = event("rescue")
 ENTRIES = [entry("start", 1), entry("start", 2), entry("end", 2)]
 
 
+LISTENER = Endpoint("0", TENANT, ["job.succeeded"])
 ASKED = {"url": "https://example.com", "events": ["job.succeeded", "job.dead"]}
 
 
@@ -89,6 +90,15 @@ def test_a_history_in_which_all_is_well_passes():
 
 def test_whom_a_job_names_is_told_of_the_end_that_it_came_to_and_of_no_other():
     assert complaints(evidence(rows={JOB: row(webhook=ASKED)}, told=[told()])) == []
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"tenant": "u"}, {"types": ["csv.*"]}, {"events": ["job.dead"]}, {"id": "b"}], ids=str
+)
+def test_an_endpoint_is_told_of_what_it_asked_for_and_of_nothing_else(changed: dict[str, Any]):
+    """The last one was made after the job."""
+    known = [] if changed else [told(to=LISTENER.id)]
+    assert complaints(evidence(endpoints=[replace(LISTENER, **changed)], told=known)) == []
 
 
 def test_an_api_that_was_frozen_may_leave_its_clients_waiting():
@@ -161,6 +171,9 @@ BROKEN = {
         evidence(told=[told(), told(id="d2")]),
         with_row(webhook=ASKED),
         evidence(rows={JOB: row(webhook=ASKED)}, told=[told(to="https://example.org")]),
+        evidence(endpoints=[LISTENER]),
+        evidence(endpoints=[replace(LISTENER, types=["csv.*", "fault.*"])]),
+        evidence(endpoints=[LISTENER], told=[told(to=LISTENER.id), told(to=LISTENER.id, event_id="e2")]),
     ],
     "I7 tenants": [
         evidence(told=[told(tenant="u")]),

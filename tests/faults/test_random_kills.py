@@ -28,7 +28,7 @@ from tests.faults.figures import keep
 from tests.faults.health import HEALTH_LAG_SECONDS, HealthWatch, Outage
 from tests.faults.invariants import RECOVERY_SECONDS, check
 from tests.faults.load import Load
-from tests.faults.mixture import mixed
+from tests.faults.mixture import TOLD_OF, mixed
 from tests.faults.receiving import receiving
 from tests.faults.supervisor import Supervisor, doubled, members
 
@@ -242,10 +242,15 @@ def survive(
     rate: float,
     damage: Callable[[Supervisor, HealthWatch], list[Outage]] = lambda *_: [],
 ) -> tuple[Story, Counter[str]]:
-    """Kill for so long, while `damage` does the rest; then check every invariant, and tell."""
+    """Kill for so long, while `damage` does the rest; then check every invariant, and tell.
+
+    An endpoint is registered for the jobs that fail at first, so that events reach it beside those that jobs ask for.
+    """
     supervisor = Supervisor(installation)
     killer = Killer(supervisor, chance())
     with HealthWatch(installation.address) as watch, supervisor, receiving() as (receiver, heard):
+        wanted = {"url": receiver, "events": TOLD_OF, "types": ["fault.fail"]}
+        endpoint = installation.client.post("/v1/webhook-endpoints", json=wanted).raise_for_status().json()["id"]
         with (
             mixed(installation, ledger, rate=rate, threads=CLIENTS, receiver=receiver) as load,
             ThreadPoolExecutor(1) as beside,
@@ -274,7 +279,7 @@ def survive(
         print(story)  # noqa: T201 - also of a run that fails
         of_load = {job["id"] for job in load.accepted}
         events = {f"evt_{UUID(one.event_id).hex}" for one in known.told if one.job_id in of_load}
-        assert events
+        assert {endpoint, receiver} == {one.to for one in known.told}
         installation.eventually(lambda: events == set(heard), RECOVERY_SECONDS)
     assert story.back < RECOVERY_SECONDS
     assert story.queued_again < QUEUED_WITHIN
