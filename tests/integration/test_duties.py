@@ -32,6 +32,7 @@ from tests.workbench import counted, leading, lent_database
 from workers.duties import claiming as claiming_module
 from workers.duties import dispatch as dispatch_module
 from workers.duties import leadership as leadership_module
+from workers.duties import limits as limits_module
 from workers.duties import prune as prune_module
 from workers.duties import rescue as rescue_module
 from workers.duties.claiming import Claims
@@ -211,6 +212,57 @@ def test_long_jobs_behind_short_ones_do_not_fill_the_broker_because_those_were_s
     assert {ref.id for ref in transport.published} & {ref.id for ref in long} == {
         ref.id for ref in long if states(database, [ref]) == [State.DISPATCHED]
     }
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_a_tenant_s_long_job_has_its_turn_beside_older_short_ones_of_another(
+    database: Database, monkeypatch: pytest.MonkeyPatch, threads: int
+):
+    monkeypatch.setattr(dispatch_module, "CAPACITY_KEPT_SECONDS", 0)
+    worker_id = register(database, threads=threads)
+    database.run(lambda session: durations.tell(session, worker_id, KNOWN))
+    plant(database, State.QUEUED, 3000, due_at=ago(hours=1))
+    transport = Noting()
+    dispatch = Dispatch(database, transport, LEADS)
+
+    def step() -> None:
+        begun = len(transport.published)
+        dispatch.run_once()
+        database.run(lambda session: moves.start(session, transport.published[begun:], worker_id))
+
+    step()
+    long = database.run(
+        lambda s: jobs_in(s, State.QUEUED, 2, type="demo.slow", tenant_id=tenant_id_of(s, "other"), due_at=ago())
+    )
+    for _ in range(2):
+        step()
+    assert State.RUNNING in states(database, long)
+
+
+def test_what_there_is_no_room_for_goes_back_and_counts_as_nobody_s_turn(database: Database):
+    both = [
+        database.run(lambda s, n=n: jobs_in(s, State.QUEUED, 20, tenant_id=tenant_id_of(s, f"turn-{n}")))
+        for n in range(2)
+    ]
+    background = plant(database, State.QUEUED, 5, priority=-1)
+    claims, got = Claims(database), Counter[UUID]()
+    for _ in range(6):
+        claimed = claims.take(due_lanes(database), 30, limited=False, threads=8, fits=lambda jobs: min(1, len(jobs)))
+        assert (len(claimed.jobs), claimed.more) == (1, True)
+        got[claimed.jobs[0].tenant_id] += 1
+    assert sorted(got.values()) == [3, 3]
+    assert Counter(states(database, [*both[0], *both[1], *background])) == {State.QUEUED: 39, State.DISPATCHED: 6}
+
+
+def test_a_rate_is_not_used_up_by_what_goes_back(database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits_module, "UNUSED_SECONDS", 60)  # so that a minute's jobs and more may go at once
+    monkeypatch.setattr(limits_module, "WAITING_SECONDS", 60)
+    plant(database, State.QUEUED, 50)
+    say(database, max_per_second=1)
+    claimed = Claims(database).take(due_lanes(database), 50, limited=True, threads=8, fits=lambda _jobs: 2)
+    assert len(claimed.jobs) == 2
+    others = Claims(database).take(due_lanes(database), 50, limited=True, threads=8)
+    assert len(others.jobs) == 48
 
 
 def test_how_long_jobs_are_is_the_mean_of_what_workers_have_said_also_those_that_stopped(database: Database):

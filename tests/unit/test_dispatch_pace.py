@@ -1,7 +1,7 @@
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import pytest
 import time_machine
@@ -15,9 +15,9 @@ from workers.duties.pace import (
     SECOND_LOOK,
     SECONDS_OF_BACKGROUND,
     SECONDS_OF_WORK,
+    Burden,
     Rate,
     Step,
-    bearable,
     pause,
     room,
     until_due,
@@ -142,7 +142,7 @@ def test_of_jobs_known_to_be_short_there_is_room_for_a_message_each_thread(
 def test_threads_that_are_busy_with_long_jobs_need_no_message_of_short_ones():
     capacity = Capacity(threads=64, free=0, long=63)
     assert room(capacity, 0, 0, at_once=10) == 10
-    assert bearable([0.03] * 640, capacity, room_anyway=10) == 33  # a second of one thread's work
+    assert Burden(capacity, room_anyway=10).bearable([0.03] * 640) == 33  # a second of one thread's work
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,10 @@ def test_threads_that_are_busy_with_long_jobs_need_no_message_of_short_ones():
     ],
 )
 def test_what_turns_out_longer_than_the_jobs_before_is_given_back(seconds, free, room_anyway, kept):
-    assert bearable(seconds, Capacity(threads=8, free=free), room_anyway) == kept
+    capacity = Capacity(threads=8, free=free)
+    assert Burden(capacity, room_anyway).bearable(seconds) == kept
+    one_by_one = Burden(capacity, room_anyway)
+    assert sum(1 for _ in takewhile(lambda one: one_by_one.bearable([one]), seconds)) == kept
 
 
 @pytest.mark.parametrize(

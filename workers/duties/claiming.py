@@ -1,7 +1,7 @@
 """Claiming: by priority, within a priority by fair share, and no more than a queue's limits let out."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -12,7 +12,7 @@ from models import gate, lineup, moves, queue
 from models.database import Database
 from models.errors import Unavailable
 from models.gate import Gate
-from models.job import GATED_QUEUE
+from models.job import GATED_QUEUE, Ref
 from models.lineup import Lane, Waiting
 from models.moves import Moved
 from models.states import Move
@@ -44,6 +44,17 @@ class Claimed:
     """Whether the step counted what is in hand."""
     full: bool = False
     """Whether gates let out no more of what is due."""
+    fits: Callable[[Sequence[Moved]], int] = len
+    """How many of the next jobs there is room for: the first ones."""
+    too_much: list[Ref] = field(default_factory=list)
+    """What was claimed beyond that."""
+
+    def keep(self, jobs: Sequence[Moved]) -> Sequence[Moved]:
+        """Add those that fit, in their order; the first that does not keeps those behind it away as well."""
+        kept = jobs[: self.fits(jobs)]
+        self.jobs += kept
+        self.too_much += [job.ref for job in jobs[len(kept) :]]
+        return kept
 
 
 class Claims:
@@ -57,13 +68,20 @@ class Claims:
         self._behind: dict[tuple[str, int], UUID] = {}
 
     def take(
-        self, due: Sequence[Lane], wanted: int, limited: bool, threads: int, of_background: int | None = None
+        self,
+        due: Sequence[Lane],
+        wanted: int,
+        limited: bool,
+        threads: int,
+        of_background: int | None = None,
+        fits: Callable[[Sequence[Moved]], int] = len,
     ) -> Claimed:
         """Claim up to `wanted` jobs of a queue's due lanes, the highest priority first, for so many threads in all.
 
-        Those below the ordinary priority are claimed only as long as no more than `of_background` are.
+        Those below the ordinary priority are claimed only as long as no more than `of_background` are. How long a job
+        takes is seen when it is claimed: those that `fits` has no room for go back, and count for nobody's turn.
         """
-        claimed = Claimed(threads, wanted if of_background is None else of_background)
+        claimed = Claimed(threads, wanted if of_background is None else of_background, fits=fits)
         if not due or wanted <= 0:
             claimed.more = bool(due)
             return claimed
@@ -74,7 +92,7 @@ class Claims:
         else:
             claim = self._at_once
         claim(due, wanted, claimed)
-        metrics.moves.labels(Move.CLAIM).inc(len(claimed.jobs))
+        metrics.moves.labels(Move.CLAIM).inc(len(claimed.jobs) + len(claimed.too_much))
         return claimed
 
     def _at_once(self, due: Sequence[Lane], wanted: int, claimed: Claimed) -> None:
@@ -114,12 +132,16 @@ class Claims:
             if left > 0:
                 take = self._by_share if lane.shared else self._of_one_tenant
                 take(session, lane, left, claimed)
-            claimed.more = claimed.more or len(claimed.jobs) >= most
+            claimed.more = claimed.more or len(claimed.jobs) >= most or bool(claimed.too_much)
+            if claimed.too_much:
+                released = moves.release(session, claimed.too_much)
+                metrics.count(Move.RELEASE, len(claimed.too_much), len(released))
+                break
 
     def _of_one_tenant(self, session: Session, lane: Lane, wanted: int, claimed: Claimed) -> None:
         self._turns.pop((lane.queue, lane.priority), None)  # whoever comes next is abreast of it
-        claimed.jobs += moves.claim(
-            session, lane.queue, lane.priority, wanted, CLAIM_EXPIRES_AFTER, counted=claimed.counted
+        claimed.keep(
+            moves.claim(session, lane.queue, lane.priority, wanted, CLAIM_EXPIRES_AFTER, counted=claimed.counted)
         )
 
     def _by_share(self, session: Session, lane: Lane, wanted: int, claimed: Claimed) -> None:
@@ -127,21 +149,24 @@ class Claims:
         waiting = self._waiting(session, lane, claimed)
         rooms, silent = self._rooms(session, waiting, claimed)
         waiting = [one for one in waiting if rooms.get(one.share_id, wanted) > 0]
-        served: Counter[UUID] = Counter()
+        jobs: list[Moved] = []
+        line: list[UUID] = []
         unserved = waiting
         for _ in range(MOST_ROUNDS):
-            shares = turns.shares(unserved, wanted - served.total(), rooms)
-            if not shares:
+            in_turn = turns.in_turn(unserved, wanted - len(jobs), rooms)
+            if not in_turn:
                 break
-            jobs = moves.claim_shares(
+            shares = Counter(in_turn)
+            found = moves.claim_shares(
                 session, lane.queue, lane.priority, shares, CLAIM_EXPIRES_AFTER, counted=claimed.counted
             )
-            claimed.jobs += jobs
-            of_each = Counter(job.share_id for job in jobs)
-            served += of_each
+            jobs += found
+            line += in_turn
+            of_each = _of_each(found)
             rooms = {share_id: left - of_each[share_id] for share_id, left in rooms.items()}
-            unserved = [one for one in unserved if of_each[one.share_id] >= shares.get(one.share_id, 0)]
+            unserved = [one for one in unserved if of_each[one.share_id] >= shares[one.share_id]]
         claimed.full = claimed.full or any(left <= 0 for left in rooms.values())
+        served = _of_each(claimed.keep(_in_turn(jobs, line)))
         turns.taken(waiting, served)
         if silent:
             self._trials.taken(silent, served)
@@ -189,6 +214,18 @@ class Claims:
                 others = lineup.longest_due_gates(session, lane, MOST_SHARES)
                 page += [one for one in others if one.share_id not in seen]
         return [one for one in page if one.due]
+
+
+def _in_turn(jobs: Sequence[Moved], line: Sequence[UUID]) -> list[Moved]:
+    """The jobs as their shares stand in line, which may stand there more often than they have jobs."""
+    of: defaultdict[UUID, deque[Moved]] = defaultdict(deque)
+    for job in jobs:
+        of[job.share_id].append(job)
+    return [of[share_id].popleft() for share_id in line if of[share_id]]
+
+
+def _of_each(jobs: Iterable[Moved]) -> Counter[UUID]:
+    return Counter(job.share_id for job in jobs)
 
 
 def _is_silent(known: Gate | None) -> bool:

@@ -41,9 +41,9 @@ from workers.duties.pace import (
     SECOND_LOOK,
     SECONDS_OF_BACKGROUND,
     SECONDS_OF_WORK,
+    Burden,
     Rate,
     Step,
-    bearable,
     pause,
     room,
     until_due,
@@ -173,10 +173,17 @@ class Dispatch:
             for seconds in (SECONDS_OF_WORK, SECONDS_OF_BACKGROUND)
         )
         due = [lane for lane in look.lanes if lane.due]
-        claimed = self.claims.take(due, wanted, look.held is not None, look.capacity.threads, of_background)
+        burden = Burden(look.capacity, room(look.capacity, rate.per_second, look.on_broker))
+        claimed = self.claims.take(
+            due,
+            wanted,
+            look.held is not None,
+            look.capacity.threads,
+            of_background,
+            lambda jobs: burden.bearable([seconds_of(job, self._seconds) for job in jobs]),
+        )
         if claimed.jobs:
             crashpoint("dispatch.after_claim")
-        self._keep_bearable(claimed, look.capacity, room(look.capacity, rate.per_second, look.on_broker))
         sent = self._publish(self._messages(queue, claimed, look.capacity.threads))
         rate.leaves(look.on_broker + sent, time.monotonic())
         if sent < len(claimed.jobs):
@@ -192,16 +199,6 @@ class Dispatch:
             # More wait than one look sees, and of those it saw none is due, or may be taken: the next looks behind.
             slept = max(slept, SECOND_LOOK)
         return min(slept, until_due(look.lanes))
-
-    def _keep_bearable(self, claimed: Claimed, capacity: Capacity, room_anyway: int) -> None:
-        """Give back what is longer than the jobs before it, for which so much room was made."""
-        if len(claimed.jobs) <= capacity.free:
-            return
-        seconds = [seconds_of(job, self._seconds) for job in claimed.jobs]
-        kept = bearable(seconds, capacity, room_anyway)
-        if too_much := [job.ref for job in claimed.jobs[kept:]]:
-            claimed.jobs, claimed.more = claimed.jobs[:kept], True
-            self._release(too_much)
 
     def _messages(self, queue: str, claimed: Claimed, threads: int) -> list[Envelope]:
         """Note how long those are behind which more wait, for the next step."""

@@ -51,6 +51,33 @@ class Rate:
         self._left, self._at = on_broker, now
 
 
+class Burden:
+    """What one step may put on the broker of a queue, whose workers have that capacity: its jobs in their order.
+
+    One for each free thread; more only as far as they are known to be a second of work, or where nothing is known, as
+    far as there is `room_anyway` by the rate. So long jobs behind short ones do not fill the broker because those were
+    short.
+    """
+
+    def __init__(self, capacity: Capacity, room_anyway: int) -> None:
+        self._at_least = max(1, capacity.free)
+        self._most_seconds = max(1, capacity.quick) * SECONDS_OF_WORK
+        self._room_anyway = room_anyway
+        self._jobs = 0
+        self._work = 0.0
+
+    def bearable(self, seconds: Sequence[float]) -> int:
+        """How many of the next jobs, which take so long each, there is room for: the first ones."""
+        for place, one in enumerate(seconds):
+            known = one < math.inf
+            self._work += one if known else 0.0
+            too_much = self._work > self._most_seconds if known else self._jobs >= self._room_anyway
+            if too_much and self._jobs >= self._at_least:
+                return place
+            self._jobs += 1
+        return len(seconds)
+
+
 @dataclass(frozen=True)
 class Step:
     """What one look at a queue found: jobs on the broker before, claimed now, and whether due ones are left.
@@ -87,22 +114,6 @@ def pause(step: Step) -> float:
     if step.wanting:
         return 0.02
     return min(max((step.before + step.claimed) / (2 * max(step.rate, 1.0)), 0.02), 0.25)
-
-
-def bearable(seconds: Sequence[float], capacity: Capacity, room_anyway: int) -> int:
-    """How many of the claimed jobs, which take so long each, the broker may hold: the first ones.
-
-    One for each free thread; more only as far as they are known to be a second of work, or where nothing is known, as
-    far as there is room by the rate. So long jobs behind short ones do not fill the broker because those were short.
-    """
-    work = 0.0
-    for place, one in enumerate(seconds):
-        known = one < math.inf
-        work += one if known else 0.0
-        too_much = work > max(1, capacity.quick) * SECONDS_OF_WORK if known else place >= room_anyway
-        if too_much and place >= max(1, capacity.free):
-            return place
-    return len(seconds)
 
 
 def until_due(lanes: Iterable[Lane]) -> float:

@@ -27,10 +27,12 @@ class Turns:
         self._tenants = _Places()
         self._gates: dict[UUID, _Places] = {}
 
-    def shares(
-        self, waiting: Sequence[Waiting], wanted: int, rooms: Mapping[UUID, int] = ANY_NUMBER
-    ) -> dict[UUID, int]:
-        """How many of the next `wanted` jobs are each share's, of those who are abreast the longest due's first.
+    def shares(self, waiting: Sequence[Waiting], wanted: int, rooms: Mapping[UUID, int] = ANY_NUMBER) -> Counter[UUID]:
+        """How many of the next `wanted` jobs are each share's."""
+        return Counter(self.in_turn(waiting, wanted, rooms))
+
+    def in_turn(self, waiting: Sequence[Waiting], wanted: int, rooms: Mapping[UUID, int] = ANY_NUMBER) -> list[UUID]:
+        """Whose share the next job is, and the one after it, up to `wanted`; of those abreast the longest due's first.
 
         A share that is named in `rooms` gets no more than that.
         """
@@ -40,16 +42,16 @@ class Turns:
         ]
         in_turn = [(self._tenants.of(line.tenant_id), number) for number, line in enumerate(lines)]
         heapify(in_turn)
-        given: Counter[UUID] = Counter()
-        while in_turn and given.total() < wanted:
+        given: list[UUID] = []
+        while in_turn and len(given) < wanted:
             place, number = in_turn[0]
             share_id = lines[number].next()
             if share_id is None:
                 heappop(in_turn)
             else:
-                given[share_id] += 1
+                given.append(share_id)
                 heapreplace(in_turn, (place + 1 / lines[number].weight, number))
-        return dict(given)
+        return given
 
     def taken(self, waiting: Sequence[Waiting], jobs: Mapping[UUID, int]) -> None:
         """Those shares got so many; `waiting` is everyone who was to be served."""
