@@ -141,7 +141,8 @@ class Services:
         """Records the jobs of one moment; each once."""
 
         def ask(new: Sequence[NewJob]) -> list[Recorded | Refused]:
-            return self.database.run_single(lambda session: submit.record_all(session, new), ONE_TRY)
+            run = self.database.run_together if len(new) > 1 else self.database.run_single
+            return run(lambda session: submit.record_all(session, new), ONE_TRY)
 
         return Coalescer(ask, self.settings.api_threads)
 

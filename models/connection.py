@@ -101,15 +101,17 @@ class Connector:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 15000,
-            "options": " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items()),
         }
 
-    def __call__(self, *, autocommit: bool = False) -> Patient:
+    def __call__(self, *, autocommit: bool = False, lock_timeout: str = SESSION_SETTINGS["lock_timeout"]) -> Patient:
         """A new connection. Raises psycopg.OperationalError when no host gives one."""
         failures: list[str] = []
+        settings = SESSION_SETTINGS | {"lock_timeout": lock_timeout}
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         for host in list(self._hosts):
+            told = make_conninfo(self._url, **self._options, options=options, **host)
             try:
-                connection = Patient.connect(make_conninfo(self._url, **self._options, **host), autocommit=autocommit)
+                connection = Patient.connect(told, autocommit=autocommit)
             except psycopg.OperationalError as error:
                 failures.append(str(error))
             else:

@@ -68,6 +68,15 @@ class Database:
             yield session
 
     @contextmanager
+    def together(self) -> Iterator[Session]:
+        """Like `single`, for what several ask at once: none of them shall wait long for a lock that another waits for.
+
+        On PostgreSQL it raises Unavailable (TIMEOUT) after 0.3 s of that; SQLite has one lock, which all wait for.
+        """
+        with self._session(self.pools.together) as session:
+            yield session
+
+    @contextmanager
     def heart(self) -> Iterator[Session]:
         """Like `single`, on connections kept for heartbeats, leases and claims, with less patience."""
         with self._session(self.pools.heart) as session:
@@ -129,6 +138,10 @@ class Database:
     def run_single(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
         """Like `run`, for a step that writes by one statement only."""
         return _patiently(patience, lambda: self._once(self.single, step))
+
+    def run_together(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
+        """Like `run_single`, by the way of `together`."""
+        return _patiently(patience, lambda: self._once(self.together, step))
 
     def read(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
         """Like `run`, for a step that only reads."""

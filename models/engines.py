@@ -27,6 +27,8 @@ TRUSTED_SECONDS = 1.0
 POOL_SECONDS = 2.0
 HEART_CONNECTIONS = 2
 HEART_LIMIT_SECONDS = 5.0
+TOGETHER_CONNECTIONS = 1
+TOGETHER_LOCK_TIMEOUT = "300ms"
 """A heartbeat that hangs for longer than this is better sent again: workers are given up after 20 s."""
 
 # Where whoever asks is to be told within a second that nobody is there.
@@ -36,20 +38,22 @@ PROMPT_CONNECT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Engines:
-    """The ways to the database: for transactions, for reads, for single statements, and for what must not wait.
+    """The ways to the database: transactions, reads, single statements, statements of several, and what must not wait.
 
-    What must not wait are heartbeats and claims: a burst of requests, or handlers that hold sessions of their own,
-    may take every other connection, and must not make a worker look dead or the queue stand still.
+    A statement of several gives up soon where one of them waits for a lock. What must not wait are heartbeats and
+    claims: a burst of requests, or handlers that hold sessions of their own, may take every other connection, and must
+    not make a worker look dead or the queue stand still.
     """
 
     transactions: Engine
     reads: Engine
     single: Engine
+    together: Engine
     heart: Engine
 
     def close(self) -> None:
         """Close every connection, those that are in use as soon as they are given back."""
-        for engine in {self.transactions, self.reads, self.single, self.heart}:
+        for engine in {self.transactions, self.reads, self.single, self.together, self.heart}:
             event.listen(engine.pool, "checkin", _close_given_back)
             engine.dispose()
 
@@ -96,17 +100,23 @@ def postgresql(connector: Connector, single: int, transactions: int, pulse: Puls
     def connect() -> Patient:
         return connector().limited(LIMIT_SECONDS, pulse)
 
+    def connect_hasty() -> Patient:
+        return connector(lock_timeout=TOGETHER_LOCK_TIMEOUT).limited(LIMIT_SECONDS, pulse)
+
     def connect_heart() -> Patient:
         return connector().limited(HEART_LIMIT_SECONDS)
 
-    opened, seconds = connect, POOL_SECONDS
+    opened: Callable[[], Patient] = connect
+    hasty, seconds = connect_hasty, POOL_SECONDS
     if pulse is not None:
-        opened, seconds = impatient(connect, PROMPT_CONNECT_SECONDS, pulse), PROMPT_POOL_SECONDS
+        opened, hasty = (impatient(one, PROMPT_CONNECT_SECONDS, pulse) for one in (connect, connect_hasty))
+        seconds = PROMPT_POOL_SECONDS
     statements = _postgresql_engine(opened, single, pool_timeout=seconds, **_BY_ITSELF)
     return Engines(
         _postgresql_engine(opened, transactions, pool_timeout=seconds),
         reads=statements,
         single=statements,
+        together=_postgresql_engine(hasty, TOGETHER_CONNECTIONS, pool_timeout=seconds, **_BY_ITSELF),
         heart=_postgresql_engine(connect_heart, HEART_CONNECTIONS, pool_timeout=POOL_SECONDS, **_BY_ITSELF),
     )
 
@@ -164,7 +174,7 @@ def sqlite(path: Path, pool_size: int) -> Engines:
         connection.execute("PRAGMA journal_mode=WAL")
     engine = _sqlite_engine(path, pool_size)
     reads = engine.execution_options(jobmill_reads_only=True)
-    return Engines(engine, reads=reads, single=engine, heart=_sqlite_engine(path, HEART_CONNECTIONS))
+    return Engines(engine, reads=reads, single=engine, together=engine, heart=_sqlite_engine(path, HEART_CONNECTIONS))
 
 
 def _sqlite_engine(path: Path, pool_size: int) -> Engine:

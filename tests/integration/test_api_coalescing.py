@@ -1,6 +1,7 @@
 """Submissions and keys of several clients in one statement: each is answered as if he had come alone."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -192,6 +193,36 @@ def test_a_key_that_somebody_s_transaction_holds_keeps_nobody_else_waiting(
             assert [answer.result(DEADLINE).status_code for answer in others] == [202] * 3
             assert not waits.done()
         assert_problem(waits.result(DEADLINE), 422, "idempotency-key-reused")
+
+
+def test_a_key_that_somebody_s_transaction_holds_costs_those_who_are_asked_with_it_a_moment(
+    shared_postgresql: Database, hold: Hold
+):
+    doors = Doors(shared_postgresql)
+    caller, other = doors.caller(), doors.caller()
+    caller.submit()
+    with ThreadPoolExecutor(5) as threads, doors.database.transaction() as session:
+        moves.record(session, [new_job(session, tenant_id=caller.tenant_id, idempotency_key="held")])
+        held = hold(doors.services.submissions)
+        threads.submit(other.submit)
+        held.come(0)
+        others, waits = [], []
+        for number, (of, who, headers) in enumerate(
+            [
+                (others, other, {}),
+                (waits, caller, {"Idempotency_Key": "held"}),
+                (others, caller, {}),
+                (others, other, {}),
+            ]
+        ):
+            of.append(threads.submit(who.post, JOBS, echo(number), **headers))
+            held.come(number + 1)
+        held.let_go()
+        began = time.monotonic()
+        assert [answer.result(DEADLINE).status_code for answer in others] == [202] * 3
+        assert time.monotonic() - began < 3  # and not the 5 s of a statement that waits for a lock by itself
+        assert not waits[0].done()
+    assert_problem(waits[0].result(DEADLINE), 422, "idempotency-key-reused")
 
 
 def test_one_with_a_unique_key_goes_alone(doors: Doors, hold: Hold):
