@@ -39,7 +39,11 @@ def known(session: Session) -> dict[str, float]:
     work: dict[str, float] = defaultdict(float)
     runs: dict[str, int] = defaultdict(int)
     for by_type in session.scalars(heard):
-        for name, (seconds, count) in by_type.items():
-            work[name] += seconds * count
-            runs[name] += count
+        for name, told_of in by_type.items():
+            match told_of:
+                case [float() | int() as seconds, int() as count]:
+                    work[name] += seconds * count
+                    runs[name] += count
+                case _:  # a worker of another release may say it otherwise; it sets a pace only, and stops nobody
+                    continue
     return {name: work[name] / count for name, count in runs.items() if count}

@@ -77,6 +77,7 @@ class WorkerProcess:
     ) -> None:
         self.database = database
         self.broker = broker
+        self.doorbell = doorbell
         self.plan = plan
         self.watched = watched
         self.id: UUID = watched.worker_id if watched else new_id()
@@ -88,7 +89,7 @@ class WorkerProcess:
             self.id,
             self.executor.in_hand,
             self.executor.durations,
-            self.executor.recorder.hurry,
+            self.executor.recorder,
             self._register,
             consuming=self.consuming,
             beats=self._beats,
@@ -135,9 +136,11 @@ class WorkerProcess:
         # Whatever is still said to run here, no one would ask for again once the worker is known to be gone.
         in_hand, actor = self.executor.in_hand, f"worker:{self.id}"
         unbegun = [Ending(ref, reason=UNBEGUN) for ref in in_hand.lacks(in_hand.doubted())]
-        if unbegun:  # the rest has begun, and counts as lost
-            self._tell(moves.interrupt, unbegun, actor)
-        self._tell(rescue_from, [self.id], actor, "its worker stopped")
+        back = self._tell(moves.interrupt, unbegun, actor) if unbegun else []
+        # The rest has begun, and counts as lost.
+        back = [*back, *self._tell(rescue_from, [self.id], actor, "its worker stopped")]
+        if back:
+            self.doorbell.ring()
         self.broker.close()
         log.info("worker_stopped", worker_id=str(self.id))
 
@@ -196,16 +199,18 @@ class WorkerProcess:
         endings = [
             Ending(run.ref, reason="the worker stopped and the handler did not let go") for run in in_hand.runs()
         ]
-        self._tell(moves.interrupt, endings, f"worker:{self.id}")
+        if self._tell(moves.interrupt, endings, f"worker:{self.id}"):
+            self.doorbell.ring()
         for run in in_hand.runs():
             run.section.interrupt(LeaseLost)
 
-    def _tell(self, statement: Any, *arguments: Any) -> None:
-        """One statement on the way out, best effort: what is not said here the dispatcher finds out."""
+    def _tell(self, statement: Any, *arguments: Any) -> Any:
+        """What one statement on the way out gives; nothing if it fails: what is not said the dispatcher finds out."""
         try:
-            self.database.run(lambda session: statement(session, *arguments), timedelta(seconds=3))
+            return self.database.run(lambda session: statement(session, *arguments), timedelta(seconds=3))
         except Unavailable:
             log.warning("worker_could_not_tell", worker_id=str(self.id))
+            return []
 
 
 def _is_connected(consumer: Any) -> bool:

@@ -111,14 +111,18 @@ class Recorder:
             else:
                 self._successes.extendleft(reversed(_open(some)))
         except Exception as error:  # noqa: BLE001 - one result that the database refuses must not cost the others theirs
-            self._one_by_one(_open(some), error)
+            self._one_by_one(_open(some), error, patience)
 
-    def _one_by_one(self, some: Sequence[tuple[Ticket, Ending]], error: Exception) -> None:
+    def _one_by_one(self, some: Sequence[tuple[Ticket, Ending]], error: Exception, patience: timedelta) -> None:
         if len(some) == 1:
             return _fail(some, error)
-        for one in some:
+        for number, one in enumerate(some):
             try:
-                self._succeed([one], PATIENCE)
+                self._succeed([one], patience)
+            except Unavailable as its_own:
+                if not patience:
+                    return self._successes.extendleft(reversed(_open(some[number:])))
+                _fail([one], its_own)
             except Exception as its_own:  # noqa: BLE001
                 _fail([one], its_own)
         return None

@@ -24,6 +24,7 @@ from models.states import Move
 from workers import metrics
 from workers.durations import Durations
 from workers.duties.rescue import lost
+from workers.recorder import Recorder
 from workers.running import InHand, Run
 from workers.turn import Turn
 
@@ -43,9 +44,9 @@ UNBEGUN = "it was started and not begun"
 class Watchdog:
     """Watches the handlers of one worker process.
 
-    It writes what `durations` has of news, by `hurry` it has recorded what waits to be, `register` makes the worker's
-    row again should it be gone, `consuming` tells whether the worker takes messages, and `beats` whether it writes its
-    own heartbeat.
+    It writes what `durations` has of news, has `recorder` record what waits too long for it, `register` makes the
+    worker's row again should it be gone, `consuming` tells whether the worker takes messages, and `beats` whether it
+    writes its own heartbeat.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Watchdog:
         worker_id: UUID,
         in_hand: InHand,
         durations: Durations,
-        hurry: Callable[[], None],
+        recorder: Recorder,
         register: Callable[[Session], None],
         *,
         consuming: Callable[[], bool] = lambda: True,
@@ -64,7 +65,7 @@ class Watchdog:
         self.worker_id = worker_id
         self.in_hand = in_hand
         self.durations = durations
-        self.hurry = hurry
+        self.recorder = recorder
         self.register = register
         self.consuming = consuming
         self.beats = beats
@@ -116,7 +117,7 @@ class Watchdog:
         """One exchange with the database: what the handlers must know, what they said, and that the worker lives."""
         runs = self.in_hand.runs()
         if runs:
-            self.hurry()
+            self.recorder.hurry()
             self._give_back_waiting(now)
             self._exchange(runs, now)
         consuming = self.consuming()
@@ -147,6 +148,8 @@ class Watchdog:
         if not turn.put_back(refused):
             self._lose_sight_of(refused)
         metrics.moves.labels(Move.INTERRUPT).inc(len(moved))
+        if moved:
+            self.recorder.ring()
 
     def _lose_sight_of(self, unbegun: list[Started]) -> None:
         """Run none of them: what their rows say is looked up with the next heartbeat."""
@@ -202,6 +205,7 @@ class Watchdog:
         unbegun = [Ending(ref, reason=UNBEGUN) for ref in unheld if ref in doubted]
         moved = self._queue_again(begun, unbegun) if unheld else 0
         if moved:  # else they had just ended in the usual way
+            self.recorder.ring()
             log.warning("jobs_taken_back", count=moved)
         # What was to be cancelled is not put back: the next look finds it undoubted, and a rescue cancels it.
         self.in_hand.settle_doubts(settled)

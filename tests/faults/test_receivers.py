@@ -132,6 +132,7 @@ def test_of_an_endless_answer_the_beginning_is_kept(installation: Installation, 
     "receivers-dead",
     "webhooks to hundreds of servers that refuse connections (a thousand in the long test), and one that lives",
 )
+@pytest.mark.timed
 @pytest.mark.parametrize("how_many", [200, pytest.param(1000, marks=pytest.mark.long)])
 def test_many_dead_receivers_delay_a_living_one_by_moments(installation: Installation, ledger: Ledger, how_many: int):
     jobs = submit_all(installation, ledger, [f"http://127.{n // 250}.{n % 250}.9:9/" for n in range(how_many)])

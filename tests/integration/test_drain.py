@@ -328,6 +328,7 @@ def test_a_handler_that_cannot_hear_loses_its_job_and_nothing_it_does_later_coun
     process.stop(0.1)
     row = local.bench.row(ref)
     assert (row["state"], row["attempt"]) == (State.QUEUED, 2)
+    assert local.bench.rung.is_set()
     assert not ended.is_set()
     local.eventually(lambda: process.executor.in_hand.wait_until_empty(0))
     assert local.bench.row(ref) == row

@@ -284,6 +284,12 @@ def test_how_long_jobs_are_is_the_mean_of_what_workers_have_said_also_those_that
     assert known["demo.sleep"] == 60
 
 
+def test_what_a_worker_of_another_release_says_of_durations_stops_nobody(database: Database):
+    for told in ({"demo.echo": 2.0}, {"demo.echo": [2.0, 3, "more"]}, {"demo.echo": [4.0, 1]}):
+        register(database, seconds_by_type=told)
+    assert database.read(durations.known) == {"demo.echo": 4.0}
+
+
 def test_who_has_no_row_is_told_so(database: Database):
     assert not database.run(lambda session: durations.tell(session, new_id(), {"demo.echo": Lately(1.0, 1)}))
 

@@ -62,7 +62,7 @@ class Isolated(Bench):
             self.worker_id,
             self.executor.in_hand,
             self.executor.durations,
-            self.executor.recorder.hurry,
+            self.executor.recorder,
             lambda _session: None,
         )
         self.watchdog.start()

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import delete, event, text, update
+from sqlalchemy.exc import DataError
+from sqlalchemy.orm import Session
 
 from jobs.context import Context
 from jobs.outcomes import Interrupt
@@ -48,7 +50,7 @@ class Watched(Bench):
             self.worker_id,
             self.executor.in_hand,
             self.executor.durations,
-            self.executor.recorder.hurry,
+            self.executor.recorder,
             lambda _session: self.registered(),
         )
         self.watchdog.said_consuming = True  # as its row does
@@ -427,6 +429,7 @@ def test_a_job_whose_end_was_not_recorded_counts_as_lost(watched: Watched):
     beat(watched)
     row = watched.row(ref)
     assert (row["state"], row["lost"]) == (State.QUEUED, 1)
+    assert watched.rung.is_set()
     (told,) = watched.history(ref)
     assert (told["move"], told["actor"]) == ("rescue", f"worker:{watched.worker_id}")
 
@@ -561,6 +564,7 @@ def test_what_waits_behind_a_slow_job_is_given_back_and_costs_no_attempt(watched
         assert (watched.row(ref)["state"], watched.row(ref)["attempt"]) == (State.QUEUED, 2)
         assert [event["reason"] for event in watched.history(ref)] == ["it waited behind a slow job"]
     assert counted("jobmill_moves_total", move="interrupt") == given_back + 2
+    assert watched.rung.is_set()
     watched.over.set()
     assert watched.ended(slow)["state"] == State.SUCCEEDED
     assert ran == []
@@ -619,6 +623,30 @@ def test_a_start_that_nobody_heard_of_is_no_loss_however_long_its_message_is_wor
     watched.executor.in_hand.let_go([ref])
     watched.look(HEARTBEAT_EVERY.total_seconds() * 2 + 2)
     assert (watched.row(ref)["state"], watched.row(ref)["lost"]) == (State.QUEUED, 0)
+
+
+def test_a_set_that_is_refused_as_the_database_goes_away_keeps_the_watchdog_no_longer_than_one_try(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+):
+    quick = [watched.plant(lambda _context: "done") for _ in range(2)]
+    slow = watched.begin(lambda _context: watched.over.wait(DEADLINE), before=quick)
+    tries: list[int] = []
+
+    def refused(_session: Session, endings: Sequence[Ending]) -> NoReturn:
+        tries.append(len(endings))
+        if len(endings) > 1:
+            raise DataError("UPDATE jobs", {}, Exception("refused"))
+        raise Unavailable("away")
+
+    time.sleep(HELD_SECONDS)
+    with monkeypatch.context() as patched:
+        patched.setattr(moves, "succeed_unheard", refused)
+        watched.look()
+    assert tries == [2, 1]
+    watched.look()
+    assert [watched.row(ref)["state"] for ref in quick] == [State.SUCCEEDED] * 2
+    watched.over.set()
+    assert watched.ended(slow)["state"] == State.SUCCEEDED
 
 
 def test_a_success_is_not_held_back_by_the_slow_job_behind_it(watched: Watched):
