@@ -3,7 +3,7 @@
 import fcntl
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ Answer = TypeVar("Answer")
 
 RETRIED_FOR = timedelta(seconds=5)
 AS_LONG_AS_IT_TAKES = timedelta.max
+NO_TROUBLE: frozenset[Trouble] = frozenset()
 PULSE_LIMIT_SECONDS = 0.5
 CHECK_SECONDS = 1.2
 
@@ -128,16 +129,29 @@ class Database:
         if self.pulse is not None and trouble is Trouble.CONNECTION:
             self.pulse.doubt()
 
-    def run(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
+    def run(
+        self,
+        step: Callable[[Session], Answer],
+        patience: timedelta = RETRIED_FOR,
+        *,
+        unless: Collection[Trouble] = NO_TROUBLE,
+    ) -> Answer:
         """Do a whole step in one transaction, and again from its beginning while the database is unavailable.
 
-        The step must bear being done twice, since a lost answer may hide a commit.
+        The step must bear being done twice, since a lost answer may hide a commit. `unless` it is such a trouble, of
+        which the first is raised.
         """
-        return _patiently(patience, lambda: self._once(self.transaction, step))
+        return _patiently(patience, lambda: self._once(self.transaction, step), unless)
 
-    def run_single(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
+    def run_single(
+        self,
+        step: Callable[[Session], Answer],
+        patience: timedelta = RETRIED_FOR,
+        *,
+        unless: Collection[Trouble] = NO_TROUBLE,
+    ) -> Answer:
         """Like `run`, for a step that writes by one statement only."""
-        return _patiently(patience, lambda: self._once(self.single, step))
+        return _patiently(patience, lambda: self._once(self.single, step), unless)
 
     def run_together(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
         """Like `run_single`, by the way of `together`."""
@@ -195,28 +209,25 @@ def connect_sqlite(path: Path, pool_size: int) -> Database:
     return Database(engines.sqlite(path, pool_size), path=path)
 
 
-def _patiently(patience: timedelta, step: Callable[[], Answer]) -> Answer:
+def _patiently(patience: timedelta, step: Callable[[], Answer], unless: Collection[Trouble] = NO_TROUBLE) -> Answer:
     """Do the step, again while it finds the database unavailable; the first try counts towards the patience."""
+    lasting = {Trouble.AWAY, *unless}
     began = time.monotonic()
     try:
         return step()
     except Unavailable as error:
         left = patience.total_seconds() - (time.monotonic() - began)
-        if left <= 0 or error.trouble is Trouble.AWAY:
+        if left <= 0 or error.trouble in lasting:
             raise
     attempts = Retrying(
         before=lambda _state: metrics.retries.inc(),
-        retry=retry_if_exception(_is_worth_another_try),
+        retry=retry_if_exception(lambda error: isinstance(error, Unavailable) and error.trouble not in lasting),
         wait=wait_random_exponential(multiplier=0.05, max=2),
         stop=stop_before_delay(left),
         reraise=True,
     )
     answer: Answer = attempts(step)
     return answer
-
-
-def _is_worth_another_try(error: BaseException) -> bool:
-    return isinstance(error, Unavailable) and error.trouble is not Trouble.AWAY
 
 
 class AlreadyOpen(Exception):  # noqa: N818

@@ -1,11 +1,13 @@
 """One process of a worker: Dramatiq's worker on our broker, the executor behind its one actor, and the way it stops."""
 
+import math
 import os
 import socket
 import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from queue import Empty
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +22,6 @@ from jobs.registry import Registry
 from models import moves, worker
 from models.database import Database
 from models.doorbell import Doorbell
-from models.errors import Unavailable
 from models.ids import new_id
 from models.moves import Ending
 from workers import metrics
@@ -130,6 +131,7 @@ class WorkerProcess:
         self._give_back_prefetched()
         if not self.executor.in_hand.wait_until_empty(grace_seconds):
             self._interrupt_the_rest()
+        self._give_back_waiting()
         self.watchdog.stop()
         self.executor.isolated.close()
         self.dramatiq.stop(timeout=int(LAST_WORDS.total_seconds() * 1000))
@@ -181,7 +183,10 @@ class WorkerProcess:
             time.sleep(0.02)
         waiting = self.dramatiq.work_queue
         while not waiting.empty():
-            message = waiting.get_nowait().message
+            try:
+                message = waiting.get_nowait().message
+            except Empty:  # a thread that had not heard yet was quicker
+                break
             consumer = self.dramatiq.consumers[message.queue_name].consumer
             if consumer is not None:
                 consumer.requeue([message])
@@ -189,6 +194,7 @@ class WorkerProcess:
 
     def _interrupt_the_rest(self) -> None:
         in_hand = self.executor.in_hand
+        self._give_back_waiting()  # first, or the next of its message would begin where one is interrupted
         for run in in_hand.runs():
             run.section.interrupt(Draining)
             metrics.interrupts.labels(Draining.__name__).inc()
@@ -204,12 +210,19 @@ class WorkerProcess:
         for run in in_hand.runs():
             run.section.interrupt(LeaseLost)
 
+    def _give_back_waiting(self) -> None:
+        """Queue again what was started with others of its message, and has not begun."""
+        try:
+            self.watchdog.give_back_waiting(math.inf, "its worker stopped before it began")
+        except Exception:
+            log.warning("worker_could_not_tell", worker_id=str(self.id), exc_info=True)
+
     def _tell(self, statement: Any, *arguments: Any) -> Any:
         """What one statement on the way out gives; nothing if it fails: what is not said the dispatcher finds out."""
         try:
             return self.database.run(lambda session: statement(session, *arguments), timedelta(seconds=3))
-        except Unavailable:
-            log.warning("worker_could_not_tell", worker_id=str(self.id))
+        except Exception:
+            log.warning("worker_could_not_tell", worker_id=str(self.id), exc_info=True)
             return []
 
 

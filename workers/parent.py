@@ -22,7 +22,7 @@ from workers import metrics
 from workers.memory import MemoryKills
 from workers.registrar import Gone, Living, Registrar
 from workers.report import Report, decode
-from workers.verdict import Cause, Fate, Verdict, cause_of, deaths_in_a_row, judge, pause_before
+from workers.verdict import AS_TOLD, Cause, Fate, Verdict, cause_of, deaths_in_a_row, judge, pause_before
 
 log = structlog.get_logger(__name__)
 
@@ -248,7 +248,8 @@ class Parent:
             self.refusal = returncode  # it has said why, and left nothing behind
             return
         self._tell_who_lives()
-        self.registrar.gone(Gone(child.worker_id, cause.words, child.verdict.overdue if child.verdict else ()))
+        overdue = child.verdict.overdue if child.verdict else ()
+        self.registrar.gone(Gone(child.worker_id, cause.words, overdue, asked=cause.label in AS_TOLD))
         if _as_asked(child, returncode, stop):
             slot.deaths = 0
             return

@@ -20,7 +20,7 @@ from jobs.retry import RetryPolicy, jitter
 from models import moves, queries
 from models.crashpoints import crashpoint
 from models.database import AS_LONG_AS_IT_TAKES, Database
-from models.errors import Unavailable
+from models.errors import Trouble, Unavailable, is_transient
 from models.job import Ref
 from models.metrics import lost_answers
 from models.moves import Ending, Started
@@ -34,6 +34,10 @@ PATIENCE = AS_LONG_AS_IT_TAKES
 back the lease decides whether the result still counts. A thread that waits takes no other job, which bounds what is
 held; a worker that stops goes without its results when its grace is over, and their jobs are done again."""
 MOST_AT_ONCE = 500
+MOST_LOST_COMMITS = 3
+LOST_COMMIT = "the database was lost before the handler's writes were committed"
+OF_ONE = frozenset({Trouble.TIMEOUT, Trouble.CONFLICT})
+"""What one row may bring about for a whole set: somebody holds it."""
 HELD_SECONDS = 0.05
 """So long at most a success waits for others to be recorded with it, while its thread goes on with the next job."""
 
@@ -105,27 +109,31 @@ class Recorder:
         some = [self._successes.popleft() for _ in range(min(len(self._successes), MOST_AT_ONCE))]
         try:
             self._succeed(some, patience)
-        except Unavailable as error:
-            if patience:
-                _fail(_open(some), error)
-            else:
-                self._successes.extendleft(reversed(_open(some)))
         except Exception as error:  # noqa: BLE001 - one result that the database refuses must not cost the others theirs
-            self._one_by_one(_open(some), error, patience)
+            left = _open(some)
+            if len(left) == 1 or (isinstance(error, Unavailable) and error.trouble not in OF_ONE):
+                self._give_up(left, error, patience)
+            else:
+                self._one_by_one(left, patience)
 
-    def _one_by_one(self, some: Sequence[tuple[Ticket, Ending]], error: Exception, patience: timedelta) -> None:
-        if len(some) == 1:
-            return _fail(some, error)
+    def _one_by_one(self, some: Sequence[tuple[Ticket, Ending]], patience: timedelta) -> None:
         for number, one in enumerate(some):
             try:
                 self._succeed([one], patience)
-            except Unavailable as its_own:
-                if not patience:
-                    return self._successes.extendleft(reversed(_open(some[number:])))
-                _fail([one], its_own)
-            except Exception as its_own:  # noqa: BLE001
-                _fail([one], its_own)
+            except Exception as error:  # noqa: BLE001
+                if isinstance(error, Unavailable) and error.trouble not in OF_ONE:
+                    return self._give_up(some[number:], error, patience)
+                self._give_up([one], error, patience)
         return None
+
+    def _give_up(self, some: Sequence[tuple[Ticket, Ending]], error: Exception, patience: timedelta) -> None:
+        """What was not recorded waits behind the others where somebody holds its row, or for another try, or fails."""
+        if isinstance(error, Unavailable) and error.trouble in OF_ONE:
+            self._successes.extend(some)
+        elif isinstance(error, Unavailable) and not patience:
+            self._successes.extendleft(reversed(some))
+        else:
+            _fail(some, error)
 
     def _succeed(self, some: Sequence[tuple[Ticket, Ending]], patience: timedelta) -> None:
         """First the many of which nobody is told, by one statement, then the others."""
@@ -133,13 +141,15 @@ class Recorder:
             return
         with _held(len(some)):
             endings = [ending for _, ending in some]
-            quiet = self.database.run_single(lambda session: moves.succeed_unheard(session, endings), patience)
+            quiet = self.database.run_single(
+                lambda session: moves.succeed_unheard(session, endings), patience, unless=OF_ONE
+            )
             _settle(some, {job.ref for job in quiet})
             rest = _open(some)
             if not rest:
                 return
             others = [ending for _, ending in rest]
-            succeeded, told = self.database.run(lambda session: _succeeded(session, others), patience)
+            succeeded, told = self.database.run(lambda session: _succeeded(session, others), patience, unless=OF_ONE)
             if told:
                 self.ring()
             _settle(rest, succeeded)
@@ -157,21 +167,31 @@ class Recorder:
                 return None
             crashpoint("worker.in_commit")
             desk.commit()
-            if moved[0].told:
-                self.ring()
-        except Unavailable:
-            return self._after_lost_commit(decision.ending.ref)
         except Exception as error:  # noqa: BLE001 - whatever the handler left in its session fails the attempt
-            return Failed(Failure(*_told(outcome_of(error)), code="commit-failed"))
+            desk.roll_back()  # first: on SQLite it would keep the look at the row waiting
+            failed = Failed(Failure(*_told(outcome_of(error)), code="commit-failed"))
+            passes = isinstance(error, Unavailable) or is_transient(error)
+            return self._after_lost_commit(decision.ending.ref, failed) if passes else failed
+        if moved[0].told:
+            self.ring()
         return Move.SUCCEED
 
-    def _after_lost_commit(self, ref: Ref) -> Move | GivenBack:
-        """Look again: the COMMIT may have succeeded while its answer was lost. If not, nobody is to blame."""
-        states = self.database.run(lambda session: queries.states_of(session, [ref]), PATIENCE)
+    def _after_lost_commit(self, ref: Ref, failed: Failed) -> Move | Failed | GivenBack:
+        """Look again: the COMMIT may have succeeded while its answer was lost. If not, nobody is to blame.
+
+        Unless it comes to that again and again: the server ends a session that is idle for a minute in its transaction.
+        """
+        states, before = self.database.read(
+            lambda session: (
+                queries.states_of(session, [ref]),
+                queries.moves_because(session, ref.id, Move.INTERRUPT, LOST_COMMIT),
+            ),
+            PATIENCE,
+        )
         if states.get(ref) is State.SUCCEEDED:
             lost_answers.labels(Move.SUCCEED).inc()
             return Move.SUCCEED
-        return GivenBack("the database was lost before the handler's writes were committed")
+        return GivenBack(LOST_COMMIT) if before < MOST_LOST_COMMITS else failed
 
     def _make(self, decision: Decision) -> Move | None:
         with _held(1):

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
+import structlog
 
 from models.job import Ref
+
+log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 1.0
 AT_FIRST_SECONDS = 0.05
@@ -92,7 +95,11 @@ class Reporter:
         reader.register(self.descriptor, 0)
         gone = False
         while not gone:
-            report, heard = self._tell()
+            try:
+                report, heard = self._tell()
+            except Exception:  # of a thread without reports the parent would believe that its process hangs
+                log.exception("report_failed")
+                report, heard = Report(), True
             gone = not heard
             pause = EVERY_SECONDS if report.consuming or report.draining else AT_FIRST_SECONDS
             gone = bool(reader.poll(pause * 1000)) or gone
@@ -110,6 +117,6 @@ class Reporter:
         try:
             with suppress(BlockingIOError):
                 os.write(self.descriptor, encode(report))
-        except BrokenPipeError:
+        except OSError:  # its reader is gone, or a handler closed it
             return False
         return True

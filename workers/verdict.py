@@ -28,6 +28,10 @@ class Fate(StrEnum):
     AT_ONCE = "at-once"
 
 
+AS_TOLD = {Fate.GRACE, Fate.AT_ONCE}
+"""A deploy, or whoever stops a worker, ends the child: no job did."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A child must be ended, and for which of its jobs, if for any."""

@@ -118,7 +118,8 @@ class Watchdog:
         runs = self.in_hand.runs()
         if runs:
             self.recorder.hurry()
-            self._give_back_waiting(now)
+            # Another thread may be free.
+            self.give_back_waiting(now - LONGEST_TURN.total_seconds(), "it waited behind a slow job")
             self._exchange(runs, now)
         consuming = self.consuming()
         if now >= self.beat_due or consuming != self.said_consuming:
@@ -128,18 +129,18 @@ class Watchdog:
             self.beat_due = now + worker.HEARTBEAT_EVERY.total_seconds()
         self._tell_durations(now)  # last, for it may wait
 
-    def _give_back_waiting(self, now: float) -> None:
-        """Queue again what waits behind a slow job of its own message: another thread may be free."""
+    def give_back_waiting(self, since: float, reason: str) -> None:
+        """Queue again what waits, in its own message, behind a job that began before `since`. Raises Unavailable."""
         for turn in self.in_hand.turns():
-            if waiting := turn.take_waiting(since=now - LONGEST_TURN.total_seconds()):
-                self._interrupt_waiting(turn, waiting)
+            if waiting := turn.take_waiting(since):
+                self._interrupt_waiting(turn, waiting, reason)
 
-    def _interrupt_waiting(self, turn: Turn, waiting: list[Started]) -> None:
-        endings = [Ending(job.ref, reason="it waited behind a slow job") for job in waiting]
+    def _interrupt_waiting(self, turn: Turn, waiting: list[Started], reason: str) -> None:
+        endings = [Ending(job.ref, reason=reason) for job in waiting]
         try:
             with self.database.transaction() as session:
                 moved = moves.interrupt(session, endings, f"worker:{self.worker_id}")
-        except Unavailable:
+        except BaseException:
             self._lose_sight_of(waiting)  # they may be queued, and only the answer was lost
             raise
         gone = {job.ref for job in moved}

@@ -334,6 +334,19 @@ def test_a_handler_that_cannot_hear_loses_its_job_and_nothing_it_does_later_coun
     assert local.bench.row(ref) == row
 
 
+def test_what_has_not_begun_when_the_grace_is_over_goes_back_at_no_cost_and_does_not_begin(local: Mill):
+    process = local.worker(threads=1)
+    refs = [local.bench.plant(local.wait) for _ in range(4)]
+    assert all(local.transport.publish([Envelope("default", tuple(refs))]))
+    local.eventually(lambda: local.begun)
+    process.stop(0.1)
+    rows = [local.bench.row(ref) for ref in refs]
+    assert [(row["state"], row["attempt"], row["lost"]) for row in rows] == [(State.QUEUED, 2, 0)] * 4
+    assert len(local.begun) == 1
+    for ref in refs[1:]:
+        assert [event["reason"] for event in local.bench.history(ref)] == ["its worker stopped before it began"]
+
+
 def test_no_job_stays_with_a_worker_that_has_stopped(local: Mill, hurried: None):
     def behave(context: Context) -> None:
         local.begun.append(Ref(context.job_id, 3))

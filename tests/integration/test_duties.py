@@ -250,8 +250,26 @@ def test_what_there_is_no_room_for_goes_back_and_counts_as_nobody_s_turn(databas
         claimed = claims.take(due_lanes(database), 30, limited=False, threads=8, fits=lambda jobs: min(1, len(jobs)))
         assert (len(claimed.jobs), claimed.more) == (1, True)
         got[claimed.jobs[0].tenant_id] += 1
+        assert len(database.run(lambda session, back=claimed.too_much: moves.release(session, back))) == 29
     assert sorted(got.values()) == [3, 3]
     assert Counter(states(database, [*both[0], *both[1], *background])) == {State.QUEUED: 39, State.DISPATCHED: 6}
+
+
+def test_what_a_round_has_claimed_goes_out_although_the_next_one_finds_no_database(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    for number, many in enumerate((3, 50)):
+        database.run(lambda s, n=number, m=many: jobs_in(s, State.QUEUED, m, tenant_id=tenant_id_of(s, f"round-{n}")))
+    claim_shares, rounds = moves.claim_shares, itertools.count(1)
+
+    def first_only(*told: Any, **more: Any) -> Any:
+        if next(rounds) > 1:
+            raise Unavailable("away")
+        return claim_shares(*told, **more)
+
+    monkeypatch.setattr(moves, "claim_shares", first_only)
+    claimed = Claims(database).take(due_lanes(database), 20, limited=False, threads=8)
+    assert len(claimed.jobs) == 13  # ten of each had their turn, and one tenant had three
 
 
 def test_a_rate_is_not_used_up_by_what_goes_back(database: Database, monkeypatch: pytest.MonkeyPatch):

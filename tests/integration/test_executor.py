@@ -1,5 +1,6 @@
 """One attempt at a job on both databases: each way it can end, and that what it wrote counts once or not at all."""
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 import structlog
 from sqlalchemy import Engine, event, text
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jobs.context import Context
@@ -18,13 +19,14 @@ from jobs.outcomes import CancelRequested, Permanent, RetryLater, Snooze
 from models import moves
 from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
-from models.errors import Unavailable
+from models.errors import Trouble, Unavailable
 from models.ids import new_id
 from models.job import Ref
 from models.moves import Ending
 from models.states import State
 from tests.mishaps import LosesAnswers
 from tests.workbench import WAIT, Bench, counted, lent_database, write_effect
+from workers import recorder as recorder_module
 
 ATTEMPTS_BEFORE = 2  # of the factories' dispatched jobs
 TAKEN_AWAY = "mine"
@@ -254,6 +256,29 @@ def test_a_result_that_the_database_refuses_costs_the_others_of_its_set_nothing(
     monkeypatch.setattr(moves, "succeed_unheard", refuse_one)
     bench.executor.run(refs)
     assert [bench.row(ref)["state"] for ref in refs] == [State.SUCCEEDED, State.RUNNING, State.SUCCEEDED]
+
+
+def test_a_row_that_somebody_holds_keeps_no_other_result_waiting(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+):
+    refs = [bench.plant(lambda _context: "done") for _ in range(3)]
+    succeed, let_go = moves.succeed_unheard, threading.Event()
+
+    def held(session: Session, endings: Sequence[Ending]) -> Any:
+        if refs[0] in {ending.ref for ending in endings} and not let_go.wait(0.05):
+            raise Unavailable("a lock was not to be had", Trouble.TIMEOUT)
+        return succeed(session, endings)
+
+    monkeypatch.setattr(moves, "succeed_unheard", held)
+    thread = threading.Thread(target=bench.executor.run, args=[refs])
+    thread.start()
+    try:
+        eventually(lambda: [bench.row(ref)["state"] for ref in refs[1:]] == [State.SUCCEEDED] * 2)
+        assert bench.row(refs[0])["state"] == State.RUNNING
+    finally:
+        let_go.set()
+        thread.join(10)
+    assert bench.row(refs[0])["state"] == State.SUCCEEDED
 
 
 def test_a_job_that_cannot_be_recorded_costs_the_next_of_its_message_nothing(
@@ -672,6 +697,35 @@ def test_a_handlers_own_commit_whose_answer_was_lost_is_looked_up(database: Data
     else:
         # A database that goes away is no failure of the handler: the attempt is given back.
         assert (row["state"], row["attempt"], row["error"], bench.effects(row)) == (State.QUEUED, 2, None, [])
+
+
+@pytest.mark.parametrize("often", [False, True])
+def test_a_database_that_is_lost_under_a_handlers_session_is_no_failure_of_its_unless_it_comes_to_that_again_and_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, often: bool
+):
+    busy = sqlite3.OperationalError("busy")
+    busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+
+    def refuse(*_: Any) -> NoReturn:
+        raise OperationalError("UPDATE jobs", {}, busy)
+
+    def behave(context: Context) -> str:
+        write_effect(context)
+        if bench.database.path is None:
+            backend = context.session.scalar(text("SELECT pg_backend_pid()"))
+            bench.database.run(
+                lambda session: session.scalar(text("SELECT pg_terminate_backend(:pid)"), {"pid": backend})
+            )
+        else:
+            monkeypatch.setattr(moves, "succeed", refuse)
+        return "written"
+
+    if often:
+        monkeypatch.setattr(recorder_module, "MOST_LOST_COMMITS", 0)
+    row = bench.run(behave)
+    told = (3, "commit-failed") if often else (2, None)
+    assert (row["state"], row["attempt"], row["error"] and row["error"]["code"]) == (State.QUEUED, *told)
+    assert bench.effects(row) == []
 
 
 def test_a_database_that_stays_away_at_the_start_leaves_the_job_where_it_was(

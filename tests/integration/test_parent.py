@@ -394,6 +394,7 @@ def test_a_second_sigterm_stops_at_once_and_gives_the_jobs_back(mill: Mill):
     assert time.monotonic() - began < QUEUED_WITHIN
     assert not child.is_running()
     assert mill.row(ref)["state"] == State.QUEUED
+    assert mill.row(ref)["lost"] == 0
     assert [event["reason"] for event in mill.history(ref)] == ["its worker was told to stop at once"]
     assert mill.rows() == []
 

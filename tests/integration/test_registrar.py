@@ -147,6 +147,24 @@ def test_the_jobs_of_a_dead_child_are_queued_again_with_the_cause_and_its_row_is
     assert office.bell.rung == 1
 
 
+def test_the_jobs_of_a_child_that_was_killed_because_its_worker_stops_go_back_at_no_cost(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(registrar_module, "BATCH", 2)
+    dead = office.child()
+    given_back = [office.running(dead, lost=2) for _ in range(5)]
+    cancelled = office.running(dead, cancel_requested_at=ago(seconds=9))
+    office.registrar.gone(Gone(dead.worker_id, CAUSE, asked=True))
+    assert office.registrar.run_once(100.0)
+    for ref in given_back:
+        row = office.job(ref)
+        assert (row["state"], row["attempt"], row["lost"]) == (State.QUEUED, 1, 2)
+        assert [(event["move"], event["reason"]) for event in office.history(ref)] == [("interrupt", CAUSE)]
+    assert office.job(cancelled)["state"] == State.CANCELLED
+    assert office.row(dead.worker_id)["stopped_at"] is not None
+    assert office.bell.rung > 0
+
+
 @pytest.mark.parametrize(("max_attempts", "state", "move"), [(5, State.QUEUED, "retry"), (2, State.DEAD, "bury")])
 def test_an_attempt_that_outran_its_time_limit_counts(office: Office, max_attempts: int, state: State, move: str):
     dead = office.child()

@@ -69,6 +69,34 @@ def test_what_a_process_says_last_is_that_it_ends_as_it_should(pipe: tuple[int, 
     assert (first, last) == (False, True)
 
 
+def test_a_report_that_cannot_be_made_is_not_the_last(pipe: tuple[int, int]):
+    reading, writing = pipe
+    reporter = Reporter(writing, lambda: None)
+    tries: list[int] = []
+
+    def source() -> Report:
+        tries.append(1)
+        if len(tries) < 3:
+            raise MemoryError
+        return Report(busy=7)
+
+    reporter.source = source
+    reporter.start()
+    assert decode(os.read(reading, 4096).splitlines()[0]).busy == 7
+    os.close(reading)
+    reporter.thread.join(5)
+    assert not reporter.thread.is_alive()
+
+
+def test_a_reporter_whose_pipe_a_handler_closed_is_as_alone_as_one_without_a_parent(pipe: tuple[int, int]):
+    _, writing = pipe
+    over = threading.Event()
+    reporter = Reporter(writing, over.set)
+    os.close(writing)
+    reporter.start()
+    assert over.wait(5)
+
+
 def test_a_reporter_notices_between_two_reports_that_it_is_alone(pipe: tuple[int, int]):
     reading, writing = pipe
     over = threading.Event()

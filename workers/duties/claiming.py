@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
+import structlog
 from sqlalchemy.orm import Session
 
 from models import gate, lineup, moves, queue
@@ -28,6 +29,7 @@ ORDINARY = 0
 """The priority of a job that names none."""
 MOST_ROUNDS = 4
 """Tenants with less than their share leave the rest to others, so often in one step."""
+log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -47,10 +49,11 @@ class Claimed:
     fits: Callable[[Sequence[Moved]], int] = len
     """How many of the next jobs there is room for: the first ones."""
     too_much: list[Ref] = field(default_factory=list)
-    """What was claimed beyond that."""
+    """What was claimed beyond that, and is to be released."""
 
     def keep(self, jobs: Sequence[Moved]) -> Sequence[Moved]:
         """Add those that fit, in their order; the first that does not keeps those behind it away as well."""
+        metrics.moves.labels(Move.CLAIM).inc(len(jobs))
         kept = jobs[: self.fits(jobs)]
         self.jobs += kept
         self.too_much += [job.ref for job in jobs[len(kept) :]]
@@ -79,7 +82,8 @@ class Claims:
         """Claim up to `wanted` jobs of a queue's due lanes, the highest priority first, for so many threads in all.
 
         Those below the ordinary priority are claimed only as long as no more than `of_background` are. How long a job
-        takes is seen when it is claimed: those that `fits` has no room for go back, and count for nobody's turn.
+        takes is seen when it is claimed: those that `fits` has no room for count for nobody's turn. They have gone
+        back, but for the `too_much` that the caller is to release once the others are on their way.
         """
         claimed = Claimed(threads, wanted if of_background is None else of_background, fits=fits)
         if not due or wanted <= 0:
@@ -92,7 +96,6 @@ class Claims:
         else:
             claim = self._at_once
         claim(due, wanted, claimed)
-        metrics.moves.labels(Move.CLAIM).inc(len(claimed.jobs) + len(claimed.too_much))
         return claimed
 
     def _at_once(self, due: Sequence[Lane], wanted: int, claimed: Claimed) -> None:
@@ -100,14 +103,16 @@ class Claims:
         try:
             with self.database.heart() as session:
                 self._by_lane(session, due, wanted, claimed)
-        except Unavailable:
+        except Unavailable as error:
             if not claimed.jobs:
                 raise
+            log.warning("claims_cut_short", queue=due[0].queue, claimed=len(claimed.jobs), error=str(error))
 
     def _through_gates(self, due: Sequence[Lane], wanted: int, claimed: Claimed) -> None:
         """Count and claim in one transaction, which holds the gates that it counts by."""
         with self.database.transaction() as session:
             self._by_lane(session, due, wanted, claimed)
+            _give_back(session, claimed)
 
     def _within_limits(self, due: Sequence[Lane], wanted: int, claimed: Claimed) -> None:
         """Count and claim while no other dispatcher does: two that each saw one free slot would fill it twice."""
@@ -121,6 +126,7 @@ class Claims:
             wanted = min(wanted, allowance(held, in_hand))
             if wanted > 0:
                 self._by_lane(session, due, wanted, claimed)
+                _give_back(session, claimed)
             until = paced_until(held, len(claimed.jobs), in_hand.at)
             if claimed.jobs and until is not None:
                 queue.pace(session, name, until)
@@ -134,8 +140,6 @@ class Claims:
                 take(session, lane, left, claimed)
             claimed.more = claimed.more or len(claimed.jobs) >= most or bool(claimed.too_much)
             if claimed.too_much:
-                released = moves.release(session, claimed.too_much)
-                metrics.count(Move.RELEASE, len(claimed.too_much), len(released))
                 break
 
     def _of_one_tenant(self, session: Session, lane: Lane, wanted: int, claimed: Claimed) -> None:
@@ -147,40 +151,42 @@ class Claims:
     def _by_share(self, session: Session, lane: Lane, wanted: int, claimed: Claimed) -> None:
         turns = self._turns.setdefault((lane.queue, lane.priority), Turns())
         waiting = self._waiting(session, lane, claimed)
-        rooms, silent = self._rooms(session, waiting, claimed)
+        rooms, silent, shut = self._rooms(session, waiting, claimed)
         waiting = [one for one in waiting if rooms.get(one.share_id, wanted) > 0]
         jobs: list[Moved] = []
         line: list[UUID] = []
         unserved = waiting
-        for _ in range(MOST_ROUNDS):
-            in_turn = turns.in_turn(unserved, wanted - len(jobs), rooms)
-            if not in_turn:
-                break
-            shares = Counter(in_turn)
-            found = moves.claim_shares(
-                session, lane.queue, lane.priority, shares, CLAIM_EXPIRES_AFTER, counted=claimed.counted
-            )
-            jobs += found
-            line += in_turn
-            of_each = _of_each(found)
-            rooms = {share_id: left - of_each[share_id] for share_id, left in rooms.items()}
-            unserved = [one for one in unserved if of_each[one.share_id] >= shares[one.share_id]]
-        claimed.full = claimed.full or any(left <= 0 for left in rooms.values())
-        served = _of_each(claimed.keep(_in_turn(jobs, line)))
+        try:
+            for _ in range(MOST_ROUNDS):
+                in_turn = turns.in_turn(unserved, wanted - len(jobs), rooms)
+                if not in_turn:
+                    break
+                line += in_turn
+                shares = Counter(in_turn)
+                found = moves.claim_shares(
+                    session, lane.queue, lane.priority, shares, CLAIM_EXPIRES_AFTER, counted=claimed.counted
+                )
+                jobs += found
+                of_each = _of_each(found)
+                rooms = {share_id: left - of_each[share_id] for share_id, left in rooms.items()}
+                unserved = [one for one in unserved if of_each[one.share_id] >= shares[one.share_id]]
+        finally:  # what was claimed goes out, although the database has gone away meanwhile
+            served = _of_each(claimed.keep(_in_turn(jobs, line)))
+        claimed.full = claimed.full or any(left <= 0 for share_id, left in rooms.items() if share_id not in shut)
         turns.taken(waiting, served)
         if silent:
             self._trials.taken(silent, served)
 
     def _rooms(
         self, session: Session, waiting: Sequence[Waiting], claimed: Claimed
-    ) -> tuple[dict[UUID, int], list[Waiting]]:
-        """How many jobs each gate lets out now, and those of receivers that gave no answer.
+    ) -> tuple[dict[UUID, int], list[Waiting], set[UUID]]:
+        """How many jobs each gate lets out now, those of receivers that gave no answer, and the gates that are closed.
 
         Nothing is said of those who wait at none.
         """
         ids = [one.share_id for one in waiting if one.gated]
         if not ids:
-            return {}, []
+            return {}, [], set()
         held, busy = gate.hold_free(session, ids)
         in_hand = gate.in_hand(session, ids)
         rooms = {
@@ -192,7 +198,7 @@ class Claims:
             left = gate.most_at_silent(claimed.threads) - gate.in_hand_at_silent(session)
             tried = self._trials.shares(silent, left, rooms)
             rooms |= {one.share_id: tried.get(one.share_id, 0) for one in silent}
-        return rooms, silent
+        return rooms, silent, {share_id for share_id, one in held.items() if one.closed}
 
     def _waiting(self, session: Session, lane: Lane, claimed: Claimed) -> list[Waiting]:
         """Those who have something due, of the next few who have something that waits.
@@ -214,6 +220,14 @@ class Claims:
                 others = lineup.longest_due_gates(session, lane, MOST_SHARES)
                 page += [one for one in others if one.share_id not in seen]
         return [one for one in page if one.due]
+
+
+def _give_back(session: Session, claimed: Claimed) -> None:
+    """Release in the claim's own transaction what was too much."""
+    if claimed.too_much:
+        released = moves.release(session, claimed.too_much)
+        metrics.count(Move.RELEASE, len(claimed.too_much), len(released))
+        claimed.too_much = []
 
 
 def _in_turn(jobs: Sequence[Moved], line: Sequence[UUID]) -> list[Moved]:

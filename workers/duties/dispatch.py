@@ -184,7 +184,7 @@ class Dispatch:
         )
         if claimed.jobs:
             crashpoint("dispatch.after_claim")
-        sent = self._publish(self._messages(queue, claimed, look.capacity.threads))
+        sent = self._publish(self._messages(queue, claimed, look.capacity.threads), claimed.too_much)
         rate.leaves(look.on_broker + sent, time.monotonic())
         if sent < len(claimed.jobs):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
@@ -210,8 +210,8 @@ class Dispatch:
         self.sizes.sent(queue, max(len(message.refs) for message in messages), time.monotonic())
         return messages
 
-    def _publish(self, messages: list[Envelope]) -> int:
-        """Publish and give back what was not confirmed; gives how many jobs were."""
+    def _publish(self, messages: list[Envelope], too_much: list[Ref]) -> int:
+        """Publish, and give back what was not confirmed and what is too much; gives how many jobs were."""
         if not messages:
             return 0
         confirmed = self.transport.publish(messages)
@@ -221,7 +221,8 @@ class Dispatch:
         ]
         if failed:
             metrics.unconfirmed.inc(len(failed))
-            self._release(failed)
+        if failed or too_much:
+            self._release([*failed, *too_much])
         return sum(len(message.refs) for message in messages) - len(failed)
 
     def _release(self, refs: list[Ref]) -> None:
