@@ -307,7 +307,7 @@ MUTANTS = (
     Mutant(
         "a whole step is done again when its connection is cut",
         "models/database.py",
-        "if left <= 0 or error.trouble is Trouble.AWAY:",
+        "if left <= 0 or error.trouble in lasting:",
         "if True:",
         (DATABASE + "test_a_step_whose_connection_is_cut_is_done_again_from_its_beginning",),
     ),
@@ -427,8 +427,8 @@ MUTANTS = (
     Mutant(
         "a gate lets out only as many as there is room for",
         "workers/duties/claiming.py",
-        "turns.shares(unserved, wanted - served.total(), rooms)",
-        "turns.shares(unserved, wanted - served.total())",
+        "turns.in_turn(unserved, wanted - len(jobs), rooms)",
+        "turns.in_turn(unserved, wanted - len(jobs))",
         (GATES + "test_of_a_gate_so_many_are_handed_out_and_of_another_as_many",),
     ),
     Mutant(
