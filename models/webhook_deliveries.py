@@ -1,6 +1,6 @@
 """Webhook deliveries: what is sent to whom, frozen when it was told, and what was answered. Each is a job of its id."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,7 @@ PRIORITY = 0
 MOST_ATTEMPTS = 10
 TIMEOUT_SECONDS = 60
 MOST_ANSWER_BYTES = 4096
+MOST_BYTES_AT_ONCE = 4 * 1024 * 1024
 
 _TELLS = text("job_id IS NOT NULL")
 webhook_deliveries = Table(
@@ -116,7 +117,22 @@ _DELIVERY = [(jobs.c if field.name in _OF_JOB else _c)[field.name] for field in 
 
 def add(session: Session, new: Sequence[NewDelivery]) -> None:
     """Keep deliveries whose jobs are recorded in the same transaction."""
-    session.execute(insert(webhook_deliveries).values(created_at=now()), [vars(one) for one in new])
+    for some in _portions(new):
+        session.execute(insert(webhook_deliveries).values(created_at=now()), [vars(one) for one in some])
+
+
+def _portions(new: Sequence[NewDelivery]) -> Iterator[list[NewDelivery]]:
+    """As many as one statement holds: a body has up to a megabyte, and a hundred endpoints may be told of it."""
+    portion: list[NewDelivery] = []
+    size = 0
+    for one in new:
+        if portion and size + len(one.body) > MOST_BYTES_AT_ONCE:
+            yield portion
+            portion, size = [], 0
+        portion.append(one)
+        size += len(one.body)
+    if portion:
+        yield portion
 
 
 def find(session: Session, delivery_id: UUID, tenant_id: UUID | None) -> Delivery | None:

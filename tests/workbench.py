@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 from pydantic import BaseModel
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 
 from jobs.context import Context
 from jobs.outbound import Outbound
@@ -80,6 +81,21 @@ def leading(**other: Any) -> Any:
 
 def counted(metric: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(metric, labels) or 0
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Whatever is sent to any database while the block lasts."""
+    seen: list[str] = []
+
+    def see(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", see)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", see)
 
 
 def write_effect(context: Context, note: str = "done") -> None:

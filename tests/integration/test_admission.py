@@ -1,12 +1,9 @@
 """Queues that are too far behind take no more, where the operator wants it so."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from api.backlog import Backlog
@@ -15,6 +12,7 @@ from models.database import Database
 from models.states import State
 from tests.doors import JOBS, Doors, assert_problem
 from tests.factories import ago, job_in, unique
+from tests.workbench import statements
 
 BATCH = f"{JOBS}/batch"
 
@@ -67,27 +65,13 @@ def test_a_batch_asks_once_which_of_its_jobs_were_accepted_before(database: Data
     behind(database, queue, minutes=6)
     new = [{**known, "idempotency_key": unique("key")} for _ in range(20)]
     elsewhere = {"type": "test.echo", "queue": f"{queue}2"}
-    with statements_of(database) as asked:
+    with statements() as asked:
         items = caller.post(BATCH, {"jobs": [new[0], known, elsewhere, *new[1:]]}).json["data"]
     assert [item["status"] for item in items] == [503, 202, 202] + [503] * 19
     assert items[1]["job"]["id"] == first["id"]
     # Once for admission, and once to answer the job that is known.
     assert sum("idempotency_key IN" in statement for statement in asked) == 2
     assert len(asked) < len(new)
-
-
-@contextmanager
-def statements_of(database: Database) -> Iterator[list[str]]:
-    asked: list[str] = []
-
-    def keep(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        asked.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", keep)
-    try:
-        yield asked
-    finally:
-        event.remove(database.engine, "before_cursor_execute", keep)
 
 
 def test_what_is_not_due_or_not_waiting_is_no_backlog(database: Database, queue: str):

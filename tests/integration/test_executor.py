@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 import structlog
-from sqlalchemy import Engine, event, text
+from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -25,7 +25,7 @@ from models.job import Ref
 from models.moves import Ending
 from models.states import State
 from tests.mishaps import LosesAnswers
-from tests.workbench import WAIT, Bench, counted, lent_database, write_effect
+from tests.workbench import WAIT, Bench, counted, lent_database, statements, write_effect
 from workers import recorder as recorder_module
 
 ATTEMPTS_BEFORE = 2  # of the factories' dispatched jobs
@@ -47,19 +47,6 @@ def raising(error: BaseException | type[BaseException]) -> Callable[[Context], N
         raise error
 
     return behave
-
-
-@contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
-    """Whatever is sent to the database while the block lasts."""
-    seen: list[str] = []
-
-    def see(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", see)
-    yield seen
-    event.remove(Engine, "before_cursor_execute", see)
 
 
 def seconds_until(moment: datetime) -> float:
@@ -236,7 +223,7 @@ def test_the_jobs_of_a_message_run_in_its_order(bench: Bench):
 
 def test_the_successes_of_a_message_are_recorded_by_one_statement(bench: Bench, database: Database):
     refs = [bench.plant(lambda _context: "done") for _ in range(20)]
-    with statements(database) as seen:
+    with statements() as seen:
         bench.executor.run(refs)
     assert {bench.row(ref)["state"] for ref in refs} == {State.SUCCEEDED}
     assert sum("UPDATE jobs" in statement for statement in seen) == 2  # one starts them, one ends them

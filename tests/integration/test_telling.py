@@ -23,6 +23,7 @@ from models.states import LOSSES_UNTIL_DEAD, State
 from models.webhook_deliveries import Delivery
 from models.webhook_deliveries import webhook_deliveries as table
 from tests.factories import job_in, jobs_in, new_job, row_of, tenant_id_of
+from tests.workbench import statements
 
 ERROR = '{"type": "ValueError", "message": "no luck", "code": "exception"}'
 URL = "https://hooks.example.com/in"
@@ -102,6 +103,19 @@ def test_every_move_that_ends_a_job_is_told_with_the_job_as_it_is_then(
     with database.reading() as session:
         row = row_of(session, told.id)
     assert (row["type"], row["queue"], row["gate_id"], row["attempt"]) == ("webhook.deliver", "webhooks", to, 0)
+
+
+def test_bodies_that_are_together_too_large_for_a_statement_are_kept_by_several(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(webhook_deliveries, "MOST_BYTES_AT_ONCE", 1)
+    with database.transaction() as session:
+        to = [endpoint(session) for _ in range(3)]
+        ref = job_in(session, State.RUNNING)
+    with database.transaction() as session, statements() as seen:
+        succeed(session, ref)
+    assert sum("INSERT INTO webhook_deliveries" in statement for statement in seen) == 3
+    assert {told.endpoint_id for told in deliveries(database)} == set(to)
 
 
 @pytest.mark.parametrize("stopping", [stop, rescue])
