@@ -7,9 +7,10 @@ reports, not time: whoever reads it wants the last one.
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import orjson
@@ -36,27 +37,31 @@ class Running:
 
 @dataclass(frozen=True)
 class Report:
-    """How a child is. `ready` says that its row is made, `consuming` that the broker may send it messages."""
+    """How a child is. `ready` says that its row is made, `consuming` that the broker may send it messages.
+
+    `at` is when it was so, of `time.monotonic`: it may lie in the pipe while both processes stand still.
+    """
 
     ready: bool = False
     consuming: bool = False
     draining: bool = False
     busy: int = 0
     running: tuple[Running, ...] = ()
+    at: float = 0.0
 
 
 def encode(report: Report) -> bytes:
     """The report as a line."""
     first = sorted(report.running, key=lambda one: one.deadline)[:MOST_RUNNING_TOLD]
     told = [[str(one.ref.id), one.ref.lease, one.deadline] for one in first]
-    return orjson.dumps([report.ready, report.consuming, report.draining, report.busy, told]) + b"\n"
+    return orjson.dumps([report.ready, report.consuming, report.draining, report.busy, told, report.at]) + b"\n"
 
 
 def decode(line: bytes) -> Report:
     """The report of a line."""
-    ready, consuming, draining, busy, told = orjson.loads(line)
+    ready, consuming, draining, busy, told, at = orjson.loads(line)
     running = tuple(Running(Ref(UUID(job_id), lease), deadline) for job_id, lease, deadline in told)
-    return Report(ready, consuming, draining, busy, running)
+    return Report(ready, consuming, draining, busy, running, at)
 
 
 def _ending() -> Report:
@@ -109,7 +114,8 @@ class Reporter:
     def _tell(self) -> tuple[Report, bool]:
         """Say how it is at this moment, and whether anybody can hear it."""
         with self._telling:  # or what is older could be said last, which counts
-            report = self.source()
+            at = time.monotonic()
+            report = replace(self.source(), at=at)
             return report, self._say(report)
 
     def _say(self, report: Report) -> bool:

@@ -54,7 +54,7 @@ def judge(report: Report, heard_at: float, now: float) -> Verdict | None:
     A handler counts as overdue only by a report that was made after its time was over: of one that was made
     before, nobody knows whether its handlers still run.
     """
-    overdue = tuple(one.ref for one in report.running if heard_at >= one.deadline + YIELD_WITHIN.total_seconds())
+    overdue = tuple(one.ref for one in report.running if report.at >= one.deadline + YIELD_WITHIN.total_seconds())
     if overdue:
         return Verdict(Fate.OVERDUE, overdue)
     if now - heard_at >= SILENT_AFTER.total_seconds():

@@ -1,8 +1,10 @@
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ def running(how_many: int) -> tuple[Running, ...]:
     return tuple(Running(Ref(new_id(), 2**63 - 1), deadline=1_000_000.123456 - number) for number in range(how_many))
 
 
-@pytest.mark.parametrize("report", [Report(), Report(True, True, True, 3, running(1))])
+@pytest.mark.parametrize("report", [Report(), Report(True, True, True, 3, running(1), at=1_000_000.654321)])
 def test_a_report_is_read_as_it_was_written(report: Report):
     assert decode(encode(report)) == report
 
@@ -46,9 +48,12 @@ def test_a_reporter_reports_again_and_again_until_nobody_reads(pipe: tuple[int, 
     reporter = Reporter(writing, over.set)
     reporter.start()
     lines = b""
+    began = time.monotonic()
     while lines.count(b"\n") < 3:
         lines += os.read(reading, 4096)
-    assert decode(lines.splitlines()[0]) == Report()
+    reports = [decode(line) for line in lines.splitlines()[:3]]
+    assert [replace(report, at=0.0) for report in reports] == [Report()] * 3
+    assert began - 5 < reports[0].at < reports[1].at < reports[2].at <= time.monotonic()
     assert not reporter.orphaned.is_set()
     os.close(reading)
     assert over.wait(5)

@@ -20,7 +20,10 @@ from workers.verdict import (
 LATE, GOOD = Ref(new_id(), 1), Ref(new_id(), 2)
 SILENT = SILENT_AFTER.total_seconds()
 YIELD = YIELD_WITHIN.total_seconds()
-RUNS = Report(running=(Running(LATE, deadline=100.0), Running(GOOD, deadline=500.0)))
+
+
+def runs(at: float) -> Report:
+    return Report(running=(Running(LATE, deadline=100.0), Running(GOOD, deadline=500.0)), at=at)
 
 
 @pytest.mark.parametrize(
@@ -28,12 +31,13 @@ RUNS = Report(running=(Running(LATE, deadline=100.0), Running(GOOD, deadline=500
     [
         (Report(), 0.0, SILENT - 0.1, None),
         (Report(), 0.0, SILENT, Verdict(Fate.SILENT)),
-        (RUNS, 100.0, 100.1, None),  # its watchdog has only just told it
-        (RUNS, 100.0 + YIELD - 0.1, 100.0 + YIELD, None),
-        (RUNS, 100.0 + YIELD, 100.0 + YIELD, Verdict(Fate.OVERDUE, (LATE,))),
-        # Whether a handler still runs is only known of the moment of the report.
-        (RUNS, 99.0, 100.0 + YIELD + 5, None),
-        (RUNS, 99.0, 99.0 + SILENT, Verdict(Fate.SILENT)),
+        (runs(100.0), 100.0, 100.1, None),  # its watchdog has only just told it
+        (runs(100.0 + YIELD - 0.1), 100.0 + YIELD - 0.1, 100.0 + YIELD, None),
+        (runs(100.0 + YIELD), 100.0 + YIELD, 100.0 + YIELD, Verdict(Fate.OVERDUE, (LATE,))),
+        # Whether a handler still runs is only known of the moment of the report, whenever it was heard.
+        (runs(99.0), 99.0, 100.0 + YIELD + 5, None),
+        (runs(99.0), 100.0 + YIELD + 5, 100.0 + YIELD + 5, None),
+        (runs(99.0), 99.0, 99.0 + SILENT, Verdict(Fate.SILENT)),
     ],
 )
 def test_a_child_is_well_silent_or_overdue(report, heard_at, now, verdict):
