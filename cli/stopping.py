@@ -33,7 +33,7 @@ class StopSignal:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if (self._came or self.event.is_set()) and not self.patient:
-            # Nothing is lost: what runs is rescued as from any process that died.
+            # Nothing is lost: what runs is given back when the process starts again.
             os._exit(128 + number)
         self._came = True
         self._numbers.put(number)

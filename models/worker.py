@@ -173,6 +173,12 @@ def stopped_with_jobs(session: Session, limit: int) -> list[UUID]:
     return list(session.scalars(gone.limit(limit)))
 
 
+def told_to_stop(session: Session, ids: Sequence[UUID]) -> list[UUID]:
+    """Those of the workers that were told to stop, whatever became of them then."""
+    told = select(workers.c.id).where(workers.c.id.in_(ids), workers.c.draining_at.is_not(None))
+    return list(session.scalars(told)) if ids else []
+
+
 def unstopped(session: Session, limit: int) -> list[UUID]:
     """Workers that never said that they stopped."""
     return list(session.scalars(select(workers.c.id).where(workers.c.stopped_at.is_(None)).limit(limit)))

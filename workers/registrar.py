@@ -16,16 +16,16 @@ from sqlalchemy.orm import Session
 
 from jobs.outcomes import Failed, Failure
 from jobs.retry import Exponential, jitter
-from models import moves, queries, worker
+from models import queries, worker
 from models.database import Database
 from models.doorbell import Doorbell
 from models.errors import Unavailable
 from models.job import Ref
-from models.moves import Ending, Moved
+from models.moves import Moved
 from models.states import Move, State
 from workers import metrics
 from workers.decide import apply, decide
-from workers.duties.rescue import BATCH, rescue_from
+from workers.duties.rescue import BATCH, give_back_from, rescue_from
 
 log = structlog.get_logger(__name__)
 
@@ -148,25 +148,15 @@ class Registrar:
         while more:
             with self.database.transaction() as session:
                 failed = self._fail(session, gone)
-                interrupted, more = self._interrupt(session, gone) if gone.asked else ([], False)
+                asked = [gone.worker_id] if gone.asked else []
+                interrupted, more = give_back_from(session, asked, self.actor, gone.cause)
                 rescued = [] if more else rescue_from(session, [gone.worker_id], self.actor, gone.cause)
-            metrics.moves.labels(Move.INTERRUPT).inc(len(interrupted))
             metrics.moves.labels(Move.RESCUE).inc(len(rescued))
             more = more or len(rescued) == BATCH
             if failed or interrupted or rescued:
                 self.doorbell.ring()
                 back = {"interrupted": len(interrupted), "rescued": len(rescued), "failed": len(failed)}
                 log.warning("jobs_taken_back", worker_id=str(gone.worker_id), **back)
-
-    def _interrupt(self, session: Session, gone: Gone) -> tuple[list[Moved], bool]:
-        """Give back what ran, at no cost; and whether there may be more.
-
-        What is to be cancelled is left to the rescue, which does that.
-        """
-        running = queries.running_of(session, [gone.worker_id], BATCH)
-        endings = [Ending(ref, reason=gone.cause) for ref in running]
-        interrupted = moves.interrupt(session, endings, self.actor) if endings else []
-        return interrupted, len(running) == BATCH and bool(interrupted)
 
     def _fail(self, session: Session, gone: Gone) -> list[Moved]:
         """End the attempts that outran their time limit as such an attempt ends: it counts, and is not a loss.

@@ -682,6 +682,20 @@ def test_a_process_that_is_alone_takes_over_whatever_an_earlier_one_left(databas
     assert [row(database, ref)["lost"] for ref in running + claimed] == [1, 1, 0, 0, 0]
 
 
+def test_what_a_process_ran_that_was_to_stop_and_was_not_let_finish_is_no_loss(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rescue_module, "BATCH", 2)
+    dead, stopping = register(database), register(database, draining_at=ago(seconds=5))
+    lost = plant(database, State.RUNNING, worker_id=dead)
+    given_back = plant(database, State.RUNNING, 5, worker_id=stopping, lost=2)
+    cancelled = plant(database, State.RUNNING, worker_id=stopping, cancel_requested_at=ago())
+    assert take_over(database, "up") == 7
+    assert states(database, lost + given_back + cancelled) == [State.QUEUED] * 6 + [State.CANCELLED]
+    assert [row(database, ref)["lost"] for ref in lost + given_back] == [1, 2, 2, 2, 2, 2]
+    assert [row(database, ref)["attempt"] for ref in given_back] == [row(database, lost[0])["attempt"]] * 5
+
+
 def test_a_process_that_is_alone_does_not_wait_for_the_end_of_a_dead_leaders_term(database: Database):
     with database.transaction() as session:
         lease.lead(session, leadership_module.LEASE, new_id(), timedelta(minutes=1))

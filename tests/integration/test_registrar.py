@@ -20,6 +20,7 @@ from models.worker import workers
 from tests.factories import ago, history_of, job_in, row_of
 from tests.workbench import counted, lent_database
 from workers import registrar as registrar_module
+from workers.duties import rescue as rescue_module
 from workers.registrar import Gone, Living, Registrar
 
 ACTOR = "parent:h:1"
@@ -151,6 +152,7 @@ def test_the_jobs_of_a_child_that_was_killed_because_its_worker_stops_go_back_at
     office: Office, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(registrar_module, "BATCH", 2)
+    monkeypatch.setattr(rescue_module, "BATCH", 2)
     dead = office.child()
     given_back = [office.running(dead, lost=2) for _ in range(5)]
     cancelled = office.running(dead, cancel_requested_at=ago(seconds=9))

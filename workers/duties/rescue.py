@@ -95,8 +95,23 @@ def take_over(database: Database, actor: str) -> int:
 
 
 def _take_over_once(session: Session, actor: str) -> int:
-    rescued = rescue_from(session, worker.unstopped(session, BATCH), actor, "its process ended without a word")
-    return len(rescued) + len(moves.release(session, queries.all_dispatched(session, BATCH)))
+    dead = worker.unstopped(session, BATCH)
+    given_back, more = give_back_from(
+        session, worker.told_to_stop(session, dead), actor, "its process was ended at once"
+    )
+    rescued = [] if more else rescue_from(session, dead, actor, "its process ended without a word")
+    return len(given_back) + len(rescued) + len(moves.release(session, queries.all_dispatched(session, BATCH)))
+
+
+def give_back_from(session: Session, dead: list[UUID], actor: str, cause: str) -> tuple[list[Moved], bool]:
+    """Give back one batch of what workers ran that were to stop and were not let finish; and whether there may be more.
+
+    It costs no attempt and is no loss: no job did that. What is to be cancelled is left to a rescue, which cancels it.
+    """
+    running = queries.running_of(session, dead, BATCH) if dead else []
+    given_back = moves.interrupt(session, [Ending(ref, reason=cause) for ref in running], actor) if running else []
+    metrics.moves.labels(Move.INTERRUPT).inc(len(given_back))
+    return given_back, len(running) == BATCH and bool(given_back)
 
 
 def rescue_from(session: Session, dead: list[UUID], actor: str, cause: str) -> list[Moved]:
