@@ -37,6 +37,7 @@ def world(request: pytest.FixtureRequest) -> World:
 EXAMPLES = {SQLITE: 60, POSTGRESQL: 25}
 
 
+@pytest.mark.timeout(400)  # so much work takes 40 s of a core here, and three times as long on a slow and busy machine
 def test_whatever_happens_the_rows_are_as_they_should_be_and_every_job_comes_to_its_end(world: World):
     reached = run(world, EXAMPLES[world.database.dialect])
     assert set(reached) >= (EVERYTHING if world.database.dialect == SQLITE else EVERY_MOVE), "a run that shows little"
