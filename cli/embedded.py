@@ -73,7 +73,9 @@ def embedded(settings: Settings) -> Iterator[Running]:
         dispatcher.start()
         stack.callback(dispatcher.stop, 5)
         server.serve()
-        stack.callback(server.stop)  # once more, since the last callback is the first: no request while the rest stops
+        # The last callback is the first. The server once more: no request while the rest stops.
+        stack.callback(server.stop)
+        stack.callback(worker.announce_stop)
         yield Running(address, token, key_file, new)
 
 

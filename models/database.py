@@ -153,9 +153,15 @@ class Database:
         """Like `run`, for a step that writes by one statement only."""
         return _patiently(patience, lambda: self._once(self.single, step), unless)
 
-    def run_together(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
+    def run_together(
+        self,
+        step: Callable[[Session], Answer],
+        patience: timedelta = RETRIED_FOR,
+        *,
+        unless: Collection[Trouble] = NO_TROUBLE,
+    ) -> Answer:
         """Like `run_single`, by the way of `together`."""
-        return _patiently(patience, lambda: self._once(self.together, step))
+        return _patiently(patience, lambda: self._once(self.together, step), unless)
 
     def read(self, step: Callable[[Session], Answer], patience: timedelta = RETRIED_FOR) -> Answer:
         """Like `run`, for a step that only reads."""

@@ -27,9 +27,10 @@ TRUSTED_SECONDS = 1.0
 POOL_SECONDS = 2.0
 HEART_CONNECTIONS = 2
 HEART_LIMIT_SECONDS = 5.0
-TOGETHER_CONNECTIONS = 1
-TOGETHER_LOCK_TIMEOUT = "300ms"
 """A heartbeat that hangs for longer than this is better sent again: workers are given up after 20 s."""
+TOGETHER_CONNECTIONS = 1
+"""One statement of several is out at a time; what comes meanwhile goes into the next."""
+TOGETHER_LOCK_TIMEOUT = "300ms"
 
 # Where whoever asks is to be told within a second that nobody is there.
 PROMPT_POOL_SECONDS = 0.5

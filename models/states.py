@@ -80,7 +80,10 @@ MOVES: dict[Move, Transition] = {
     ),
     Move.SNOOZE: Transition((State.RUNNING,), (State.QUEUED,), "worker", "the attempt is given back"),
     Move.INTERRUPT: Transition(
-        (State.RUNNING,), (State.QUEUED,), "worker draining", "the attempt is given back, the place in the queue kept"
+        (State.RUNNING,),
+        (State.QUEUED,),
+        "worker, parent, dispatcher",
+        "the attempt is given back, the place in the queue kept",
     ),
     Move.BURY: Transition(
         (State.RUNNING,), (State.DEAD,), "worker", "attempts exhausted, or a permanent error; its fingerprint"

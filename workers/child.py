@@ -23,7 +23,7 @@ from models import moves, worker
 from models.database import Database
 from models.doorbell import Doorbell
 from models.ids import new_id
-from models.moves import Ending
+from models.moves import Ending, Started
 from workers import metrics
 from workers.duties.rescue import rescue_from
 from workers.executor import Executor
@@ -121,17 +121,21 @@ class WorkerProcess:
             self.broker.declare_queue(queue)
         self.dramatiq.start()
 
+    def announce_stop(self) -> None:
+        """Say that it is to stop soon: should it be ended before it has, that was no job's doing."""
+        self._tell(worker.mark_draining, self.id)
+
     def stop(self, grace_seconds: float) -> None:
         """Take nothing new, give back what was not begun, finish what was; interrupt what takes too long."""
         log.info("worker_draining", worker_id=str(self.id), in_hand=len(self.executor.in_hand.runs()))
         self.draining = True
         self.broker.drain()
         self.flow.drain()
-        self._tell(worker.mark_draining, self.id)
+        self.announce_stop()
         self._give_back_prefetched()
         if not self.executor.in_hand.wait_until_empty(grace_seconds):
             self._interrupt_the_rest()
-        self._give_back_waiting()
+        self._give_back(self._take_waiting())
         self.watchdog.stop()
         self.executor.isolated.close()
         self.dramatiq.stop(timeout=int(LAST_WORDS.total_seconds() * 1000))
@@ -194,10 +198,11 @@ class WorkerProcess:
 
     def _interrupt_the_rest(self) -> None:
         in_hand = self.executor.in_hand
-        self._give_back_waiting()  # first, or the next of its message would begin where one is interrupted
+        waiting = self._take_waiting()  # first, or the next of its message would begin where one is interrupted
         for run in in_hand.runs():
             run.section.interrupt(Draining)
             metrics.interrupts.labels(Draining.__name__).inc()
+        self._give_back(waiting)  # last: one of those may hold what the database needs for it
         if in_hand.wait_until_empty(LAST_WORDS.total_seconds()):
             return
         # A handler inside a C call hears nothing. Its job goes back to the queue without it, and should it
@@ -210,10 +215,13 @@ class WorkerProcess:
         for run in in_hand.runs():
             run.section.interrupt(LeaseLost)
 
-    def _give_back_waiting(self) -> None:
-        """Queue again what was started with others of its message, and has not begun."""
+    def _take_waiting(self) -> list[Started]:
+        """What was started with others of its message, and has not begun: it does not, from now on."""
+        return [job for turn in self.executor.in_hand.turns() for job in turn.take_waiting(math.inf)]
+
+    def _give_back(self, waiting: list[Started]) -> None:
         try:
-            self.watchdog.give_back_waiting(math.inf, "its worker stopped before it began")
+            self.watchdog.give_back_all(waiting)
         except Exception:
             log.warning("worker_could_not_tell", worker_id=str(self.id), exc_info=True)
 

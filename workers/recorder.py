@@ -38,6 +38,7 @@ MOST_LOST_COMMITS = 3
 LOST_COMMIT = "the database was lost before the handler's writes were committed"
 OF_ONE = frozenset({Trouble.TIMEOUT, Trouble.CONFLICT})
 """What one row may bring about for a whole set: somebody holds it."""
+HELD_AGAIN_SECONDS = 0.2
 HELD_SECONDS = 0.05
 """So long at most a success waits for others to be recorded with it, while its thread goes on with the next job."""
 
@@ -66,6 +67,7 @@ class Recorder:
         self.actor = actor
         self.ring = ring
         self._successes: deque[tuple[Ticket, Ending]] = deque()
+        self._held: deque[tuple[Ticket, Ending]] = deque()
         self._recording = threading.Lock()
 
     def record(self, job: Started, outcome: Outcome, policy: RetryPolicy, desk: DatabaseDesk) -> Ticket:
@@ -87,7 +89,9 @@ class Recorder:
         """Return when all of them are settled, by this thread or another."""
         while not all(ticket.settled for ticket in tickets):
             with self._recording:
-                self._record_some(PATIENCE)
+                held = self._record_some(PATIENCE)
+            if held:
+                time.sleep(HELD_AGAIN_SECONDS)  # outside of the lock, for whose tickets others wait
 
     def hurry(self) -> None:
         """Record what has waited too long for its message to end, unless another thread is at it."""
@@ -104,9 +108,14 @@ class Recorder:
         except IndexError:
             return False
 
-    def _record_some(self, patience: timedelta) -> None:
-        """Record what there is, as one set. Only under the lock, so that an open ticket is either here or waits."""
+    def _record_some(self, patience: timedelta) -> bool:
+        """Record what there is, as one set; else one whose row somebody held. Gives whether somebody still does.
+
+        Only under the lock, so that an open ticket is either here or waits.
+        """
         some = [self._successes.popleft() for _ in range(min(len(self._successes), MOST_AT_ONCE))]
+        if not some and self._held:
+            some = [self._held.popleft()]
         try:
             self._succeed(some, patience)
         except Exception as error:  # noqa: BLE001 - one result that the database refuses must not cost the others theirs
@@ -115,6 +124,8 @@ class Recorder:
                 self._give_up(left, error, patience)
             else:
                 self._one_by_one(left, patience)
+            return isinstance(error, Unavailable) and error.trouble in OF_ONE
+        return False
 
     def _one_by_one(self, some: Sequence[tuple[Ticket, Ending]], patience: timedelta) -> None:
         for number, one in enumerate(some):
@@ -127,9 +138,9 @@ class Recorder:
         return None
 
     def _give_up(self, some: Sequence[tuple[Ticket, Ending]], error: Exception, patience: timedelta) -> None:
-        """What was not recorded waits behind the others where somebody holds its row, or for another try, or fails."""
+        """What was not recorded is tried alone from now on where somebody holds its row, or waits, or fails."""
         if isinstance(error, Unavailable) and error.trouble in OF_ONE:
-            self._successes.extend(some)
+            self._held.extend(some)
         elif isinstance(error, Unavailable) and not patience:
             self._successes.extendleft(reversed(some))
         else:
@@ -141,7 +152,7 @@ class Recorder:
             return
         with _held(len(some)):
             endings = [ending for _, ending in some]
-            quiet = self.database.run_single(
+            quiet = self.database.run_together(
                 lambda session: moves.succeed_unheard(session, endings), patience, unless=OF_ONE
             )
             _settle(some, {job.ref for job in quiet})
@@ -168,7 +179,7 @@ class Recorder:
             crashpoint("worker.in_commit")
             desk.commit()
         except Exception as error:  # noqa: BLE001 - whatever the handler left in its session fails the attempt
-            desk.roll_back()  # first: on SQLite it would keep the look at the row waiting
+            desk.roll_back()
             failed = Failed(Failure(*_told(outcome_of(error)), code="commit-failed"))
             passes = isinstance(error, Unavailable) or is_transient(error)
             return self._after_lost_commit(decision.ending.ref, failed) if passes else failed

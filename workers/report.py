@@ -4,6 +4,7 @@ A report is one line of JSON, short enough that the kernel never cuts or mixes i
 reports, not time: whoever reads it wants the last one.
 """
 
+import errno
 import os
 import select
 import threading
@@ -102,9 +103,10 @@ class Reporter:
         while not gone:
             try:
                 report, heard = self._tell()
-            except Exception:  # of a thread without reports the parent would believe that its process hangs
-                log.exception("report_failed")
+            except Exception:  # the parent would believe that a process without reports hangs
                 report, heard = Report(), True
+                with suppress(Exception):  # which is likely to fail of the same, such as a lack of memory
+                    log.exception("report_failed")
             gone = not heard
             pause = EVERY_SECONDS if report.consuming or report.draining else AT_FIRST_SECONDS
             gone = bool(reader.poll(pause * 1000)) or gone
@@ -123,6 +125,8 @@ class Reporter:
         try:
             with suppress(BlockingIOError):
                 os.write(self.descriptor, encode(report))
-        except OSError:  # its reader is gone, or a handler closed it
+        except OSError as error:
+            if error.errno not in {errno.EPIPE, errno.EBADF}:  # its reader is gone, or a handler closed it
+                raise
             return False
         return True

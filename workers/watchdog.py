@@ -26,7 +26,6 @@ from workers.durations import Durations
 from workers.duties.rescue import lost
 from workers.recorder import Recorder
 from workers.running import InHand, Run
-from workers.turn import Turn
 
 log = structlog.get_logger(__name__)
 
@@ -118,8 +117,7 @@ class Watchdog:
         runs = self.in_hand.runs()
         if runs:
             self.recorder.hurry()
-            # Another thread may be free.
-            self.give_back_waiting(now - LONGEST_TURN.total_seconds(), "it waited behind a slow job")
+            self._give_back_waiting(now)
             self._exchange(runs, now)
         consuming = self.consuming()
         if now >= self.beat_due or consuming != self.said_consuming:
@@ -129,13 +127,23 @@ class Watchdog:
             self.beat_due = now + worker.HEARTBEAT_EVERY.total_seconds()
         self._tell_durations(now)  # last, for it may wait
 
-    def give_back_waiting(self, since: float, reason: str) -> None:
-        """Queue again what waits, in its own message, behind a job that began before `since`. Raises Unavailable."""
+    def _give_back_waiting(self, now: float) -> None:
+        """Queue again what waits behind a slow job of its own message: another thread may be free."""
         for turn in self.in_hand.turns():
-            if waiting := turn.take_waiting(since):
-                self._interrupt_waiting(turn, waiting, reason)
+            waiting = turn.take_waiting(now - LONGEST_TURN.total_seconds())
+            refused = self.give_back(waiting, "it waited behind a slow job")
+            # Its cancellation was asked for: its turn comes, and its handler is told.
+            if refused and not turn.put_back(refused):
+                self._lose_sight_of(refused)
 
-    def _interrupt_waiting(self, turn: Turn, waiting: list[Started], reason: str) -> None:
+    def give_back_all(self, waiting: list[Started]) -> None:
+        """Queue again what was started and shall not begin here any more. Raises Unavailable."""
+        self._lose_sight_of(self.give_back(waiting, "its worker stopped before it began"))
+
+    def give_back(self, waiting: list[Started], reason: str) -> list[Started]:
+        """Queue again what was started and has not begun; gives those that are to be cancelled. Raises Unavailable."""
+        if not waiting:
+            return []
         endings = [Ending(job.ref, reason=reason) for job in waiting]
         try:
             with self.database.transaction() as session:
@@ -143,14 +151,11 @@ class Watchdog:
         except BaseException:
             self._lose_sight_of(waiting)  # they may be queued, and only the answer was lost
             raise
-        gone = {job.ref for job in moved}
-        # Refused is one whose cancellation was asked for: its turn comes, and its handler is told.
-        refused = [job for job in waiting if job.ref not in gone]
-        if not turn.put_back(refused):
-            self._lose_sight_of(refused)
         metrics.moves.labels(Move.INTERRUPT).inc(len(moved))
         if moved:
             self.recorder.ring()
+        gone = {job.ref for job in moved}
+        return [job for job in waiting if job.ref not in gone]
 
     def _lose_sight_of(self, unbegun: list[Started]) -> None:
         """Run none of them: what their rows say is looked up with the next heartbeat."""

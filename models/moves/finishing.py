@@ -105,7 +105,7 @@ def _snooze(dialect: str) -> Update:
 
 
 def interrupt(session: Session, endings: Sequence[Ending], actor: str) -> list[Moved]:
-    """Put jobs back that a draining worker could not finish, in the place they had; the attempt is given back."""
+    """Put jobs back in their place, and give their attempts back: of a worker that stops, say."""
     moved = make(session, _interrupt(dialect_of(session)), ending_rows(endings))
     return remember(session, Move.INTERRUPT, moved, actor, endings)
 

@@ -104,7 +104,7 @@ def test_a_second_signal_ends_a_worker_at_once_and_its_jobs_run_again_elsewhere(
         again = again_after(full, ledger, interrupted, again_at)
     assert again < AGAIN_WITHIN
     figures.keep("sigterm-twice", "running again after the second", again, "s")
-    _end_well(full, ledger, jobs, interrupted, "rescue")
+    _end_well(full, ledger, jobs, interrupted, "interrupt")
 
 
 @pytest.mark.fault("sigterm-twice", "SIGTERM to one of two dispatchers, and again at once, under load")

@@ -24,7 +24,7 @@ class Half:
     def __init__(self, quiet: list[Ref]) -> None:
         self.quiet = quiet
 
-    def run_single(self, _step: Any, _patience: timedelta, **_how: Any) -> list[Any]:
+    def run_together(self, _step: Any, _patience: timedelta, **_how: Any) -> list[Any]:
         return [SimpleNamespace(ref=ref) for ref in self.quiet]
 
     def run(self, _step: Any, _patience: timedelta, **_how: Any) -> Any:

@@ -25,6 +25,8 @@ HEARD_OUT = worker.HEARTBEAT_EVERY + timedelta(seconds=2)
 """How long a dispatcher, leader or standby, must have been able to listen before it takes silence for death: while the
 database was away nobody could beat, and when it is back all are given the time for it."""
 
+NOT_LET_FINISH = "its worker was to stop, and ended before it had"
+
 
 def lost(cause: str) -> str:
     """The error of a job whose worker is gone, as JSON; `cause` is a clause, such as `its heartbeat stopped`."""
@@ -76,7 +78,10 @@ class Rescue:
     def _from_the_dead(self, session: Session, actor: str) -> list[Moved]:
         heard_out = self.leadership.listened_seconds >= HEARD_OUT.total_seconds()
         silent = worker.silent(session, BATCH) if heard_out else []
-        rescued = rescue_from(session, silent, actor, "its heartbeat stopped")
+        given_back, more = give_back_from(session, worker.told_to_stop(session, silent), actor, NOT_LET_FINISH)
+        if given_back:
+            log.warning("jobs_taken_back", interrupted=len(given_back))
+        rescued = [] if more else rescue_from(session, silent, actor, "its heartbeat stopped")
         return rescued or rescue_from(
             session, worker.stopped_with_jobs(session, BATCH), actor, "its worker had stopped"
         )
@@ -96,9 +101,7 @@ def take_over(database: Database, actor: str) -> int:
 
 def _take_over_once(session: Session, actor: str) -> int:
     dead = worker.unstopped(session, BATCH)
-    given_back, more = give_back_from(
-        session, worker.told_to_stop(session, dead), actor, "its process was ended at once"
-    )
+    given_back, more = give_back_from(session, worker.told_to_stop(session, dead), actor, NOT_LET_FINISH)
     rescued = [] if more else rescue_from(session, dead, actor, "its process ended without a word")
     return len(given_back) + len(rescued) + len(moves.release(session, queries.all_dispatched(session, BATCH)))
 
