@@ -26,6 +26,7 @@ from jobs.tokens import Trust
 from models import identity
 from models.database import Database
 from models.doorbell import Doorbell
+from models.errors import Trouble, Unavailable
 from models.identity import ApiKey
 from models.job import NewJob
 from setting_forms import DEFAULT_RATE_LIMITS
@@ -141,8 +142,14 @@ class Services:
         """Records the jobs of one moment; each once."""
 
         def ask(new: Sequence[NewJob]) -> list[Recorded | Refused]:
-            run = self.database.run_together if len(new) > 1 else self.database.run_single
-            return run(lambda session: submit.record_all(session, new), ONE_TRY)
+            if len(new) > 1:
+                try:
+                    return self.database.run_together(lambda session: submit.record_all(session, new), ONE_TRY)
+                except Unavailable as error:
+                    # That way has one connection, and may have to open it just now: those of the other may be open.
+                    if error.trouble is not Trouble.CONNECTION:
+                        raise
+            return self.database.run_single(lambda session: submit.record_all(session, new), ONE_TRY)
 
         return Coalescer(ask, self.settings.api_threads)
 

@@ -16,7 +16,7 @@ from jobs import api_keys, submit
 from models import identity, moves
 from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
-from models.errors import Unstorable
+from models.errors import Trouble, Unavailable, Unstorable
 from models.job import NewJob
 from tests.doors import JOBS, Caller, Doors, assert_problem
 from tests.factories import blocked, new_job
@@ -223,6 +223,21 @@ def test_a_key_that_somebody_s_transaction_holds_costs_those_who_are_asked_with_
         assert time.monotonic() - began < 3  # and not the 5 s of a statement that waits for a lock by itself
         assert not waits[0].done()
     assert_problem(waits[0].result(DEADLINE), 422, "idempotency-key-reused")
+
+
+def test_those_who_ask_together_need_no_connection_of_their_own(
+    doors: Doors, together: Sent, monkeypatch: pytest.MonkeyPatch
+):
+    """It may take too long to be opened while all that a single one needs is there."""
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise Unavailable("no connection within 0.5 s", Trouble.CONNECTION)
+
+    monkeypatch.setattr(doors.database, "run_together", refused)
+    caller = doors.caller()
+    answers, sizes = together(doors, *((caller, echo(number), {}) for number in range(5)))
+    assert [answer.status_code for answer in answers] == [202] * 5
+    assert sizes == [1, 5]
 
 
 def test_one_with_a_unique_key_goes_alone(doors: Doors, hold: Hold):
