@@ -696,6 +696,15 @@ def test_what_a_process_ran_that_was_to_stop_and_was_not_let_finish_is_no_loss(
     assert [row(database, ref)["attempt"] for ref in given_back] == [row(database, lost[0])["attempt"]] * 5
 
 
+def test_what_a_silent_worker_ran_that_was_to_stop_is_no_loss(database: Database):
+    stopping = register(database, silent_for=100, draining_at=ago(seconds=100))
+    (ref,) = plant(database, State.RUNNING, worker_id=stopping, lost=2)
+    Rescue(database, LEADS).run_once()
+    assert (row(database, ref)["state"], row(database, ref)["lost"]) == (State.QUEUED, 2)
+    with database.reading() as session:
+        assert [told["move"] for told in history_of(session, ref)] == ["interrupt"]
+
+
 def test_a_process_that_is_alone_does_not_wait_for_the_end_of_a_dead_leaders_term(database: Database):
     with database.transaction() as session:
         lease.lead(session, leadership_module.LEASE, new_id(), timedelta(minutes=1))

@@ -189,12 +189,17 @@ def test_a_dispatcher_looks_again_soon_while_a_gate_is_full_and_does_not_spin(da
     assert all(SHORTEST_LOOK <= one <= LONGEST_LOOK for one in slept)
 
 
-def test_a_dispatcher_rests_while_all_gates_are_closed(database: Database):
+def closed_gates(database: Database, how_many: int) -> None:
+    """A worker, and as many closed gates, at each of which two jobs wait."""
     with database.transaction() as session:
         worker.register(session, new_id(), host="t", pid=1, queues=(GATED_QUEUE,), threads=8, version="0")
-    for closed in [new_id() for _ in range(2)]:
+    for closed in [new_id() for _ in range(how_many)]:
         waiting(database, closed, 2)
         found(database, closed, unanswered=9, closed_until=datetime.now(UTC) + timedelta(minutes=1))
+
+
+def test_a_dispatcher_rests_while_all_gates_are_closed(database: Database):
+    closed_gates(database, 2)
     dispatch = Dispatch(database, Noting(), LEADS, gate_width=4)
     assert min(dispatch.run_once() for _ in range(3)) > LONGEST_LOOK
 
@@ -203,11 +208,7 @@ def test_nor_does_it_spin_while_more_gates_are_closed_than_one_look_sees(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("workers.duties.claiming.MOST_SHARES", 3)
-    with database.transaction() as session:
-        worker.register(session, new_id(), host="t", pid=1, queues=(GATED_QUEUE,), threads=8, version="0")
-    for closed in [new_id() for _ in range(8)]:
-        waiting(database, closed, 2)
-        found(database, closed, unanswered=9, closed_until=datetime.now(UTC) + timedelta(minutes=1))
+    closed_gates(database, 8)
     dispatch = Dispatch(database, Noting(), LEADS, gate_width=4)
     slept = [dispatch.run_once() for _ in range(6)]
     assert min(slept) >= SECOND_LOOK
