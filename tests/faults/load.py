@@ -6,8 +6,9 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,12 +16,15 @@ import httpx2
 
 from tests.acceptance.installation import Installation
 
-PASSING = {429, 503}
+Json = dict[str, Any]
+Answer = tuple[int, Json]
+"""A job's, whether it was sent alone or with others: the status, and the job or what was wrong."""
+
+NO_ANSWER: Answer = (0, {})
+PASSING = {NO_ANSWER[0], 429, 503}
 IN_USE = "idempotency-key-in-use"
 PATIENCE_SECONDS = 100.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
-
-Json = dict[str, Any]
 
 
 def submit_patiently(
@@ -36,34 +40,72 @@ def submit_patiently(
 
     `turned_away` counts the answers that had it sent again, by their status; 0 stands for no answer.
     """
-    key = f"load-{secrets.token_hex(12)}"
-    installation.asked.add(key)
-    body = {"type": job_type, "args": args, **more}
+    (job,) = submit_all_patiently(installation, [{"type": job_type, "args": args, **more}], patience, turned_away)
+    return job
+
+
+def submit_all_patiently(
+    installation: Installation,
+    bodies: Sequence[Json],
+    patience: float = PATIENCE_SECONDS,
+    turned_away: Counter[int] | None = None,
+) -> list[Json]:
+    """The same for the jobs of one request, a batch if there are several; those that were not accepted are sent again.
+
+    Each job that is sent again counts as turned away.
+    """
+    asked = {f"load-{secrets.token_hex(12)}": body for body in bodies}
+    installation.asked.update(asked)
+    send = _sent if len(asked) == 1 else _sent_together
+    jobs: dict[str, Json] = {}
     deadline, pause = time.monotonic() + patience, FIRST_PAUSE
     while True:
-        answer = _sent(installation, body, key)
-        if answer is not None and answer.status_code == httpx2.codes.ACCEPTED:
-            job: Json = answer.json()
-            installation.accepted.append(job)
-            return job
-        refused = answer is not None and not _passes(answer)
+        left = {key: body for key, body in asked.items() if key not in jobs}
+        said = send(installation, left)
+        jobs |= {key: told for key, (status, told) in said.items() if status == httpx2.codes.ACCEPTED}
+        installation.accepted += [jobs[key] for key in left if key in jobs]
+        if len(jobs) == len(asked):
+            return [jobs[key] for key in asked]
+        open_answers = [said.get(key, NO_ANSWER) for key in left if key not in jobs]
+        refused = [answer for answer in open_answers if not _passes(*answer)]
         if refused or time.monotonic() > deadline:
-            raise AssertionError(f"not accepted: {answer.text if answer is not None else 'no answer'}")
+            raise AssertionError(f"not accepted: {(refused or open_answers)[0]}")
         if turned_away is not None:
-            turned_away[answer.status_code if answer is not None else 0] += 1
+            turned_away.update(status for status, _ in open_answers)
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _sent(installation: Installation, body: Json, key: str) -> httpx2.Response | None:
+def _sent(installation: Installation, asked: dict[str, Json]) -> dict[str, Answer]:
+    ((key, body),) = asked.items()
     try:
-        return installation.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
+        answer = installation.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
     except httpx2.TransportError:
-        return None
+        return {}
+    return {key: _read(answer)}
 
 
-def _passes(answer: httpx2.Response) -> bool:
-    return answer.status_code in PASSING or (answer.status_code == httpx2.codes.CONFLICT and IN_USE in answer.text)
+def _sent_together(installation: Installation, asked: dict[str, Json]) -> dict[str, Answer]:
+    jobs = [body | {"idempotency_key": key} for key, body in asked.items()]
+    try:
+        answer = installation.client.post("/v1/jobs/batch", json={"jobs": jobs})
+    except httpx2.TransportError:
+        return {}
+    status, said = _read(answer)
+    if status != httpx2.codes.ACCEPTED:
+        return dict.fromkeys(asked, (status, said))
+    each = [(one["status"], one.get("job") or one["problem"]) for one in said["data"]]
+    return dict(zip(asked, each, strict=True))
+
+
+def _read(answer: httpx2.Response) -> Answer:
+    if answer.status_code == httpx2.codes.ACCEPTED:
+        return answer.status_code, answer.json()
+    return answer.status_code, {"text": answer.text}  # a server that is ending may answer anything
+
+
+def _passes(status: int, said: Json) -> bool:
+    return status in PASSING or (status == httpx2.codes.CONFLICT and IN_USE in str(said))
 
 
 @dataclass(frozen=True)
@@ -83,7 +125,8 @@ class Load:
     """Submits while the block lasts: `rate` jobs a second, from `threads` threads, each waiting for its answers.
 
     When the answers take so long that the threads cannot keep the rate, the load falls behind rather than pile up.
-    `job_type` and `args` may be functions of the submission's number, as what `more` members a submission has is.
+    `job_type` and `args` may be functions of the job's number, as what `more` members a job has is. `sizes` are how
+    many jobs a request has, in turn.
     """
 
     def __init__(
@@ -96,6 +139,7 @@ class Load:
         threads: int = 8,
         most: int | None = None,
         more: Callable[[int], Json] = lambda _number: {},
+        sizes: Sequence[int] = (1,),
     ) -> None:
         self.accepted: list[Json] = []
         self.answered: list[Answered] = []
@@ -106,9 +150,10 @@ class Load:
         self._type = job_type if callable(job_type) else lambda _number: job_type
         self._args = args if callable(args) else lambda _number: args
         self._more = more
+        self._sizes = cycle(sizes)
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._taken = 0  # numbers of submissions that threads have taken; those wait for their moment, or for the end
+        self._taken = 0  # numbers of jobs that threads have taken; those wait for their moment, or for the end
         self._began = 0.0
         self._threads = [threading.Thread(target=self._run, name=f"load-{n}", daemon=True) for n in range(threads)]
 
@@ -141,25 +186,28 @@ class Load:
         return Counter(submitted=self.submitted, accepted=len(self.accepted), refused=len(self.refused))
 
     def _run(self) -> None:
-        while (number := self._next()) is not None and not self._over.wait(self._until(number)):
+        while (numbers := self._next()) and not self._over.wait(self._until(numbers[-1])):
             began = time.monotonic()
             with self._lock:
-                self.submitted += 1
+                self.submitted += len(numbers)
             try:
-                job_type, args, more = self._type(number), self._args(number), self._more(number)
-                job = submit_patiently(self._installation, job_type, args, turned_away=self.turned_away, **more)
+                bodies = [{"type": self._type(n), "args": self._args(n), **self._more(n)} for n in numbers]
+                jobs = submit_all_patiently(self._installation, bodies, turned_away=self.turned_away)
             except BaseException as error:  # noqa: BLE001 - told when the block ends
                 self.refused.append(error)
             else:
-                self.accepted.append(job)
-                self.answered.append(Answered(job["id"], began, time.monotonic() - began))
+                self.accepted += jobs
+                after = time.monotonic() - began
+                self.answered += [Answered(job["id"], began, after) for job in jobs]
 
-    def _next(self) -> int | None:
+    def _next(self) -> Sequence[int]:
+        """The numbers of the next request's jobs, each counted once; none at the end."""
         with self._lock:
-            if self._over.is_set() or self._taken == self._most:
-                return None
-            self._taken += 1
-            return self._taken - 1
+            if self._over.is_set():
+                return ()
+            first, size = self._taken, next(self._sizes)
+            self._taken = first + size if self._most is None else min(first + size, self._most)
+            return range(first, self._taken)
 
     def _until(self, number: int) -> float:
         return max(0.0, self._began + number / self._rate - time.monotonic())

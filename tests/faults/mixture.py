@@ -1,5 +1,6 @@
 """A mixture of jobs, as an installation gets them: most end at once, some wait for something, fail once, or pay."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tests.acceptance.installation import Installation
@@ -21,9 +22,15 @@ BETWEEN_TOLD = 7
 
 
 def mixed(
-    installation: Installation, ledger: Ledger, *, rate: float, threads: int, receiver: str | None = None
+    installation: Installation,
+    ledger: Ledger,
+    *,
+    rate: float,
+    threads: int,
+    receiver: str | None = None,
+    sizes: Sequence[int] = (1,),
 ) -> Load:
-    """A steady load of all kinds; a `receiver` is told of the ends of some of them."""
+    """A steady load of all kinds, in requests of those `sizes`; a `receiver` is told of the ends of some of them."""
 
     def args_of(number: int) -> dict[str, Any]:
         return ledger.args | KINDS[number % len(KINDS)][1]
@@ -32,6 +39,7 @@ def mixed(
         told = receiver is not None and number % BETWEEN_TOLD == 0
         return {"webhook": {"url": receiver, "events": TOLD_OF}} if told else {}
 
-    return Load(
-        installation, lambda number: KINDS[number % len(KINDS)][0], args_of, rate=rate, threads=threads, more=more
-    )
+    def type_of(number: int) -> str:
+        return KINDS[number % len(KINDS)][0]
+
+    return Load(installation, type_of, args_of, rate=rate, threads=threads, more=more, sizes=sizes)

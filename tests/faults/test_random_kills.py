@@ -39,6 +39,8 @@ PARENT = "worker's parent"
 VICTIMS = ("API server", "API process", "dispatcher", PARENT, "worker's child")
 CLIENTS = 16
 RATE = 100
+SIZES = (1, 1, 1, 1, 1, 15)
+"""Jobs of a request: five come alone, then a batch, of which some may be recorded while a process dies."""
 PAUSES = (0.5, 3.0)
 VICTIM_WITHIN = 90
 WARM_SECONDS = 5.0
@@ -252,7 +254,7 @@ def survive(
         wanted = {"url": receiver, "events": TOLD_OF, "types": ["fault.fail"]}
         endpoint = installation.client.post("/v1/webhook-endpoints", json=wanted).raise_for_status().json()["id"]
         with (
-            mixed(installation, ledger, rate=rate, threads=CLIENTS, receiver=receiver) as load,
+            mixed(installation, ledger, rate=rate, threads=CLIENTS, receiver=receiver, sizes=SIZES) as load,
             ThreadPoolExecutor(1) as beside,
         ):
             time.sleep(WARM_SECONDS)
