@@ -10,15 +10,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from models.errors import Trouble, Unavailable
+from models.errors import OF_ONE, Unavailable
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 PATIENCE_SECONDS = 0.3
 """Nobody waits for a question that is out for longer: its connection may be the one that hangs."""
-OF_ONE = {Trouble.TIMEOUT, Trouble.CONFLICT}
-"""What one row may bring about for the whole statement: it waits for somebody's lock."""
 
 
 class _Question(Generic[Asked, Answer]):

@@ -13,13 +13,15 @@ from weakref import WeakSet
 
 import orjson
 from psycopg.types.json import set_json_dumps, set_json_loads
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool, PoolProxiedConnection, QueuePool
 
 from models import metrics
 from models.connection import LIMIT_SECONDS, Connector, Patient, impatient
+from models.dialect import POSTGRESQL
 from models.errors import READ_ONLY_TRANSACTION
 from models.pulse import Pulse
 
@@ -120,6 +122,13 @@ def postgresql(connector: Connector, single: int, transactions: int, pulse: Puls
         together=_postgresql_engine(hasty, TOGETHER_CONNECTIONS, pool_timeout=seconds, **_BY_ITSELF),
         heart=_postgresql_engine(connect_heart, HEART_CONNECTIONS, pool_timeout=POOL_SECONDS, **_BY_ITSELF),
     )
+
+
+def give_in_soon(session: Session) -> None:
+    """Have this transaction wait for a lock no longer than a statement of several does; SQLite has none of rows."""
+    if session.get_bind().dialect.name == POSTGRESQL:
+        limit = {"limit": TOGETHER_LOCK_TIMEOUT}
+        session.execute(text("SELECT set_config('lock_timeout', :limit, true)"), limit)
 
 
 def _postgresql_engine(connect: Callable[[], Patient], pool_size: int, **options: Any) -> Engine:

@@ -42,6 +42,8 @@ class Trouble(StrEnum):
 
 
 LASTING = {Trouble.VALUE, Trouble.BUG}
+OF_ONE = frozenset({Trouble.TIMEOUT, Trouble.CONFLICT})
+"""What one row may bring about for all that a statement is about: somebody holds it."""
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: a code, or the class that begins it. Longest first.
 _BY_SQLSTATE = {

@@ -25,13 +25,13 @@ from models.doorbell import Doorbell
 from models.ids import new_id
 from models.moves import Ending, Started
 from workers import metrics
-from workers.duties.rescue import rescue_from
+from workers.duties.rescue import take_back
 from workers.executor import Executor
 from workers.flow import Flow
 from workers.messages import ACTOR
 from workers.of_no_job import OfNoJob, putting_aside
 from workers.report import Report, Running
-from workers.watchdog import UNBEGUN, Watchdog
+from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -140,12 +140,8 @@ class WorkerProcess:
         self.executor.isolated.close()
         self.dramatiq.stop(timeout=int(LAST_WORDS.total_seconds() * 1000))
         # Whatever is still said to run here, no one would ask for again once the worker is known to be gone.
-        in_hand, actor = self.executor.in_hand, f"worker:{self.id}"
-        unbegun = [Ending(ref, reason=UNBEGUN) for ref in in_hand.lacks(in_hand.doubted())]
-        back = self._tell(moves.interrupt, unbegun, actor) if unbegun else []
-        # The rest has begun, and counts as lost.
-        back = [*back, *self._tell(rescue_from, [self.id], actor, "its worker stopped")]
-        if back:
+        if back := self._tell(take_back, [self.id], [self.id], f"worker:{self.id}", "its worker stopped"):
+            back.count()
             self.doorbell.ring()
         self.broker.close()
         log.info("worker_stopped", worker_id=str(self.id))
@@ -157,8 +153,8 @@ class WorkerProcess:
 
     def report(self) -> Report:
         """How it is, for its parent."""
-        runs = self.executor.in_hand.runs()
-        running = tuple(Running(run.ref, run.deadline) for run in runs)
+        runs, now = self.executor.in_hand.runs(), time.monotonic()
+        running = tuple(Running(run.ref, run.overdue_from(now)) for run in runs)
         return Report(ready=True, consuming=self.consuming(), draining=self.draining, busy=len(runs), running=running)
 
     def _beats(self) -> bool:
@@ -205,6 +201,7 @@ class WorkerProcess:
         self._give_back(waiting)  # last: one of those may hold what the database needs for it
         if in_hand.wait_until_empty(LAST_WORDS.total_seconds()):
             return
+        self._give_back(self._take_waiting())  # of a message whose start was still under way before
         # A handler inside a C call hears nothing. Its job goes back to the queue without it, and should it
         # wake before the process ends, its lease is no longer good.
         endings = [

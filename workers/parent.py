@@ -88,9 +88,16 @@ class Child:
             return True
         *lines, self.unread = (self.unread + read).split(b"\n")
         if lines:
-            self.report = decode(lines[-1])
-            self.heard_at = now
+            self._hear(lines[-1], now)
         return bool(read)
+
+    def _hear(self, line: bytes, now: float) -> None:
+        try:
+            self.report = decode(line)
+        except ValueError:  # as good as silence
+            log.warning("report_not_understood", pid=self.process.pid, worker_id=str(self.worker_id))
+        else:
+            self.heard_at = now
 
     def end(self, verdict: Verdict) -> None:
         """Kill it, for that reason."""
@@ -249,8 +256,9 @@ class Parent:
             return
         self._tell_who_lives()
         overdue = child.verdict.overdue if child.verdict else ()
-        self.registrar.gone(Gone(child.worker_id, cause.words, overdue, asked=cause.label in AS_TOLD))
-        if _as_asked(child, returncode, stop):
+        as_asked = _as_asked(child, returncode, stop)
+        self.registrar.gone(Gone(child.worker_id, cause.words, overdue, asked=as_asked or cause.label in AS_TOLD))
+        if as_asked:
             slot.deaths = 0
             return
         slot.deaths = deaths_in_a_row(slot.deaths, now - child.born_at)

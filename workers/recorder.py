@@ -20,7 +20,8 @@ from jobs.retry import RetryPolicy, jitter
 from models import moves, queries
 from models.crashpoints import crashpoint
 from models.database import AS_LONG_AS_IT_TAKES, Database
-from models.errors import Trouble, Unavailable, is_transient
+from models.engines import give_in_soon
+from models.errors import OF_ONE, Unavailable, is_transient
 from models.job import Ref
 from models.metrics import lost_answers
 from models.moves import Ending, Started
@@ -36,9 +37,8 @@ held; a worker that stops goes without its results when its grace is over, and t
 MOST_AT_ONCE = 500
 MOST_LOST_COMMITS = 3
 LOST_COMMIT = "the database was lost before the handler's writes were committed"
-OF_ONE = frozenset({Trouble.TIMEOUT, Trouble.CONFLICT})
-"""What one row may bring about for a whole set: somebody holds it."""
-HELD_AGAIN_SECONDS = 0.2
+HELD_AGAIN_SECONDS = 0.5
+"""So long what somebody holds is left alone between two tries, each of which keeps the other results waiting."""
 HELD_SECONDS = 0.05
 """So long at most a success waits for others to be recorded with it, while its thread goes on with the next job."""
 
@@ -68,6 +68,8 @@ class Recorder:
         self.ring = ring
         self._successes: deque[tuple[Ticket, Ending]] = deque()
         self._held: deque[tuple[Ticket, Ending]] = deque()
+        """Those whose row somebody held, each to be tried alone, from `_held_until` on."""
+        self._held_until = 0.0
         self._recording = threading.Lock()
 
     def record(self, job: Started, outcome: Outcome, policy: RetryPolicy, desk: DatabaseDesk) -> Ticket:
@@ -87,11 +89,12 @@ class Recorder:
 
     def settle(self, tickets: Sequence[Ticket]) -> None:
         """Return when all of them are settled, by this thread or another."""
-        while not all(ticket.settled for ticket in tickets):
+        while not _all_settled(tickets):
             with self._recording:
-                held = self._record_some(PATIENCE)
-            if held:
-                time.sleep(HELD_AGAIN_SECONDS)  # outside of the lock, for whose tickets others wait
+                if not _all_settled(tickets):  # or another thread was at it meanwhile
+                    self._record_some(PATIENCE)
+            if not (self._successes or _all_settled(tickets)):  # what is open is held: wait where nobody waits for us
+                time.sleep(max(0.0, self._held_until - time.monotonic()))
 
     def hurry(self) -> None:
         """Record what has waited too long for its message to end, unless another thread is at it."""
@@ -103,19 +106,24 @@ class Recorder:
             self._recording.release()
 
     def _is_late(self) -> bool:
+        now = time.monotonic()
+        if self._held and now >= self._held_until:
+            return True
         try:
-            return time.monotonic() - self._successes[0][0].since > HELD_SECONDS
+            return now - self._successes[0][0].since > HELD_SECONDS
         except IndexError:
             return False
 
-    def _record_some(self, patience: timedelta) -> bool:
-        """Record what there is, as one set; else one whose row somebody held. Gives whether somebody still does.
+    def _record_some(self, patience: timedelta) -> None:
+        """Record what there is, as one set, and then one whose row somebody held, if it is time for that.
 
         Only under the lock, so that an open ticket is either here or waits.
         """
-        some = [self._successes.popleft() for _ in range(min(len(self._successes), MOST_AT_ONCE))]
-        if not some and self._held:
-            some = [self._held.popleft()]
+        self._record_set([self._successes.popleft() for _ in range(min(len(self._successes), MOST_AT_ONCE))], patience)
+        if self._held and time.monotonic() >= self._held_until:
+            self._record_set([self._held.popleft()], patience)
+
+    def _record_set(self, some: Sequence[tuple[Ticket, Ending]], patience: timedelta) -> None:
         try:
             self._succeed(some, patience)
         except Exception as error:  # noqa: BLE001 - one result that the database refuses must not cost the others theirs
@@ -124,8 +132,6 @@ class Recorder:
                 self._give_up(left, error, patience)
             else:
                 self._one_by_one(left, patience)
-            return isinstance(error, Unavailable) and error.trouble in OF_ONE
-        return False
 
     def _one_by_one(self, some: Sequence[tuple[Ticket, Ending]], patience: timedelta) -> None:
         for number, one in enumerate(some):
@@ -141,6 +147,7 @@ class Recorder:
         """What was not recorded is tried alone from now on where somebody holds its row, or waits, or fails."""
         if isinstance(error, Unavailable) and error.trouble in OF_ONE:
             self._held.extend(some)
+            self._held_until = time.monotonic() + HELD_AGAIN_SECONDS
         elif isinstance(error, Unavailable) and not patience:
             self._successes.extendleft(reversed(some))
         else:
@@ -240,6 +247,7 @@ def _succeeded(session: Session, endings: Sequence[Ending]) -> tuple[set[Ref], b
 
     And whether somebody is, or may be, to be told of it.
     """
+    give_in_soon(session)
     succeeded = moves.succeed(session, endings)
     moved = {job.ref for job in succeeded}
     missing = [ending.ref for ending in endings if ending.ref not in moved]
@@ -247,6 +255,10 @@ def _succeeded(session: Session, endings: Sequence[Ending]) -> tuple[set[Ref], b
     before = {ref for ref, state in states.items() if state is State.SUCCEEDED}
     lost_answers.labels(Move.SUCCEED).inc(len(before))
     return moved | before, bool(before) or any(job.told for job in succeeded)
+
+
+def _all_settled(tickets: Sequence[Ticket]) -> bool:
+    return all(ticket.settled for ticket in tickets)
 
 
 def _open(some: Sequence[tuple[Ticket, Ending]]) -> list[tuple[Ticket, Ending]]:

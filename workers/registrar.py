@@ -25,7 +25,7 @@ from models.moves import Moved
 from models.states import Move, State
 from workers import metrics
 from workers.decide import apply, decide
-from workers.duties.rescue import BATCH, give_back_from, rescue_from
+from workers.duties.rescue import take_back
 
 log = structlog.get_logger(__name__)
 
@@ -148,15 +148,15 @@ class Registrar:
         while more:
             with self.database.transaction() as session:
                 failed = self._fail(session, gone)
-                asked = [gone.worker_id] if gone.asked else []
-                interrupted, more = give_back_from(session, asked, self.actor, gone.cause)
-                rescued = [] if more else rescue_from(session, [gone.worker_id], self.actor, gone.cause)
-            metrics.moves.labels(Move.RESCUE).inc(len(rescued))
-            more = more or len(rescued) == BATCH
-            if failed or interrupted or rescued:
+                dead = [gone.worker_id]
+                taken = take_back(session, dead, dead if gone.asked else [], self.actor, gone.cause, gone.cause)
+            taken.count()
+            for one in failed:
+                metrics.moves.labels(Move.BURY if one.state is State.DEAD else Move.RETRY).inc()
+            more = taken.more
+            if failed or taken:
                 self.doorbell.ring()
-                back = {"interrupted": len(interrupted), "rescued": len(rescued), "failed": len(failed)}
-                log.warning("jobs_taken_back", worker_id=str(gone.worker_id), **back)
+                log.warning("jobs_taken_back", worker_id=str(gone.worker_id), **taken.told, failed=len(failed))
 
     def _fail(self, session: Session, gone: Gone) -> list[Moved]:
         """End the attempts that outran their time limit as such an attempt ends: it counts, and is not a loss.
@@ -167,8 +167,5 @@ class Registrar:
         failed: list[Moved] = []
         for job in queries.started_by(session, gone.overdue, gone.worker_id) if gone.overdue else ():
             decision = decide(_OVERDUE, job, Exponential(), jitter())
-            moved = apply(session, decision, self.actor) if decision else []
-            for one in moved:
-                metrics.moves.labels(Move.BURY if one.state is State.DEAD else Move.RETRY).inc()
-            failed += moved
+            failed += apply(session, decision, self.actor) if decision else []
         return failed

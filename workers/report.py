@@ -30,10 +30,13 @@ MOST_RUNNING_TOLD = 20
 
 @dataclass(frozen=True)
 class Running:
-    """A handler that runs; `deadline` is a moment of `time.monotonic`, which all processes of a machine share."""
+    """A handler that runs, and from when on it outruns its time limit.
+
+    That is a moment of `time.monotonic`, which all processes of a machine share.
+    """
 
     ref: Ref
-    deadline: float
+    overdue_from: float
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,18 @@ class Report:
 
 def encode(report: Report) -> bytes:
     """The report as a line."""
-    first = sorted(report.running, key=lambda one: one.deadline)[:MOST_RUNNING_TOLD]
-    told = [[str(one.ref.id), one.ref.lease, one.deadline] for one in first]
+    first = sorted(report.running, key=lambda one: one.overdue_from)[:MOST_RUNNING_TOLD]
+    told = [[str(one.ref.id), one.ref.lease, one.overdue_from] for one in first]
     return orjson.dumps([report.ready, report.consuming, report.draining, report.busy, told, report.at]) + b"\n"
 
 
 def decode(line: bytes) -> Report:
-    """The report of a line."""
-    ready, consuming, draining, busy, told, at = orjson.loads(line)
-    running = tuple(Running(Ref(UUID(job_id), lease), deadline) for job_id, lease, deadline in told)
+    """The report of a line, of which a later release may say more. Raises ValueError for any other."""
+    try:
+        ready, consuming, draining, busy, told, at, *_ = orjson.loads(line)
+        running = tuple(Running(Ref(UUID(job_id), lease), since) for job_id, lease, since in told)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
     return Report(ready, consuming, draining, busy, running, at)
 
 
@@ -101,14 +107,15 @@ class Reporter:
         reader.register(self.descriptor, 0)
         gone = False
         while not gone:
+            pause = EVERY_SECONDS
             try:
                 report, heard = self._tell()
             except Exception:  # the parent would believe that a process without reports hangs
-                report, heard = Report(), True
                 with suppress(Exception):  # which is likely to fail of the same, such as a lack of memory
                     log.exception("report_failed")
-            gone = not heard
-            pause = EVERY_SECONDS if report.consuming or report.draining else AT_FIRST_SECONDS
+            else:
+                gone = not heard
+                pause = EVERY_SECONDS if report.consuming or report.draining else AT_FIRST_SECONDS
             gone = bool(reader.poll(pause * 1000)) or gone
         self.orphaned.set()
         self.on_orphaned()

@@ -14,18 +14,24 @@ from workers.turn import Turn
 
 @dataclass
 class Run:
-    """One handler that is running. `deadline` and `cancel_seen_at` are moments of `time.monotonic`."""
+    """One handler that is running. `deadline` and what ends in `_at` are moments of `time.monotonic`."""
 
     ref: Ref
     context: Context
     deadline: float
     section: Section = field(default_factory=Section)
     cancel_seen_at: float | None = None
+    timed_out_at: float | None = None
+    """When it was interrupted for its time limit, which is late where the whole process stood still."""
     written_progress: Progress | None = None
 
     def overdue(self, now: float) -> bool:
         """Whether its time limit is over."""
         return now >= self.deadline
+
+    def overdue_from(self, now: float) -> float:
+        """From when on it does not yield to its time limit: not before it was told."""
+        return self.timed_out_at or max(self.deadline, now)
 
 
 class InHand:

@@ -51,10 +51,10 @@ class Cause:
 def judge(report: Report, heard_at: float, now: float) -> Verdict | None:
     """Whether a child that sent this report then must be ended now; None: it is well.
 
-    A handler counts as overdue only by a report that was made after its time was over: of one that was made
-    before, nobody knows whether its handlers still run.
+    A handler counts as overdue only by a report that was made so long after it was interrupted: of one that was
+    made before, nobody knows whether its handlers still run.
     """
-    overdue = tuple(one.ref for one in report.running if report.at >= one.deadline + YIELD_WITHIN.total_seconds())
+    overdue = tuple(one.ref for one in report.running if report.at >= one.overdue_from + YIELD_WITHIN.total_seconds())
     if overdue:
         return Verdict(Fate.OVERDUE, overdue)
     if now - heard_at >= SILENT_AFTER.total_seconds():

@@ -110,6 +110,7 @@ class Watchdog:
         """One look at the clock for every running handler."""
         for run in self.in_hand.runs():
             if run.overdue(now):
+                run.timed_out_at = run.timed_out_at or now
                 _interrupt(run, TimedOut)
 
     def run_once(self, now: float) -> None:

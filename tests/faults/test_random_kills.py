@@ -3,6 +3,8 @@
 The seed is printed, and JOBMILL_TEST_SEED gives it. The kills are then the same; what they hit is up to the machine.
 """
 
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 import psutil
+import psycopg
 import pytest
 
 from tests.acceptance.installation import FINAL, Full, Installation
@@ -35,14 +38,15 @@ from tests.faults.supervisor import Supervisor, doubled, members
 pytestmark = pytest.mark.timed
 
 FAULT = "killed-at-random"
-PARENT = "worker's parent"
-VICTIMS = ("API server", "API process", "dispatcher", PARENT, "worker's child")
+PARENT, CHILD = "worker's parent", "worker's child"
+VICTIMS = ("API server", "API process", "dispatcher", PARENT, CHILD)
 CLIENTS = 16
 RATE = 100
 SIZES = (1, 1, 1, 1, 1, 15)
 """Jobs of a request: five come alone, then a batch, of which some may be recorded while a process dies."""
 PAUSES = (0.5, 3.0)
 VICTIM_WITHIN = 90
+IN_FLIGHT_SECONDS = 0.05
 WARM_SECONDS = 5.0
 AWAY_SECONDS = 5.0
 BEFORE_SECONDS = 12.0
@@ -63,7 +67,10 @@ class Kill:
 
 
 class Killer:
-    """Kills one process after the other, of each role in turn and in a random order, at random moments."""
+    """Kills one process after the other, of each role in turn and in a random order, at random moments.
+
+    Every other child of a worker is hit while it runs a job, so that luck does not decide if any run is lost.
+    """
 
     def __init__(self, supervisor: Supervisor, random: Random) -> None:
         self.supervisor = supervisor
@@ -95,11 +102,35 @@ class Killer:
         if not living:
             return None
         pid = self._random.choice(living)
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
             children = {child.pid for child in psutil.Process(pid).children()} if role == PARENT else set()
+            if role == CHILD and self.of[role] % 2 == 0 and not self._caught_at_work(pid):
+                return None
             if self.supervisor.kill(pid):
                 return Kill(self.supervisor.struck[pid], pid, role, frozenset({pid} | children))
         return None
+
+    def _caught_at_work(self, pid: int) -> bool:
+        """Hold a process still; it goes on unless it runs a job, which cannot end before the kill then."""
+        os.kill(pid, signal.SIGSTOP)
+        busy = False
+        try:
+            time.sleep(IN_FLIGHT_SECONDS)  # what it had sent before is done then
+            busy = self._runs_a_job(pid)
+        finally:
+            if not busy:
+                os.kill(pid, signal.SIGCONT)
+        return busy
+
+    def _runs_a_job(self, pid: int) -> bool:
+        # None of an earlier process of that id: all workers of a run lie within minutes.
+        running = (
+            "SELECT FROM jobs JOIN workers ON workers.id = jobs.worker_id "
+            f"WHERE jobs.state = 'running' AND workers.stopped_at IS NULL AND workers.pid = {pid} LIMIT 1"
+        )
+        with suppress(psycopg.OperationalError):  # the database may be away
+            return bool(self.supervisor.installation.sql(running))
+        return False
 
 
 @dataclass(frozen=True)

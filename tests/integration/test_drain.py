@@ -10,6 +10,7 @@ from typing import Any
 
 import pika
 import pytest
+from sqlalchemy.orm import Session
 
 from jobs.context import Context
 from jobs.outbound import Outbound
@@ -347,6 +348,38 @@ def test_what_has_not_begun_when_the_grace_is_over_goes_back_at_no_cost_and_does
         assert [event["reason"] for event in local.bench.history(ref)] == ["its worker stopped before it began"]
 
 
+def test_of_a_message_whose_start_is_slow_nothing_more_begins_once_the_grace_is_over(
+    local: Mill, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(child_module, "LAST_WORDS", timedelta(seconds=2))
+    start, begun, asked, go_on = moves.start, [], threading.Event(), threading.Event()
+
+    def slow(session: Session, refs: list[Ref], *arguments: Any, **options: Any) -> Any:
+        if len(refs) > 1:
+            asked.set()
+            assert go_on.wait(DEADLINE)
+        return start(session, refs, *arguments, **options)
+
+    def behave(context: Context) -> None:
+        begun.append(Ref(context.job_id, 3))
+        with suppress(Interrupt):
+            stuck(context, 3)
+
+    monkeypatch.setattr(moves, "start", slow)
+    process = local.worker(threads=2)
+    local.publish(1, behave)
+    local.eventually(lambda: len(begun) == 1)
+    refs = [local.bench.plant(behave) for _ in range(3)]
+    assert all(local.transport.publish([Envelope("default", tuple(refs))]))
+    assert asked.wait(DEADLINE)
+    threading.Timer(0.5, go_on.set).start()  # after the interrupts, and before the last words are over
+    process.stop(0.1)
+    local.eventually(lambda: process.executor.in_hand.wait_until_empty(0))
+    assert begun[1:] == refs[:1]
+    rows = [local.bench.row(ref) for ref in refs]
+    assert [(row["state"], row["attempt"], row["lost"]) for row in rows] == [(State.QUEUED, 2, 0)] * 3
+
+
 def test_no_job_stays_with_a_worker_that_has_stopped(local: Mill, hurried: None):
     def behave(context: Context) -> None:
         local.begun.append(Ref(context.job_id, 3))
@@ -364,24 +397,18 @@ def test_no_job_stays_with_a_worker_that_has_stopped(local: Mill, hurried: None)
     assert local.states([ref]) == [State.CANCELLED]
 
 
-def test_a_job_that_nobody_could_be_told_of_is_given_back_with_the_worker(local: Mill):
-    process = local.worker()
-    left = local.bench.plant(state=State.RUNNING, worker_id=process.id)
-    process.stop(1)
-    row = local.bench.row(left)
-    assert (row["state"], row["lost"]) == (State.QUEUED, 1)
-    with local.database.reading() as session:
-        assert worker.unstopped(session, 1000).count(process.id) == 0
-
-
-def test_a_job_that_was_started_and_not_begun_is_given_back_at_no_cost_when_the_worker_stops(local: Mill):
+@pytest.mark.parametrize("doubted", [False, True])
+def test_what_a_worker_that_stops_does_not_run_any_more_is_given_back_at_no_cost(local: Mill, doubted: bool):
     process = local.worker()
     left = local.bench.plant(state=State.RUNNING, worker_id=process.id)
     before = local.bench.row(left)["attempt"]
-    process.executor.in_hand.doubt([left])
+    if doubted:
+        process.executor.in_hand.doubt([left])
     process.stop(0)
     row = local.bench.row(left)
     assert (row["state"], row["lost"], row["attempt"]) == (State.QUEUED, 0, before - 1)
+    with local.database.reading() as session:
+        assert worker.unstopped(session, 1000).count(process.id) == 0
 
 
 def test_connections_to_the_broker_are_closed_with_the_worker(rabbit: Mill, rabbitmq_url: str):

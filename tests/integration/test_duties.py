@@ -723,6 +723,26 @@ def test_a_job_whose_start_was_committed_after_its_worker_was_buried_is_queued_a
         assert [told["reason"] for told in history_of(session, ref)] == ["its worker had stopped"]
 
 
+def test_a_start_that_was_committed_after_the_burial_of_a_worker_that_was_to_stop_is_no_loss(database: Database):
+    dead = register(database, stopped_at=ago(seconds=1), draining_at=ago(seconds=9))
+    (ref,) = plant(database, State.RUNNING, worker_id=dead)
+    before = counted("jobmill_moves_total", move="interrupt")
+    Rescue(database, LEADS).run_once()
+    assert (row(database, ref)["state"], row(database, ref)["lost"]) == (State.QUEUED, 0)
+    assert counted("jobmill_moves_total", move="interrupt") == before + 1
+
+
+def test_many_jobs_of_workers_that_were_to_stop_are_taken_back_in_batches_without_a_rest(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rescue_module, "BATCH", 2)
+    stopping = register(database, silent_for=100, draining_at=ago(seconds=100))
+    refs = plant(database, State.RUNNING, 3, worker_id=stopping)
+    rescue = Rescue(database, LEADS)
+    assert [rescue.run_once(), rescue.run_once()] == [0.0, rescue_module.EVERY_SECONDS]
+    assert states(database, refs) == [State.QUEUED] * 3
+
+
 class Clock:
     """What `time.monotonic` shows."""
 

@@ -268,6 +268,32 @@ def test_a_row_that_somebody_holds_keeps_no_other_result_waiting(
     assert bench.row(refs[0])["state"] == State.SUCCEEDED
 
 
+def test_a_held_row_of_a_job_of_which_somebody_is_told_keeps_no_other_result_waiting(
+    postgresql_database: Database, eventually: Callable[..., Any]
+):
+    bench = Bench(postgresql_database)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def behave(_context: Context) -> str:
+        begun.set()
+        assert go_on.wait(WAIT)
+        return "done"
+
+    told = {"url": "https://example.com/hook", "events": ["job.succeeded"]}
+    refs = [bench.plant(behave, webhook=told) for _ in range(3)]
+    thread = threading.Thread(target=bench.executor.run, args=[refs])
+    thread.start()
+    assert begun.wait(WAIT)
+    with postgresql_database.transaction() as session:
+        session.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": refs[0].id})
+        go_on.set()
+        # By the usual limit it would be 5 s for all together, and 5 more for this one.
+        eventually(lambda: [bench.row(ref)["state"] for ref in refs[1:]] == [State.SUCCEEDED] * 2, 4)
+        assert bench.row(refs[0])["state"] == State.RUNNING
+    thread.join(WAIT)
+    assert bench.row(refs[0])["state"] == State.SUCCEEDED
+
+
 def test_a_job_that_cannot_be_recorded_costs_the_next_of_its_message_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):

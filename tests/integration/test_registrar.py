@@ -151,7 +151,6 @@ def test_the_jobs_of_a_dead_child_are_queued_again_with_the_cause_and_its_row_is
 def test_the_jobs_of_a_child_that_was_killed_because_its_worker_stops_go_back_at_no_cost(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(registrar_module, "BATCH", 2)
     monkeypatch.setattr(rescue_module, "BATCH", 2)
     dead = office.child()
     given_back = [office.running(dead, lost=2) for _ in range(5)]
@@ -250,7 +249,7 @@ def test_what_cannot_be_written_of_the_dead_costs_the_living_no_heartbeat(
 
     dead, alive = office.child(), office.child()
     office.age(alive)
-    monkeypatch.setattr(registrar_module, "rescue_from", broken)
+    monkeypatch.setattr(registrar_module, "take_back", broken)
     office.registrar.living([alive])
     office.registrar.gone(Gone(dead.worker_id, CAUSE))
     assert not office.registrar.run_once(100.0)

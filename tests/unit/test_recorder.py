@@ -8,7 +8,7 @@ import pytest
 
 from jobs.outcomes import Succeeded
 from jobs.retry import Exponential
-from models.errors import Unavailable
+from models.errors import Trouble, Unavailable
 from models.ids import new_id
 from models.job import Ref
 from models.states import Move
@@ -31,6 +31,20 @@ class Half:
         raise Unavailable("it went away")
 
 
+class Busy:
+    """A database of which somebody holds a row at first."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.refs: list[Ref] = []
+
+    def run_together(self, _step: Any, _patience: timedelta, **_how: Any) -> list[Any]:
+        self.tries += 1
+        if self.tries == 1:
+            raise Unavailable("held", Trouble.TIMEOUT)
+        return [SimpleNamespace(ref=ref) for ref in self.refs]
+
+
 def recorded(recorder: Recorder) -> Ticket:
     job: Any = SimpleNamespace(ref=Ref(new_id(), 1), attempt=1, max_attempts=5)
     return recorder.record(job, Succeeded(b"1"), Exponential(), NO_SESSION)
@@ -44,3 +58,17 @@ def test_a_success_that_is_recorded_is_not_in_doubt_because_another_s_is() -> No
     assert (quiet.move, quiet.mishap) == (Move.SUCCEED, None)
     with pytest.raises(Unavailable):
         raise loud.mishap or AssertionError
+
+
+def test_what_somebody_held_is_tried_again_and_not_too_often_while_its_message_goes_on() -> None:
+    database = Busy()
+    recorder = Recorder(database, "worker:1", lambda: None)  # type: ignore[arg-type]
+    ticket = recorded(recorder)
+    database.refs.append(ticket.job.ref)
+    ticket.since -= 1
+    for _ in range(3):
+        recorder.hurry()
+    assert (database.tries, ticket.settled) == (1, False)
+    recorder._held_until = 0.0
+    recorder.hurry()
+    assert (database.tries, ticket.move) == (2, Move.SUCCEED)

@@ -15,12 +15,25 @@ from workers.report import MOST_RUNNING_TOLD, Report, Reporter, Running, decode,
 
 
 def running(how_many: int) -> tuple[Running, ...]:
-    return tuple(Running(Ref(new_id(), 2**63 - 1), deadline=1_000_000.123456 - number) for number in range(how_many))
+    return tuple(Running(Ref(new_id(), 2**63 - 1), 1_000_000.123456 - number) for number in range(how_many))
 
 
 @pytest.mark.parametrize("report", [Report(), Report(True, True, True, 3, running(1), at=1_000_000.654321)])
 def test_a_report_is_read_as_it_was_written(report: Report):
     assert decode(encode(report)) == report
+
+
+def test_a_report_of_a_later_release_is_read_as_far_as_it_is_known():
+    report = Report(True, True, False, 1, running(1), at=5.0)
+    assert decode(encode(report).replace(b",5.0]", b',5.0,"more"]')) == report
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"what a handler printed", b"17", b"[true]", b'[true,true,false,1,[["x",1,2.0]],5.0]', b"null"]
+)
+def test_what_is_no_report_is_refused(line: bytes):
+    with pytest.raises(ValueError):  # noqa: PT011 - each in words of its own
+        decode(line)
 
 
 def test_a_report_of_many_handlers_tells_of_those_that_must_end_first_and_is_written_in_one_piece():

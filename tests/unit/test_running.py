@@ -57,6 +57,14 @@ def test_a_run_is_overdue_from_its_deadline_on(now, overdue):
     assert Run(A, create_autospec(Context), deadline=10.0).overdue(now) is overdue
 
 
+def test_a_run_outruns_its_limit_from_when_it_was_told_and_never_before():
+    run = Run(A, create_autospec(Context), deadline=10.0)
+    assert run.overdue_from(9.0) == 10.0
+    assert run.overdue_from(30.0) == 30.0  # the process stood still, and its timekeeper has not looked yet
+    run.timed_out_at = 30.2
+    assert run.overdue_from(45.0) == 30.2
+
+
 def test_waiting_ends_with_the_last_job():
     in_hand = InHand()
     assert in_hand.wait_until_empty(0) is True

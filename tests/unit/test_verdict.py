@@ -23,7 +23,7 @@ YIELD = YIELD_WITHIN.total_seconds()
 
 
 def runs(at: float) -> Report:
-    return Report(running=(Running(LATE, deadline=100.0), Running(GOOD, deadline=500.0)), at=at)
+    return Report(running=(Running(LATE, 100.0), Running(GOOD, 500.0)), at=at)
 
 
 @pytest.mark.parametrize(

@@ -50,14 +50,23 @@ class Claimed:
     """How many of the next jobs there is room for: the first ones."""
     too_much: list[Ref] = field(default_factory=list)
     """What was claimed beyond that, and is to be released."""
+    made: int = 0
+    """So many claims were made in all."""
+    released: tuple[int, int] = (0, 0)
+    """Of so many that were to be released with the claim's own transaction, so many were."""
 
     def keep(self, jobs: Sequence[Moved]) -> Sequence[Moved]:
         """Add those that fit, in their order; the first that does not keeps those behind it away as well."""
-        metrics.moves.labels(Move.CLAIM).inc(len(jobs))
+        self.made += len(jobs)
         kept = jobs[: self.fits(jobs)]
         self.jobs += kept
         self.too_much += [job.ref for job in jobs[len(kept) :]]
         return kept
+
+    def count(self) -> None:
+        """For the metrics, once it is committed."""
+        metrics.moves.labels(Move.CLAIM).inc(self.made)
+        metrics.count(Move.RELEASE, *self.released)
 
 
 class Claims:
@@ -96,6 +105,7 @@ class Claims:
         else:
             claim = self._at_once
         claim(due, wanted, claimed)
+        claimed.count()
         return claimed
 
     def _at_once(self, due: Sequence[Lane], wanted: int, claimed: Claimed) -> None:
@@ -226,7 +236,7 @@ def _give_back(session: Session, claimed: Claimed) -> None:
     """Release in the claim's own transaction what was too much."""
     if claimed.too_much:
         released = moves.release(session, claimed.too_much)
-        metrics.count(Move.RELEASE, len(claimed.too_much), len(released))
+        claimed.released = len(claimed.too_much), len(released)
         claimed.too_much = []
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from models import durations, lineup, moves, worker
 from models.crashpoints import crashpoint
 from models.database import Database
-from models.errors import Trouble, Unavailable
+from models.errors import OF_ONE, Unavailable
 from models.job import Ref
 from models.lineup import InHand, Lane
 from models.queue import Queue
@@ -57,7 +57,6 @@ NO_LEADER_SLEEP = 0.5
 REFUSED_SLEEP = 0.25
 CAPACITY_KEPT_SECONDS = 0.2
 DURATIONS_KEPT_SECONDS = 0.2
-OF_ONE_QUEUE = {Trouble.TIMEOUT, Trouble.CONFLICT}
 log = structlog.get_logger(__name__)
 
 
@@ -158,7 +157,7 @@ class Dispatch:
         try:
             return self._queue(queue, look)
         except Unavailable as error:
-            if error.trouble not in OF_ONE_QUEUE:
+            if error.trouble not in OF_ONE:
                 raise
             log.warning("queue_passed_over", queue=queue, error=str(error))
             return REFUSED_SLEEP

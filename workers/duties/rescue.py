@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from models import lease, moves, queries, worker
 from models.database import Database
-from models.moves import Ending, Moved
+from models.moves import Ending
 from models.states import Move
 from workers import metrics
 from workers.duties.leadership import LEASE, Leadership
@@ -34,6 +36,29 @@ def lost(cause: str) -> str:
     return orjson.dumps({"type": "WorkerLost", "message": message, "code": "lost"}).decode()
 
 
+@dataclass(frozen=True)
+class TakenBack:
+    """What became of one batch of the jobs of dead workers; whether there may be `more`."""
+
+    interrupted: int = 0
+    rescued: int = 0
+    stale: int = 0
+    more: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.interrupted or self.rescued)
+
+    @property
+    def told(self) -> dict[str, int]:
+        """The moves that were made, as a log line tells them."""
+        return {"interrupted": self.interrupted, "rescued": self.rescued}
+
+    def count(self) -> None:
+        """For the metrics, once it is committed."""
+        metrics.moves.labels(Move.INTERRUPT).inc(self.interrupted)
+        metrics.count(Move.RESCUE, self.rescued + self.stale, self.rescued)
+
+
 class Rescue:
     """Finds jobs that nobody holds any more.
 
@@ -50,15 +75,16 @@ class Rescue:
         self._looked_at = -math.inf
 
     def run_once(self) -> float:
-        """Rescue one batch; again at once when there may be more."""
+        """Take back one batch; again at once when there may be more."""
         if not self.leadership.held or not self._is_time(time.monotonic()):
             return EVERY_SECONDS
-        rescued, released = self.database.run(self._step)
-        metrics.moves.labels(Move.RESCUE).inc(len(rescued))
-        if rescued or released:
+        taken, expired, released = self.database.run(self._step)
+        taken.count()
+        metrics.count(Move.RELEASE, expired, released)
+        if taken or released:
             # Nobody is woken: for a moment the dispatch still counts on workers that just turned out to be gone.
-            log.warning("jobs_taken_back", rescued=len(rescued), released=len(released))
-        return 0.0 if len(rescued) == BATCH or len(released) == BATCH else EVERY_SECONDS
+            log.warning("jobs_taken_back", **taken.told, released=released)
+        return 0.0 if taken.more or released == BATCH else EVERY_SECONDS
 
     def _is_time(self, now: float) -> bool:
         """Where nothing moves there is nothing to take back; the dead are found all the same, only later."""
@@ -67,24 +93,21 @@ class Rescue:
         self._looked_at = now
         return True
 
-    def _step(self, session: Session) -> tuple[list[Moved], list[Moved]]:
-        actor = f"dispatcher:{self.leadership.holder}"
-        rescued = [] if self.alone else self._from_the_dead(session, actor)
+    def _step(self, session: Session) -> tuple[TakenBack, int, int]:
+        taken = TakenBack() if self.alone else self._from_the_dead(session)
         expired = queries.expired_claims(session, BATCH)
         released = moves.release(session, expired) if expired else []
-        metrics.count(Move.RELEASE, len(expired), len(released))
-        return rescued, released
+        return taken, len(expired), len(released)
 
-    def _from_the_dead(self, session: Session, actor: str) -> list[Moved]:
+    def _from_the_dead(self, session: Session) -> TakenBack:
+        actor = f"dispatcher:{self.leadership.holder}"
         heard_out = self.leadership.listened_seconds >= HEARD_OUT.total_seconds()
         silent = worker.silent(session, BATCH) if heard_out else []
-        given_back, more = give_back_from(session, worker.told_to_stop(session, silent), actor, NOT_LET_FINISH)
-        if given_back:
-            log.warning("jobs_taken_back", interrupted=len(given_back))
-        rescued = [] if more else rescue_from(session, silent, actor, "its heartbeat stopped")
-        return rescued or rescue_from(
-            session, worker.stopped_with_jobs(session, BATCH), actor, "its worker had stopped"
-        )
+        taken = take_back(session, silent, worker.told_to_stop(session, silent), actor, "its heartbeat stopped")
+        if taken:
+            return taken
+        stopped = worker.stopped_with_jobs(session, BATCH)
+        return take_back(session, stopped, worker.told_to_stop(session, stopped), actor, "its worker had stopped")
 
 
 def take_over(database: Database, actor: str) -> int:
@@ -101,29 +124,34 @@ def take_over(database: Database, actor: str) -> int:
 
 def _take_over_once(session: Session, actor: str) -> int:
     dead = worker.unstopped(session, BATCH)
-    given_back, more = give_back_from(session, worker.told_to_stop(session, dead), actor, NOT_LET_FINISH)
-    rescued = [] if more else rescue_from(session, dead, actor, "its process ended without a word")
-    return len(given_back) + len(rescued) + len(moves.release(session, queries.all_dispatched(session, BATCH)))
+    told = worker.told_to_stop(session, dead)
+    taken = take_back(session, dead, told, actor, "its process ended without a word")
+    return sum(taken.told.values()) + len(moves.release(session, queries.all_dispatched(session, BATCH)))
 
 
-def give_back_from(session: Session, dead: list[UUID], actor: str, cause: str) -> tuple[list[Moved], bool]:
-    """Give back one batch of what workers ran that were to stop and were not let finish; and whether there may be more.
+def take_back(
+    session: Session,
+    dead: Sequence[UUID],
+    told: Sequence[UUID],
+    actor: str,
+    cause: str,
+    cause_if_told: str = NOT_LET_FINISH,
+) -> TakenBack:
+    """Take one batch of jobs from dead workers, and say of workers without any more that they are gone.
 
-    It costs no attempt and is no loss: no job did that. What is to be cancelled is left to a rescue, which cancels it.
+    What those ran that were `told` to stop and were not let finish is given back, which costs no attempt and is no
+    loss: no job did that. What is to be cancelled is left to the rescue, which cancels it.
     """
-    running = queries.running_of(session, dead, BATCH) if dead else []
-    given_back = moves.interrupt(session, [Ending(ref, reason=cause) for ref in running], actor) if running else []
-    metrics.moves.labels(Move.INTERRUPT).inc(len(given_back))
-    return given_back, len(running) == BATCH and bool(given_back)
-
-
-def rescue_from(session: Session, dead: list[UUID], actor: str, cause: str) -> list[Moved]:
-    """Take one batch of jobs from dead workers, and say of workers without any more that they are gone."""
     if not dead:
-        return []
+        return TakenBack()
+    running = queries.running_of(session, told, BATCH) if told else []
+    endings = [Ending(ref, reason=cause_if_told) for ref in running]
+    interrupted = moves.interrupt(session, endings, actor) if endings else []
+    if interrupted and len(running) == BATCH:
+        return TakenBack(interrupted=len(interrupted), more=True)
     refs = queries.running_of(session, dead, BATCH)
     rescued = moves.rescue(session, [Ending(ref, error=lost(cause), reason=cause) for ref in refs], actor)
-    metrics.stale.labels(Move.RESCUE).inc(len(refs) - len(rescued))
     if len(refs) < BATCH:
         worker.mark_stopped(session, dead)
-    return rescued
+    more = bool(rescued) and len(refs) == BATCH
+    return TakenBack(len(interrupted), len(rescued), stale=len(refs) - len(rescued), more=more)
