@@ -21,7 +21,7 @@ from sqlalchemy.pool import Pool, PoolProxiedConnection, QueuePool
 
 from models import metrics
 from models.connection import LIMIT_SECONDS, Connector, Patient, impatient
-from models.dialect import POSTGRESQL
+from models.dialect import POSTGRESQL, dialect_of
 from models.errors import READ_ONLY_TRANSACTION
 from models.pulse import Pulse
 
@@ -126,7 +126,7 @@ def postgresql(connector: Connector, single: int, transactions: int, pulse: Puls
 
 def give_in_soon(session: Session) -> None:
     """Have this transaction wait for a lock no longer than a statement of several does; SQLite has none of rows."""
-    if session.get_bind().dialect.name == POSTGRESQL:
+    if dialect_of(session) == POSTGRESQL:
         limit = {"limit": TOGETHER_LOCK_TIMEOUT}
         session.execute(text("SELECT set_config('lock_timeout', :limit, true)"), limit)
 

@@ -25,7 +25,7 @@ from models.doorbell import Doorbell
 from models.ids import new_id
 from models.moves import Ending, Started
 from workers import metrics
-from workers.duties.rescue import take_back
+from workers.duties.rescue import TakenBack, take_back
 from workers.executor import Executor
 from workers.flow import Flow
 from workers.messages import ACTOR
@@ -140,8 +140,10 @@ class WorkerProcess:
         self.executor.isolated.close()
         self.dramatiq.stop(timeout=int(LAST_WORDS.total_seconds() * 1000))
         # Whatever is still said to run here, no one would ask for again once the worker is known to be gone.
-        if back := self._tell(take_back, [self.id], [self.id], f"worker:{self.id}", "its worker stopped"):
+        back = self._tell(take_back, [self.id], [self.id], f"worker:{self.id}", "its worker stopped")
+        if isinstance(back, TakenBack):
             back.count()
+        if back:
             self.doorbell.ring()
         self.broker.close()
         log.info("worker_stopped", worker_id=str(self.id))

@@ -49,7 +49,7 @@ class Living:
 class Gone:
     """A child that died, of what (a clause), and which of its jobs had outrun their time limit.
 
-    `asked` says that it was killed because its worker was told to stop, which is no fault of what it ran.
+    `asked` says that it ended, or was killed, because it was told to stop, which is no fault of what it ran.
     """
 
     worker_id: UUID
@@ -149,6 +149,8 @@ class Registrar:
             with self.database.transaction() as session:
                 failed = self._fail(session, gone)
                 dead = [gone.worker_id]
+                if gone.asked:  # it may not have said so, and a start of its own may still be on its way
+                    worker.mark_draining(session, gone.worker_id)
                 taken = take_back(session, dead, dead if gone.asked else [], self.actor, gone.cause, gone.cause)
             taken.count()
             for one in failed:

@@ -20,12 +20,14 @@ from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
 from models.doorbell import LocalDoorbell
 from models.job import Ref
+from models.moves import Ending
 from models.states import State
 from models.worker import workers
 from tests.proxy import Proxy
 from tests.workbench import Bench, counted, lent_database, types
 from workers import child as child_module
 from workers import flow, topology
+from workers import watchdog as watchdog_module
 from workers.broker import JobmillBroker
 from workers.child import WorkerPlan, WorkerProcess
 from workers.local_broker import LocalBroker
@@ -351,33 +353,44 @@ def test_what_has_not_begun_when_the_grace_is_over_goes_back_at_no_cost_and_does
 def test_of_a_message_whose_start_is_slow_nothing_more_begins_once_the_grace_is_over(
     local: Mill, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(child_module, "LAST_WORDS", timedelta(seconds=2))
-    start, begun, asked, go_on = moves.start, [], threading.Event(), threading.Event()
+    monkeypatch.setattr(child_module, "LAST_WORDS", timedelta(seconds=1))
+    monkeypatch.setattr(watchdog_module, "LONGEST_TURN", timedelta(minutes=1))
+    start, interrupt = moves.start, moves.interrupt
+    begun, asked, go_on, let_go = [], threading.Event(), threading.Event(), threading.Event()
 
-    def slow(session: Session, refs: list[Ref], *arguments: Any, **options: Any) -> Any:
-        if len(refs) > 1:
+    def slow_start(session: Session, taken: list[Ref], *arguments: Any, **options: Any) -> Any:
+        if len(taken) > 1:
             asked.set()
             assert go_on.wait(DEADLINE)
-        return start(session, refs, *arguments, **options)
+        return start(session, taken, *arguments, **options)
 
-    def behave(context: Context) -> None:
+    def slow_interrupt(session: Session, endings: list[Ending], actor: str) -> Any:
+        if refs[0] in {ending.ref for ending in endings}:
+            let_go.set()
+            time.sleep(0.5)  # a next one would begin in that time
+        return interrupt(session, endings, actor)
+
+    def deaf(context: Context) -> None:
         begun.append(Ref(context.job_id, 3))
-        with suppress(Interrupt):
-            stuck(context, 3)
+        while not let_go.is_set():
+            with suppress(Interrupt):
+                stuck(context, 0.05)
 
-    monkeypatch.setattr(moves, "start", slow)
+    refs: list[Ref] = []
+    monkeypatch.setattr(moves, "start", slow_start)
+    monkeypatch.setattr(moves, "interrupt", slow_interrupt)
     process = local.worker(threads=2)
-    local.publish(1, behave)
-    local.eventually(lambda: len(begun) == 1)
-    refs = [local.bench.plant(behave) for _ in range(3)]
+    beside = local.publish(1, deaf)
+    local.eventually(lambda: begun == beside)
+    refs += [local.bench.plant(deaf) for _ in range(3)]
     assert all(local.transport.publish([Envelope("default", tuple(refs))]))
     assert asked.wait(DEADLINE)
-    threading.Timer(0.5, go_on.set).start()  # after the interrupts, and before the last words are over
+    threading.Timer(0.4, go_on.set).start()  # after the interrupts, and before the last words are over
     process.stop(0.1)
     local.eventually(lambda: process.executor.in_hand.wait_until_empty(0))
-    assert begun[1:] == refs[:1]
-    rows = [local.bench.row(ref) for ref in refs]
-    assert [(row["state"], row["attempt"], row["lost"]) for row in rows] == [(State.QUEUED, 2, 0)] * 3
+    assert begun == [*beside, refs[0]]
+    assert [local.bench.row(ref)["lost"] for ref in refs] == [0] * 3
+    assert local.states(refs[1:]) == [State.QUEUED] * 2
 
 
 def test_no_job_stays_with_a_worker_that_has_stopped(local: Mill, hurried: None):

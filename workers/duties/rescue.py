@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -116,17 +116,20 @@ def take_over(database: Database, actor: str) -> int:
     Its term as leader ends as well: nothing would be dispatched until it runs out.
     """
     database.run(lambda session: lease.vacate(session, LEASE))
-    count = 0
-    while taken := database.run(lambda session: _take_over_once(session, actor)):
-        count += taken
+    count, more = 0, True
+    while more:
+        taken, released = database.run(lambda session: _take_over_once(session, actor))
+        taken.count()
+        more = bool(taken or released)
+        count += taken.interrupted + taken.rescued + released
     return count
 
 
-def _take_over_once(session: Session, actor: str) -> int:
+def _take_over_once(session: Session, actor: str) -> tuple[TakenBack, int]:
     dead = worker.unstopped(session, BATCH)
     told = worker.told_to_stop(session, dead)
     taken = take_back(session, dead, told, actor, "its process ended without a word")
-    return sum(taken.told.values()) + len(moves.release(session, queries.all_dispatched(session, BATCH)))
+    return taken, len(moves.release(session, queries.all_dispatched(session, BATCH)))
 
 
 def take_back(
@@ -144,14 +147,17 @@ def take_back(
     """
     if not dead:
         return TakenBack()
-    running = queries.running_of(session, told, BATCH) if told else []
-    endings = [Ending(ref, reason=cause_if_told) for ref in running]
+    # Each is read once: a start that is committed meanwhile is seen by the next look, and as what it is.
+    of_told = queries.running_of(session, told, BATCH) if told else []
+    endings = [Ending(ref, reason=cause_if_told) for ref in of_told]
     interrupted = moves.interrupt(session, endings, actor) if endings else []
-    if interrupted and len(running) == BATCH:
-        return TakenBack(interrupted=len(interrupted), more=True)
-    refs = queries.running_of(session, dead, BATCH)
+    gone = {job.id for job in interrupted}
+    others = [worker_id for worker_id in dead if worker_id not in told]
+    of_others = queries.running_of(session, others, BATCH) if others else []
+    refs = [ref for ref in of_told if ref.id not in gone] + of_others
     rescued = moves.rescue(session, [Ending(ref, error=lost(cause), reason=cause) for ref in refs], actor)
-    if len(refs) < BATCH:
+    more = len(of_told) == BATCH or len(of_others) == BATCH
+    if not more:
         worker.mark_stopped(session, dead)
-    more = bool(rescued) and len(refs) == BATCH
-    return TakenBack(len(interrupted), len(rescued), stale=len(refs) - len(rescued), more=more)
+    taken = TakenBack(len(interrupted), len(rescued), stale=len(refs) - len(rescued))
+    return replace(taken, more=more and bool(taken))
