@@ -108,7 +108,9 @@ def _lanes(dialect: str) -> Select[Any]:
     of_one = waiting.with_only_columns(_c.due_at).where(*of_lane)
     first_due = of_one.order_by(_c.due_at).limit(1).scalar_subquery()
     of_tenants = select(_c.tenant_id).where(waits(), *of_lane)
-    ends = [of_tenants.order_by(by).limit(1).scalar_subquery() for by in (_c.tenant_id, _c.tenant_id.desc())]
+    # By tenant alone `jobs_list` would do as well, and read all that other priorities hold to find the one job of this.
+    order = (_c.tenant_id, _c.due_at, _c.id)
+    ends = [of_tenants.order_by(*by).limit(1).scalar_subquery() for by in (order, [column.desc() for column in order])]
     # Of the gated queue a single gate too may be full.
     shared = or_(used.c.queue == GATED_QUEUE, ends[0] != ends[1])
     wanted = (used.c.queue, used.c.priority, first_due.label("due_at"), shared.label("shared"))

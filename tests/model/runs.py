@@ -10,7 +10,9 @@ from tests.model.machine import Model
 from tests.model.world import World
 
 STEPS = 80
-LONG = int(os.environ.get("JOBMILL_MODEL_EXAMPLES", "3000"))
+LONG = int(os.environ.get("JOBMILL_MODEL_EXAMPLES", "250"))
+LONGEST_SECONDS = 20.0 * LONG
+"""On PostgreSQL a run takes two seconds of a core here, and several times as long on a slow and busy machine."""
 
 
 def run(world: World, examples: int, *, anew: bool = False, shrink: bool = True) -> Counter[str]:

@@ -4,7 +4,7 @@ import pytest
 
 from models.dialect import POSTGRESQL, SQLITE
 from models.states import Move
-from tests.model.runs import LONG, run
+from tests.model.runs import LONG, LONGEST_SECONDS, run
 from tests.model.world import World
 
 EVERY_MOVE = {str(move) for move in Move if move != Move.CANCEL} | {f"{Move.CANCEL} of a running job"}
@@ -50,13 +50,13 @@ def test_every_end_is_told_once_to_whoever_listens(world: World):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(LONGEST_SECONDS)
 def test_and_so_it_is_in_many_more_runs_that_nobody_has_seen_before(world: World):
     run(world, LONG, anew=True)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(LONGEST_SECONDS)
 def test_and_so_is_every_end_in_many_more(world: World):
     with world.listening():
         run(world, LONG // 5, anew=True)
