@@ -41,7 +41,7 @@ from models.database import connect_sqlite
 from tests.doors import Doors, settings
 
 arrival.SECONDS = 2
-chosen = settings(port=int(sys.argv[2]), api_threads=4, grace_seconds=1)
+chosen = settings(port=int(sys.argv[2]), api_threads=4, grace_seconds=int(sys.argv[3]))
 Gunicorn(chosen, lambda: Doors(connect_sqlite(Path(sys.argv[1]), 8)).app).run()
 """
 
@@ -92,11 +92,11 @@ def gunicorn(doors: Doors) -> Iterator[int]:
     process.wait(DEADLINE)
 
 
-def start_gunicorn(doors: Doors) -> tuple[subprocess.Popen[bytes], int]:
+def start_gunicorn(doors: Doors, grace_seconds: int = 1) -> tuple[subprocess.Popen[bytes], int]:
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(GUNICORN), str(doors.database.path), str(port)],
+        [sys.executable, "-c", textwrap.dedent(GUNICORN), str(doors.database.path), str(port), str(grace_seconds)],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONPATH": "."},
     )
@@ -460,7 +460,7 @@ def is_pending(pid: int, number: int) -> bool:
 def test_who_has_connected_when_the_processes_are_told_to_stop_is_answered(
     doors: Doors, eventually: Callable[..., Any]
 ):
-    server, port = start_gunicorn(doors)
+    server, port = start_gunicorn(doors, grace_seconds=10)  # or it might be killed before it goes on
     eventually(lambda: answers(port), within_seconds=DEADLINE)
     (serving,) = psutil.Process(server.pid).children()
     serving.suspend()

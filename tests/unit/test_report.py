@@ -85,6 +85,9 @@ def test_what_a_process_says_last_is_that_it_ends_as_it_should(pipe: tuple[int, 
     said += os.read(reading, 4096)
     first, *_, last = [decode(line).draining for line in said.splitlines()]
     assert (first, last) == (False, True)
+    os.close(reading)
+    reporter.thread.join(5)  # or it would write to whoever gets that descriptor next
+    assert not reporter.thread.is_alive()
 
 
 def test_a_report_that_cannot_be_made_is_not_the_last(pipe: tuple[int, int]):
