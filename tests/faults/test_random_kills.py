@@ -204,6 +204,20 @@ def back_after(moments: Sequence[float], spared_at: float, rate: float) -> float
     return next(steady, inf) - spared_at
 
 
+def await_pace(ledger: Ledger, load: Load, spared_at: float) -> None:
+    """Let the load go on until its pace is back, for as long as that may take."""
+    over = spared_at + RECOVERY_SECONDS + STEADY_SECONDS
+    while time.monotonic() < over:
+        if back_after(sorted(entry.at for entry in ledger.starts()), spared_at, rate_of(load)) < inf:
+            break
+        time.sleep(1)
+
+
+def rate_of(load: Load) -> float:
+    """Accepted jobs a second."""
+    return len(load.accepted) / (load.answered[-1].sent_at - load.answered[0].sent_at)
+
+
 def told(known: Evidence, load: Load, killer: Killer, spared_at: float) -> Story:
     """The story of a run, from what was seen of it."""
     starts = sorted((entry for entry in known.entries if entry.event == "start"), key=lambda entry: entry.at)
@@ -212,7 +226,7 @@ def told(known: Evidence, load: Load, killer: Killer, spared_at: float) -> Story
     retried = sum(event.move == "retry" for event in known.events)
     pause, since = max((after - before, before) for before, after in pairwise(moments))
     recovered = list(recoveries(starts, known, killer))
-    rate = len(load.accepted) / (load.answered[-1].sent_at - load.answered[0].sent_at)
+    rate = rate_of(load)
     return Story(
         submitted=load.submitted,
         accepted=len(load.accepted),
@@ -298,6 +312,7 @@ def survive(
             outages = doing.result()
             spared_at = time.monotonic()
             time.sleep(AFTERWARDS_SECONDS)  # under the load, so that what is back then is the pace, and not a last rush
+            await_pace(ledger, load, spared_at)
         lifted_at = time.monotonic()
         backlog = len(unfinished(installation, load.accepted))
         _await_leader(installation)
