@@ -25,7 +25,7 @@ from models.doorbell import Doorbell
 from models.ids import new_id
 from models.moves import Ending, Started
 from workers import metrics
-from workers.duties.rescue import TakenBack, take_back
+from workers.duties.rescue import take_back
 from workers.executor import Executor
 from workers.flow import Flow
 from workers.messages import ACTOR
@@ -141,7 +141,7 @@ class WorkerProcess:
         self.dramatiq.stop(timeout=int(LAST_WORDS.total_seconds() * 1000))
         # Whatever is still said to run here, no one would ask for again once the worker is known to be gone.
         back = self._tell(take_back, [self.id], [self.id], f"worker:{self.id}", "its worker stopped")
-        if isinstance(back, TakenBack):
+        if back is not None:
             back.count()
         if back:
             self.doorbell.ring()
@@ -225,12 +225,12 @@ class WorkerProcess:
             log.warning("worker_could_not_tell", worker_id=str(self.id), exc_info=True)
 
     def _tell(self, statement: Any, *arguments: Any) -> Any:
-        """What one statement on the way out gives; nothing if it fails: what is not said the dispatcher finds out."""
+        """What one statement on the way out gives; None if it fails: what is not said the dispatcher finds out."""
         try:
             return self.database.run(lambda session: statement(session, *arguments), timedelta(seconds=3))
         except Exception:
             log.warning("worker_could_not_tell", worker_id=str(self.id), exc_info=True)
-            return []
+            return None
 
 
 def _is_connected(consumer: Any) -> bool:

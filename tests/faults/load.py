@@ -20,8 +20,8 @@ Json = dict[str, Any]
 Answer = tuple[int, Json]
 """A job's, whether it was sent alone or with others: the status, and the job or what was wrong."""
 
-NO_ANSWER: Answer = (0, {})
-PASSING = {NO_ANSWER[0], 429, 503}
+NO_ANSWER = 0
+PASSING = {NO_ANSWER, 429, 503}
 IN_USE = "idempotency-key-in-use"
 PATIENCE_SECONDS = 100.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
@@ -38,7 +38,7 @@ def submit_patiently(
 ) -> Json:
     """Submit as a client should: the same request under the same key, until it is accepted; gives the job.
 
-    `turned_away` counts the answers that had it sent again, by their status; 0 stands for no answer.
+    `turned_away` counts the answers that had it sent again, by their status; NO_ANSWER stands for none.
     """
     (job,) = submit_all_patiently(installation, [{"type": job_type, "args": args, **more}], patience, turned_away)
     return job
@@ -66,7 +66,7 @@ def submit_all_patiently(
         installation.accepted += [jobs[key] for key in left if key in jobs]
         if len(jobs) == len(asked):
             return [jobs[key] for key in asked]
-        open_answers = [said.get(key, NO_ANSWER) for key in left if key not in jobs]
+        open_answers = [said.get(key, (NO_ANSWER, {})) for key in left if key not in jobs]
         refused = [answer for answer in open_answers if not _passes(*answer)]
         if refused or time.monotonic() > deadline:
             raise AssertionError(f"not accepted: {(refused or open_answers)[0]}")

@@ -15,6 +15,7 @@ from tests.faults.conftest import Install
 from tests.faults.figures import keep
 from tests.faults.health import HealthWatch
 from tests.faults.invariants import check
+from tests.faults.load import NO_ANSWER
 from tests.faults.mixture import mixed
 from tests.faults.postgresql_pair import PostgresqlPair
 from tests.faults.under_load import keeps_up
@@ -29,7 +30,6 @@ UNTIL_PROMOTED = 1.0
 LONGEST_PAUSE = 10.0
 LATE_SECONDS = 1
 """How far the load may be behind: what was to be submitted while nothing was accepted is submitted soon afterwards."""
-NO_ANSWER = 0
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -156,8 +156,8 @@ def take_back(
     of_others = queries.running_of(session, others, BATCH) if others else []
     refs = [ref for ref in of_told if ref.id not in gone] + of_others
     rescued = moves.rescue(session, [Ending(ref, error=lost(cause), reason=cause) for ref in refs], actor)
-    more = len(of_told) == BATCH or len(of_others) == BATCH
-    if not more:
+    full = BATCH in {len(of_told), len(of_others)}
+    if not full:
         worker.mark_stopped(session, dead)
-    taken = TakenBack(len(interrupted), len(rescued), stale=len(refs) - len(rescued))
-    return replace(taken, more=more and bool(taken))
+    more = full and bool(interrupted or rescued)
+    return TakenBack(len(interrupted), len(rescued), stale=len(refs) - len(rescued), more=more)
