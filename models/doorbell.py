@@ -4,6 +4,7 @@ Never needed for correctness. NOTIFY takes a lock over all commits of the databa
 the work's transaction, and once for many.
 """
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from psycopg import sql
 CHANNEL = "jobmill_due"
 QUIET_SECONDS = 0.005
 """After a ring the next one waits this long, and stands for all that came meanwhile."""
+LAST_RING_SECONDS = 1.0
+"""How long a process that ends goes on to send what it rang last: what a worker gives back as it stops waits for that."""
 RECONNECT_SECONDS = 2.0
 STILL_THERE_SECONDS = 10.0
 """A listener that heard nothing for this long asks whether the server is there: of a lost one it would never hear."""
@@ -44,6 +47,7 @@ class NotifyDoorbell:
     def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
         self._connect = connect
         self._rung = threading.Event()
+        self._ending = False
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -57,8 +61,9 @@ class NotifyDoorbell:
         with self._start:
             if self._thread is None or not self._thread.is_alive():
                 self._rung = threading.Event()
-                self._thread = threading.Thread(target=_forever, args=[self._notify], name="doorbell", daemon=True)
+                self._thread = threading.Thread(target=_to_its_end, args=[self._notify], name="doorbell", daemon=True)
                 self._thread.start()
+                atexit.register(self._end)
 
     def _notify(self) -> None:
         with self._connect() as connection:
@@ -66,7 +71,17 @@ class NotifyDoorbell:
             while self._rung.wait():
                 self._rung.clear()
                 connection.execute(sql.SQL("NOTIFY {}").format(sql.Identifier(CHANNEL)))
+                if self._ending and not self._rung.is_set():
+                    return
                 time.sleep(QUIET_SECONDS)
+
+    def _end(self) -> None:
+        """Ring once more, since the thread dies with the process, whatever it has still to send."""
+        thread = self._thread
+        if thread is not None and thread.is_alive():  # a forked process has its own, or none
+            self._ending = True
+            self._rung.set()
+            thread.join(LAST_RING_SECONDS)
 
 
 def listen(connect: Callable[[], psycopg.Connection[Any]], event: threading.Event) -> None:
@@ -82,13 +97,13 @@ def listen(connect: Callable[[], psycopg.Connection[Any]], event: threading.Even
                     event.set()
                 connection.execute("SELECT 1")  # what is rung meanwhile is kept for the next round
 
-    threading.Thread(target=_forever, args=[hear], name="doorbell-listener", daemon=True).start()
+    threading.Thread(target=_to_its_end, args=[hear], name="doorbell-listener", daemon=True).start()
 
 
-def _forever(body: Callable[[], None]) -> None:
-    """Run `body` again whenever the database drops it; polling serves meanwhile."""
+def _to_its_end(body: Callable[[], None]) -> None:
+    """Run `body`, again whenever the database drops it; polling serves meanwhile."""
     while True:
         try:
-            body()
+            return body()
         except psycopg.Error:
             time.sleep(RECONNECT_SECONDS)

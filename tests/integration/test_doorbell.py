@@ -1,5 +1,7 @@
 """Waking the dispatcher through PostgreSQL."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,15 @@ CLOSE_BACKENDS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name LIKE 'jobmill-tests bell%%' AND pid <> pg_backend_pid()
 """
+
+
+RINGS_AND_ENDS = """
+import sys
+from models.database import postgresql_connector
+from models.doorbell import NotifyDoorbell
+NotifyDoorbell(postgresql_connector(sys.argv[1], "jobmill-tests bell")).ring()
+"""
+NOWHERE = "postgresql://nobody@127.0.0.1:9/none"
 
 
 @pytest.fixture(autouse=True)
@@ -95,8 +106,27 @@ def test_many_rings_are_few_notifications_and_the_last_is_not_lost(
     assert 1 < len(notifications) <= 0.5 / doorbell.QUIET_SECONDS + 3
 
 
+def rings_and_ends(database_url: str) -> float:
+    """Seconds that a process lived of which a ring is all."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", RINGS_AND_ENDS, database_url], check=True, timeout=60)
+    return time.monotonic() - began
+
+
+def test_what_a_process_rings_last_is_heard(
+    notifications: list[Any], database_url: str, eventually: Callable[..., Any]
+):
+    rings_and_ends(database_url)
+    eventually(lambda: notifications)
+    assert len(notifications) <= 2  # it rings once more as it ends
+
+
+def test_a_process_ends_without_a_database_all_the_same():
+    assert rings_and_ends(NOWHERE) < 20
+
+
 def test_ringing_returns_at_once_even_without_a_database():
-    bell = NotifyDoorbell(postgresql_connector("postgresql://nobody@127.0.0.1:9/none", "jobmill-tests bell"))
+    bell = NotifyDoorbell(postgresql_connector(NOWHERE, "jobmill-tests bell"))
     began = time.monotonic()
     for _ in range(1_000):
         bell.ring()
