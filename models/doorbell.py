@@ -17,7 +17,7 @@ CHANNEL = "jobmill_due"
 QUIET_SECONDS = 0.005
 """After a ring the next one waits this long, and stands for all that came meanwhile."""
 LAST_RING_SECONDS = 1.0
-"""How long a process that ends goes on to send what it rang last: what a worker gives back as it stops waits for that."""
+"""So long at most a process that ends still sends what it rang last: jobs that it gave back wait for that."""
 RECONNECT_SECONDS = 2.0
 STILL_THERE_SECONDS = 10.0
 """A listener that heard nothing for this long asks whether the server is there: of a lost one it would never hear."""
