@@ -44,9 +44,9 @@ def main(arguments: Sequence[str]) -> None:
     print("\n".join(f"{key}: {value}" for key, value in about.items()), flush=True)
     found, failed = _measured(urls, chosen)
     for scenario, subjects in found.items():
-        _tell(scenario, subjects, chosen.quick)
-    if chosen.quick:
-        print("\nOne round of a twentieth shows that it runs, and is not kept.")
+        _tell(scenario, {subject: subjects[subject] for subject in SUBJECTS if subject in subjects}, chosen.quick)
+    if chosen.quick or found.keys() != COUNTS.keys() or any(each.keys() != SUBJECTS.keys() for each in found.values()):
+        print("\nNot kept: only whole runs of all scenarios by all subjects are.")
     else:
         keep(about, chosen.rounds, found)
     if failed:
@@ -86,7 +86,7 @@ def _measured(urls: Mapping[str, str], chosen: argparse.Namespace) -> tuple[dict
     failed = []
     for turn in range(chosen.rounds):
         for scenario in chosen.scenarios:
-            for subject in chosen.subjects:
+            for subject in _in_turn(chosen.subjects, turn):
                 try:
                     figures = _run(urls, scenario, subject, count_of(scenario, subject, chosen.quick))
                 except (subprocess.SubprocessError, OSError, RuntimeError) as error:
@@ -98,6 +98,12 @@ def _measured(urls: Mapping[str, str], chosen: argparse.Namespace) -> tuple[dict
                 for name, value in figures.items():
                     found[scenario].setdefault(subject, {}).setdefault(name, []).append(value)
     return found, failed
+
+
+def _in_turn(subjects: Sequence[str], turn: int) -> list[str]:
+    """Another goes first in each round."""
+    first = turn % len(subjects)
+    return [*subjects[first:], *subjects[:first]]
 
 
 def _run(urls: Mapping[str, str], scenario: str, subject: str, count: int) -> dict[str, float]:

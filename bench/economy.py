@@ -6,7 +6,7 @@ import time
 from bench.installation import Installation
 from bench.load import of_its_own, tell
 from bench.meters import Reading, count_statements, differences, read
-from bench.scenarios import BATCH, BATCH_CONNECTIONS, at_once, planted, post, when
+from bench.scenarios import BATCH, BATCH_CONNECTIONS, DONE_SINCE, at_once, planted, post, when
 
 SETTLING, RESTING = 15, 60
 JOBS = 20_000
@@ -44,13 +44,10 @@ def cost() -> None:
         )
         submitted = (len(bodies) + len(bodies) // 10) * BATCH  # at_once warms up with a tenth more
         _tell_cost("submitted in batches", before, read(running, counted), submitted)
-        planted(running, ["default"], JOBS)
+        due_at = planted(running, ["default"], JOBS)
         before = read(running, counted)
-        when(running, _DONE, lambda rows: rows[0][0] == JOBS)
+        when(running, DONE_SINCE, lambda rows: rows[0][1] == JOBS, due_at, due_at)
         _tell_cost("done", before, read(running, counted), JOBS)
-
-
-_DONE = "SELECT count(*) FROM jobs WHERE state = 'succeeded'"
 
 
 def _bodies() -> list[str]:

@@ -1,23 +1,27 @@
 """`make bench ARGS=growth`: the drain on empty tables, and behind a million waiting and five million finished jobs.
 
 Of the waiting ones half are due, on queues that nobody serves, a quarter there due tomorrow, and a quarter due tomorrow
-on the queue that is drained. All are filled in by statements of 100,000 rows.
+on the queue that is drained. At last a million more become due at once on that queue, of which the first ten seconds'
+worth is drained. All are filled in by statements of 100,000 rows.
 """
 
 import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from statistics import median
 
 import psycopg
 
 from bench.installation import Installation, installation
-from bench.scenarios import drained
+from bench.scenarios import DONE_SINCE, drained
 
 FINISHED, WAITING = 5_000_000, 1_000_000
 BATCH = 100_000
 DRAINED, ROUNDS = 20_000, 3
+UNTIL_DUE = timedelta(seconds=150)
+BEGUN_SECONDS, COUNTED_SECONDS = 3.0, 10.0
 
 _ID = "(lpad(to_hex({base} + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid"
 _COLUMNS = (
@@ -44,28 +48,55 @@ _WAITING = f"""
     FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""  # noqa: S608 - its own words
 
 
+_DUE = f"""
+    INSERT INTO jobs ({_COLUMNS}, created_at, due_at)
+    SELECT {_ID.format(base=1_750_000_000_000)}, %(tenant)s, 'bench.noop', 'default', 'queued', 0, '{{}}',
+        0, 5, 0, 60, 0, '{{}}', now(), %(due_at)s
+    FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""  # noqa: S608 - its own words
+
+
 def main() -> None:
-    """Drain, fill in, drain again, and print both medians."""
+    """Drain, fill in, drain again, and print the medians."""
     with installation(os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"]) as running:
         empty = _rates(running, "on empty tables")
         began = time.monotonic()
         fill(running.database_url, {_FINISHED: FINISHED, _WAITING: WAITING})
         print(f"filled in within {time.monotonic() - began:,.0f} s", flush=True)
         full = _rates(running, f"behind {WAITING:,} waiting and {FINISHED:,} finished")
-    print(f"ratio {median(full) / median(empty):.2f}")
+        due = _rate_of_many_due(running)
+    print(f"ratio {median(full) / median(empty):.2f}, with {WAITING:,} due {due / median(empty):.2f}")
 
 
-def fill(url: str, rows: Mapping[str, int]) -> None:
+def fill(url: str, rows: Mapping[str, int], due_at: datetime | None = None) -> None:
     """Insert, then have the statistics and the checkpoint that would have come by then."""
     with psycopg.connect(url, autocommit=True) as connection:
         (tenant,) = connection.execute("SELECT id FROM tenants WHERE name = 'default'").fetchone()
         for statement, how_many in rows.items():
             for first in range(0, how_many, BATCH):
                 last = min(first + BATCH, how_many) - 1
-                connection.execute(statement, {"tenant": tenant, "first": first, "last": last})
+                connection.execute(statement, {"tenant": tenant, "first": first, "last": last, "due_at": due_at})
         connection.execute("VACUUM (ANALYZE) jobs")
         with suppress(psycopg.errors.InsufficientPrivilege):  # PostgreSQL's own will come
             connection.execute("CHECKPOINT")
+
+
+def _rate_of_many_due(running: Installation) -> float:
+    """Jobs done a second while as many as wait become due at once, from three seconds after that moment on."""
+    due_at = datetime.now(UTC) + UNTIL_DUE
+    fill(running.database_url, {_DUE: WAITING}, due_at)
+    left = (due_at - datetime.now(UTC)).total_seconds()
+    if left < 0:
+        raise TimeoutError("Inserting the jobs took longer than the time until they were due.")
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
+        counts = []
+        for wait in (left + BEGUN_SECONDS, COUNTED_SECONDS):
+            time.sleep(wait)
+            _, count = connection.execute(DONE_SINCE, [due_at, due_at]).fetchone()
+            counts.append((time.monotonic(), count))
+    (before, first), (after, last) = counts
+    rate = (last - first) / (after - before)
+    print(f"jobs a second, with {WAITING:,} due on the same queue: {rate:,.0f}", flush=True)
+    return float(rate)
 
 
 def _rates(running: Installation, where: str) -> list[float]:

@@ -1,33 +1,42 @@
 """Jobmill's turn in the comparison: the scenarios of bench/peers/measure.py, over HTTP, on a fresh installation."""
 
 import json
+import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from itertools import count as counting
+from pathlib import Path
 
 from bench import scenarios
 from bench.installation import Installation, installation
 from bench.line import Line, request
+from bench.peers import notes
 from bench.peers.measure import PER_SECOND, percentile
 from bench.scenarios import ACCEPTED, BATCH, BATCH_CONNECTIONS, CONNECTIONS, at_once, post, when
 
+JOB_TYPE = "bench.noted"
 _DONE = "SELECT extract(epoch FROM max(finished_at)), count(*) FROM jobs WHERE state = 'succeeded'"
-_WAITS = "SELECT id::text, extract(epoch FROM started_at), extract(epoch FROM created_at) FROM jobs WHERE id = ANY(%s)"
+_WAITS = "SELECT extract(epoch FROM started_at - created_at) FROM jobs WHERE id = ANY(%s)"
 _keys = counting()
 
 
 def measure(urls: Mapping[str, str], scenario: str, count: int) -> dict[str, float]:
     """One scenario on a fresh installation: API, dispatcher, and one worker process of 8 threads."""
-    with installation(urls["database"], urls["rabbitmq"]) as running:
-        return SCENARIOS[scenario](running, count)
+    if scenario == "enqueue":
+        return enqueue(urls, count)
+    with tempfile.TemporaryDirectory() as folder:
+        noted = Path(folder) / "notes"
+        with installation(urls["database"], urls["rabbitmq"], {"BENCH_NOTES": str(noted)}) as running:
+            return SCENARIOS[scenario](running, count, noted)
 
 
-def end_to_end(running: Installation, count: int) -> dict[str, float]:
+def end_to_end(running: Installation, count: int, _noted: Path) -> dict[str, float]:
     """Batches of 1,000 at two connections, from before the first request to the last finished_at."""
     _submitted(Line(running.port), running)  # warms up, as the peers are
     _all_done(running, 1)
     sizes = [min(BATCH, count - first) for first in range(0, count, BATCH)]
-    bodies = [json.dumps({"jobs": [{"type": "bench.noop"}] * size}) for size in sizes]
+    bodies = [json.dumps({"jobs": [_job()] * size}) for size in sizes]
     began = time.time()
     at_once(
         running,
@@ -39,33 +48,37 @@ def end_to_end(running: Installation, count: int) -> dict[str, float]:
     return {"jobs per second": count / (_all_done(running, count + 1) - began)}
 
 
-def drain(running: Installation, count: int) -> dict[str, float]:
+def drain(running: Installation, count: int, _noted: Path) -> dict[str, float]:
     """All are due at one moment: from then to the last finished_at."""
-    return {"jobs per second": scenarios.drained(running, ["default"], count)}
+    return {"jobs per second": scenarios.drained(running, ["default"], count, JOB_TYPE)}
 
 
-def enqueue(running: Installation, count: int) -> dict[str, float]:
-    """POST /v1/jobs with an Idempotency-Key at 16 connections; nobody serves their queue."""
-    return {
-        "jobs per second": scenarios.submissions(running, count)["submissions per second"],
-        "threads": CONNECTIONS,
-    }
+def enqueue(urls: Mapping[str, str], count: int) -> dict[str, float]:
+    """POST /v1/jobs with an Idempotency-Key at 16 connections, the better of one API process and of one a core.
+
+    Nobody serves their queue.
+    """
+    rates = {}
+    for processes in (1, os.cpu_count() or 1):
+        settings = {"JOBMILL_API_PROCESSES": str(processes)}
+        with installation(urls["database"], urls["rabbitmq"], settings) as running:
+            rates[processes] = scenarios.submissions(running, count)["submissions per second"]
+    best = max(rates, key=lambda processes: rates[processes])
+    return {"jobs per second": rates[best], "threads": CONNECTIONS, "API processes": best}
 
 
-def latency(running: Installation, count: int) -> dict[str, float]:
-    """From before the request to started_at, which is told by the same machine's clock, and from created_at."""
+def latency(running: Installation, count: int, noted: Path) -> dict[str, float]:
+    """From before the request to the start of the handler, as it notes it, and from created_at to started_at."""
     line = Line(running.port)
     _submitted(line, running)
     _all_done(running, 1)
-    began, sent = time.monotonic(), {}
+    began, ids = time.monotonic(), []
     for number in range(count):
         time.sleep(max(0.0, began + number / PER_SECOND - time.monotonic()))
-        before = time.time()
-        sent[_submitted(line, running)] = before
+        ids.append(_submitted(line, running))
     _all_done(running, count + 1)
-    rows = when(running, _WAITS, lambda rows: len(rows) == count, list(sent))
-    whole = [float(started) - sent[job_id] for job_id, started, _ in rows]
-    within = [float(started - created) for _, started, created in rows]
+    whole = [started - sent for sent, started in notes.read(1, noted)]
+    within = [float(waited) for (waited,) in when(running, _WAITS, lambda rows: len(rows) == count, ids)]
     return {
         "p50 ms": percentile(whole, 50) * 1000,
         "p99 ms": percentile(whole, 99) * 1000,
@@ -74,10 +87,9 @@ def latency(running: Installation, count: int) -> dict[str, float]:
     }
 
 
-SCENARIOS: dict[str, Callable[[Installation, int], dict[str, float]]] = {
+SCENARIOS: dict[str, Callable[[Installation, int, Path], dict[str, float]]] = {
     "end-to-end": end_to_end,
     "drain": drain,
-    "enqueue": enqueue,
     "latency": latency,
 }
 
@@ -85,11 +97,15 @@ SCENARIOS: dict[str, Callable[[Installation, int], dict[str, float]]] = {
 def _submitted(line: Line, running: Installation) -> str:
     """The id of a job that was just submitted."""
     key = {"Idempotency-Key": f"bench-{next(_keys)}"}
-    status, body = line.ask(request("POST", "/v1/jobs", running.token, json.dumps({"type": "bench.noop"}), key))
+    status, body = line.ask(request("POST", "/v1/jobs", running.token, json.dumps(_job()), key))
     document = json.loads(body)
     if status != ACCEPTED:
         raise RuntimeError(f"A submission was answered with {status}: {document}")
     return str(document["id"])
+
+
+def _job() -> dict[str, object]:
+    return {"type": JOB_TYPE, "args": {"sent": time.time()}}
 
 
 def _all_done(running: Installation, count: int) -> float:

@@ -1,9 +1,13 @@
-"""The job types that the benchmarks run: nothing, so that only Jobmill's own cost is measured, and 10 ms of waiting."""
+"""The job types that the benchmarks run: nothing, so that only Jobmill's own cost is measured, and 10 ms of waiting.
+
+Beside peers a third: what their handlers do, which is to note that they run.
+"""
 
 import time
 
 from pydantic import BaseModel
 
+from bench.peers import notes
 from jobs.registry import job
 
 WAIT_SECONDS = 0.01
@@ -16,6 +20,18 @@ class Nothing(BaseModel):
 @job("bench.noop")
 def noop(args: Nothing) -> None:
     """Do nothing."""
+
+
+class Sent(BaseModel):
+    """When it was sent, in seconds of the machine's clock."""
+
+    sent: float = 0.0
+
+
+@job("bench.noted")
+def noted(args: Sent) -> None:
+    """Note when it was sent, and that it runs."""
+    notes.note(args.sent)
 
 
 @job("bench.wait")

@@ -133,7 +133,7 @@ WAITING = """
         + (SELECT count(*) FROM jobs WHERE state = 'running')"""
 """Each by the small index of its own: asked for together they are a reading of the whole table."""
 
-_DONE_SINCE = """
+DONE_SINCE = """
     SELECT max(finished_at), count(*) FROM jobs WHERE state = 'succeeded' AND finished_at > %s AND due_at = %s"""
 """By the index of what is finished: else the question reads all of history, while the drain that it waits for runs."""
 
@@ -141,7 +141,7 @@ _DONE_SINCE = """
 def drained(running: Installation, names: Sequence[str], count: int = DRAINED, job_type: str = "bench.noop") -> float:
     """Jobs done a second, of so many that become due at one moment, each tenant's in turn."""
     due_at = planted(running, names, count, job_type)
-    ((last, _),) = when(running, _DONE_SINCE, lambda rows: rows[0][1] == count, due_at, due_at)
+    ((last, _),) = when(running, DONE_SINCE, lambda rows: rows[0][1] == count, due_at, due_at)
     return float(count / (last - due_at).total_seconds())
 
 

@@ -31,6 +31,7 @@ from workers.flow import Flow
 from workers.messages import ACTOR
 from workers.of_no_job import OfNoJob, putting_aside
 from workers.report import Report, Running
+from workers.slate import Slate
 from workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class Watched:
     worker_id: UUID
     parent_pid: int
     orphaned: threading.Event
+    slate: Slate
 
 
 class WorkerProcess:
@@ -84,7 +86,8 @@ class WorkerProcess:
         self.id: UUID = watched.worker_id if watched else new_id()
         self.draining = False
         self.flow = broker.flow = Flow(plan.threads)
-        self.executor = Executor(database, registry, self.id, http, doorbell, self.flow, pepper=pepper)
+        slate = watched.slate if watched else None
+        self.executor = Executor(database, registry, self.id, http, doorbell, self.flow, pepper=pepper, slate=slate)
         self.watchdog = Watchdog(
             database,
             self.id,

@@ -39,6 +39,7 @@ from workers.isolation.conversation import Hearing
 from workers.isolation.handlers import IsolatedHandlers
 from workers.recorder import Recorder, Ticket
 from workers.running import InHand, Run
+from workers.slate import Slate
 from workers.turn import Turn
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ class Executor:
         flow: Flow,
         *,
         pepper: Pepper = no_pepper,
+        slate: Slate | None = None,
     ) -> None:
         self.database = database
         self.registry = registry
@@ -67,7 +69,7 @@ class Executor:
         self.http = http
         self.doorbell = doorbell
         self.pepper = pepper
-        self.in_hand = InHand()
+        self.in_hand = InHand(slate)
         self.durations = Durations()
         self.isolated = IsolatedHandlers(registry, http)
         self.recorder = Recorder(database, f"worker:{worker_id}", doorbell.ring)

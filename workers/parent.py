@@ -18,10 +18,11 @@ from uuid import UUID
 import structlog
 
 from models.ids import new_id
-from workers import metrics
+from workers import metrics, slate
 from workers.memory import MemoryKills
 from workers.registrar import Gone, Living, Registrar
 from workers.report import Report, decode
+from workers.slate import Slate
 from workers.verdict import AS_TOLD, Cause, Fate, Verdict, cause_of, deaths_in_a_row, judge, pause_before
 
 log = structlog.get_logger(__name__)
@@ -50,7 +51,7 @@ class Stopping(Protocol):
 
 @dataclass(frozen=True)
 class Birth:
-    """What a child is started with.
+    """What a child is started with; `report_to` and `slate` are descriptors.
 
     The `first` of all tells what is wrong and ends, where later ones wait for the database. One that `replaces`
     another does not repeat a fault that a test armed.
@@ -59,6 +60,7 @@ class Birth:
     slot: int
     worker_id: UUID
     report_to: int
+    slate: int
     first: bool
     replaces: bool
 
@@ -74,6 +76,7 @@ class Child:
     worker_id: UUID
     process: subprocess.Popen[bytes]
     pipe: int
+    slate: Slate
     born_at: float
     heard_at: float
     report: Report = field(default_factory=Report)
@@ -217,23 +220,26 @@ class Parent:
         slot.used = True
 
     def _born(self, slot: Slot, now: float) -> Child:
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-        birth = Birth(slot.number, new_id(), writing, first=not self.ready, replaces=slot.used)
-        try:
-            process = subprocess.Popen(  # noqa: S603 - our own command
-                self.command(birth),
-                stdin=subprocess.DEVNULL,
-                pass_fds=[writing],
-                # Ctrl-C reaches a whole group: the children are told by us, once.
-                process_group=0,
-            )
-        except OSError:
-            os.close(reading)
-            raise
-        finally:
-            os.close(writing)
-        child = Child(birth.worker_id, process, reading, born_at=now, heard_at=now)
+        with slate.make() as shared:
+            reading, writing = os.pipe()
+            os.set_blocking(reading, False)
+            descriptors = writing, shared.fileno()
+            birth = Birth(slot.number, new_id(), *descriptors, first=not self.ready, replaces=slot.used)
+            try:
+                own = Slate(shared.fileno())
+                process = subprocess.Popen(  # noqa: S603 - our own command
+                    self.command(birth),
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=descriptors,
+                    # Ctrl-C reaches a whole group: the children are told by us, once.
+                    process_group=0,
+                )
+            except OSError:
+                os.close(reading)
+                raise
+            finally:
+                os.close(writing)
+        child = Child(birth.worker_id, process, reading, own, born_at=now, heard_at=now)
         self.selector.register(reading, selectors.EVENT_READ, child)
         return child
 
@@ -248,6 +254,7 @@ class Parent:
             os.close(child.pipe)
             slot.child = None
             self._bury(slot, child, returncode, stop, now)
+            child.slate.close()
 
     def _bury(self, slot: Slot, child: Child, returncode: int, stop: Stopping, now: float) -> None:
         cause = cause_of(returncode, child.verdict, out_of_memory=self.memory_kills.any_lately())
@@ -257,7 +264,8 @@ class Parent:
         self._tell_who_lives()
         overdue = child.verdict.overdue if child.verdict else ()
         as_asked = _as_asked(child, returncode, stop)
-        self.registrar.gone(Gone(child.worker_id, cause.words, overdue, asked=as_asked or cause.label in AS_TOLD))
+        asked = as_asked or cause.label in AS_TOLD
+        self.registrar.gone(Gone(child.worker_id, cause.words, overdue, child.slate.read(), asked=asked))
         if as_asked:
             slot.deaths = 0
             return

@@ -20,7 +20,9 @@ from pika.exceptions import AMQPError
 from models.crashpoints import crashpoint
 from workers import topology
 from workers.drift import Shunned, wrong_queue
+from workers.in_flight import Batch, Sent
 from workers.messages import encode
+from workers.refusals import Refusals
 from workers.transport import Envelope
 
 log = structlog.get_logger(__name__)
@@ -28,26 +30,6 @@ log = structlog.get_logger(__name__)
 RECONNECT_SECONDS = 1.0
 
 _Declare = Callable[[Any, str, Callable[[Any], None]], None]
-
-
-class _Batch:
-    """Messages sent together; `answered` says if anything came back, `done` is set when nothing is open any more."""
-
-    def __init__(self, size: int) -> None:
-        self.confirmed = [False] * size
-        self.open = size
-        self.answered = False
-        self.done = threading.Event()
-
-    def settle(self, index: int, *, confirmed: bool) -> None:
-        self.confirmed[index] = confirmed
-        self.open -= 1
-        if self.open == 0:
-            self.done.set()
-
-    def give_up(self) -> None:
-        """Let nobody wait for what is still open."""
-        self.done.set()
 
 
 class Publisher:
@@ -66,8 +48,9 @@ class Publisher:
         self.opened: Channel | None = None
         self.blocked = False
         self.shunned = Shunned()
+        self.refusals = Refusals()
         self.calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self.asking: list[_Batch] = []
+        self.asking: list[Batch] = []
         self.thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._forget()
 
@@ -89,7 +72,7 @@ class Publisher:
 
     def publish(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Send all and wait for the confirms; what is not confirmed in time counts as not confirmed."""
-        batch = _Batch(len(envelopes))
+        batch = Batch(len(envelopes))
         if envelopes and self._call(lambda: self._send(batch, envelopes)) and not batch.done.wait(self.timeout):
             self._call(lambda: self._miss(batch))
         return list(batch.confirmed)
@@ -106,7 +89,7 @@ class Publisher:
         """`whole` says that `declare` proves all of a queue, by which one that was shunned is so no longer."""
         names = list(queues)
         found: dict[str, int] = {}
-        batch = _Batch(len(names))
+        batch = Batch(len(names))
         ask = partial(self._ask, batch, names, found, declare, whole=whole)
         if names and self._call(ask) and not batch.done.wait(self.timeout):
             self._call(lambda: self._miss(batch))
@@ -128,7 +111,7 @@ class Publisher:
     def _forget(self) -> None:
         """Begin anew: confirms of an earlier channel say nothing about this one."""
         self.sequence = 0
-        self.pending: dict[int, tuple[_Batch, int]] = {}
+        self.pending: dict[int, Sent] = {}
         self.returned: set[int] = set()
         self.declared: set[str] = set()
 
@@ -196,15 +179,15 @@ class Publisher:
         self.blocked = False
         log.info("publisher_connected")
 
-    def _change_channel(self) -> None:
-        """Open another channel: in a cluster one can wait for a dead leader of a queue, and answer nobody meanwhile."""
-        silent, self.opened = self.opened, None
-        if self.connection is None or self.channel is None or silent is None:
+    def _change_channel(self, event: str) -> None:
+        """Open another channel: in a cluster one can wait for a dead leader of a queue, and serve nobody meanwhile."""
+        useless, self.opened = self.opened, None
+        if self.connection is None or self.channel is None or useless is None:
             return
-        log.warning("publisher_channel_silent")
+        log.warning(event)
         self._lose_channel()
-        if silent.is_open:
-            silent.close()
+        if useless.is_open:
+            useless.close()
         self.connection.channel(on_open_callback=self._on_channel)
 
     def _on_channel_closed(self, channel: Channel, reason: BaseException) -> None:
@@ -222,15 +205,15 @@ class Publisher:
         """What was in flight is unknown now; its jobs are released, and a second delivery is stale by lease."""
         self.channel = None
         pending, self.pending = self.pending, {}
-        for batch, index in pending.values():
-            batch.settle(index, confirmed=False)
+        for sent in pending.values():
+            sent.settle(confirmed=False)
         for batch in self.asking:
             batch.give_up()
         self.asking.clear()
 
     # Sending, and what comes back.
 
-    def _send(self, batch: _Batch, envelopes: Sequence[Envelope]) -> None:
+    def _send(self, batch: Batch, envelopes: Sequence[Envelope]) -> None:
         for index, envelope in enumerate(envelopes):
             channel, name = self.channel, topology.queue_name(self.prefix, envelope.queue)
             if channel is None or not channel.is_open or self._shuns(name):
@@ -242,10 +225,10 @@ class Publisher:
         """Whether the queue proved wrong: RabbitMQ closes the channel over it, at the cost of all the others."""
         return self.shunned.seconds_left(name, time.monotonic()) > 0
 
-    def _publish(self, channel: Channel, batch: _Batch, index: int, name: str, envelope: Envelope) -> None:
+    def _publish(self, channel: Channel, batch: Batch, index: int, name: str, envelope: Envelope) -> None:
         self._ensure(channel, name)
         self.sequence += 1
-        self.pending[self.sequence] = (batch, index)
+        self.pending[self.sequence] = Sent(batch, index, name)
         properties = pika.BasicProperties(delivery_mode=2, message_id=str(self.sequence))
         try:
             channel.basic_publish("", name, encode(envelope.refs), properties, mandatory=True)
@@ -273,28 +256,39 @@ class Publisher:
         crashpoint("dispatch.mid_batch")
         method = frame.method
         acknowledged = isinstance(method, pika.spec.Basic.Ack)
-        for tag in self._tags_up_to(method.delivery_tag) if method.multiple else [method.delivery_tag]:
+        tags = self._tags_up_to(method.delivery_tag) if method.multiple else [method.delivery_tag]
+        queues = {self.pending[tag].queue for tag in tags if tag in self.pending}
+        for tag in tags:
             self._settle(tag, confirmed=acknowledged and tag not in self.returned)
             self.returned.discard(tag)
+        self._judge(queues, acknowledged=acknowledged)
+
+    def _judge(self, queues: set[str], *, acknowledged: bool) -> None:
+        """Whether the channel still serves the queues that these were for."""
+        if acknowledged:
+            for name in queues:
+                self.refusals.accepted(name)
+        elif any(self.refusals.refused(name, time.monotonic()) for name in queues):
+            self._change_channel("publisher_channel_refuses")
 
     def _tags_up_to(self, last: int) -> list[int]:
         return list(takewhile(lambda tag: tag <= last, self.pending))  # tags were added in rising order
 
     def _settle(self, tag: int, *, confirmed: bool) -> None:
         if tag in self.pending:
-            batch, index = self.pending.pop(tag)
-            batch.answered = True
-            batch.settle(index, confirmed=confirmed)
+            sent = self.pending.pop(tag)
+            sent.batch.answered = True
+            sent.settle(confirmed=confirmed)
 
-    def _miss(self, batch: _Batch) -> None:
+    def _miss(self, batch: Batch) -> None:
         """Nobody waits for these any more; a broker that never confirms must not fill our memory with them."""
         if not batch.answered:
-            self._change_channel()
-        self.pending = {tag: sent for tag, sent in self.pending.items() if sent[0] is not batch}
+            self._change_channel("publisher_channel_silent")
+        self.pending = {tag: sent for tag, sent in self.pending.items() if sent.batch is not batch}
         self.returned.intersection_update(self.pending)
 
     def _ask(
-        self, batch: _Batch, names: Sequence[str], found: dict[str, int], declare: _Declare, *, whole: bool
+        self, batch: Batch, names: Sequence[str], found: dict[str, int], declare: _Declare, *, whole: bool
     ) -> None:
         self.asking = [asked for asked in self.asking if not asked.done.is_set()] + [batch]
         for index, asked_for in enumerate(names):
@@ -309,7 +303,7 @@ class Publisher:
             declare(channel, name, self._depth_taker(batch, index, asked_for, found, name if whole else None))
 
     def _depth_taker(
-        self, batch: _Batch, index: int, asked_for: str, found: dict[str, int], proved: str | None
+        self, batch: Batch, index: int, asked_for: str, found: dict[str, int], proved: str | None
     ) -> Callable[[Any], None]:
         """What takes in one queue's answer, by which the queue `proved`, if it is all of it, is as it should be."""
 

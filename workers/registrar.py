@@ -47,7 +47,7 @@ class Living:
 
 @dataclass(frozen=True)
 class Gone:
-    """A child that died, of what (a clause), and which of its jobs had outrun their time limit.
+    """A child that died, of what (a clause), which of its jobs had outrun their time limit, and whose handlers ran.
 
     `asked` says that it ended, or was killed, because it was told to stop, which is no fault of what it ran.
     """
@@ -55,6 +55,7 @@ class Gone:
     worker_id: UUID
     cause: str
     overdue: tuple[Ref, ...] = ()
+    running: frozenset[Ref] = frozenset()
     asked: bool = False
 
 
@@ -151,7 +152,15 @@ class Registrar:
                 dead = [gone.worker_id]
                 if gone.asked:  # it may not have said so, and a start of its own may still be on its way
                     worker.mark_draining(session, gone.worker_id)
-                taken = take_back(session, dead, dead if gone.asked else [], self.actor, gone.cause, gone.cause)
+                taken = take_back(
+                    session,
+                    dead,
+                    dead if gone.asked else [],
+                    self.actor,
+                    gone.cause,
+                    cause_if_told=gone.cause,
+                    ran=gone.running,
+                )
             taken.count()
             for one in failed:
                 metrics.moves.labels(Move.BURY if one.state is State.DEAD else Move.RETRY).inc()

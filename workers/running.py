@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from jobs.context import Context, Progress
 from models.job import Ref
 from workers.section import Section
+from workers.slate import Slate
 from workers.turn import Turn
 
 
@@ -35,10 +36,11 @@ class Run:
 
 
 class InHand:
-    """Which jobs this process has taken, from before their start until after their end."""
+    """Which jobs this process has taken, from before their start until after their end; the `slate` has what runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, slate: Slate | None = None) -> None:
         self._lock = threading.Lock()
+        self._slate = slate or Slate()
         self._taken: set[Ref] = set()
         self._doubted: set[Ref] = set()
         self._runs: dict[Ref, Run] = {}
@@ -100,11 +102,13 @@ class InHand:
         """A handler is about to run."""
         with self._lock:
             self._runs[run.ref] = run
+            self._slate.began(run.ref)
 
     def ended(self, run: Run) -> None:
         """A handler is done, one way or another."""
         with self._lock:
             self._runs.pop(run.ref, None)
+            self._slate.ended(run.ref)
 
     def runs(self) -> list[Run]:
         """The handlers running now."""

@@ -27,6 +27,6 @@ def how_many() -> int:
     return PATH.stat().st_size // _NOTE.size if PATH.exists() else 0
 
 
-def read(first: int = 0) -> list[tuple[float, float]]:
+def read(first: int = 0, path: Path = PATH) -> list[tuple[float, float]]:
     """When each was sent and began, by the machine's clock, from that note on."""
-    return list(_NOTE.iter_unpack(PATH.read_bytes()))[first:]
+    return list(_NOTE.iter_unpack(path.read_bytes()))[first:]

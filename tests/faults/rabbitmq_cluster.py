@@ -55,6 +55,13 @@ class Cluster:
         leaders = dict(line.split("\t") for line in listed.splitlines())
         return next(node for node in self.nodes if node.name == leaders[queue])
 
+    def queues_without(self, dead: Node) -> str:
+        """How the queues are, in the words of a node that lives."""
+        living = next(node for node in self.nodes if node is not dead)
+        return living.control(
+            "list_queues", "name", "leader", "online", "messages_ready", "messages_unacknowledged", "consumers"
+        )
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             for node in self.nodes:

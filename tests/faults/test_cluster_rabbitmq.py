@@ -26,6 +26,7 @@ QUEUE = topology.queue_name("jobmill", "default")
 JOBS_A_SECOND = 20.0
 UNDISTURBED_SECONDS = 5
 LONGEST_PAUSE = 15
+STATES = "SELECT state, count(*), max(dispatched_at), now() FROM jobs GROUP BY state"
 LATE_SECONDS = 1
 """How far the load may be behind when it ends: the API does without RabbitMQ, and need not refuse anything."""
 
@@ -59,7 +60,11 @@ def test_any_node_may_be_killed_under_load_and_come_back_twice(full: Installatio
         node.kill()
         time.sleep(UNDISTURBED_SECONDS)
         # It stays away until the others do its work: what waits for its return would be no pause of theirs.
-        full.eventually(lambda: goes_on_since(killed[-1][0], ledger, load), LONGEST_PAUSE)
+        try:
+            full.eventually(lambda: goes_on_since(killed[-1][0], ledger, load), LONGEST_PAUSE)
+        except BaseException as error:
+            error.add_note(f"{full.sql(STATES)}\n{cluster.queues_without(node)}")
+            raise
         node.start()
         time.sleep(UNDISTURBED_SECONDS)
 

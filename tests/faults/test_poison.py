@@ -4,11 +4,14 @@ import pytest
 
 from tests.acceptance.installation import Full, Installation
 from tests.acceptance.ledger import Ledger
+from tests.faults import figures
 from tests.faults.at_rest import complete
 from tests.faults.conftest import Install
 from tests.faults.invariants import check
+from tests.faults.load import submit_all_patiently
 
 THREADS = 4
+MANY = 200
 STRIKES_BESIDE = 2
 LOST_TOGETHER_WITHIN = 40
 BURIED_WITHIN = 120
@@ -50,6 +53,28 @@ def test_a_poisonous_job_is_buried_and_no_neighbour_with_it(full: Installation, 
     ]
     last = ledger.starts(poison["id"])[-1].pid
     assert {entry.job_id for entry in ledger.starts() if entry.pid == last} <= {poison["id"], *ended_in(ledger, last)}
+
+
+@pytest.mark.fault("handler-exits", "os._exit in a handler amid a message of many, on four threads")
+def test_a_process_that_dies_amid_a_message_is_a_loss_of_what_ran_alone(full: Installation, ledger: Ledger):
+    full.wait_until_ready()
+    # Its dispatcher knows then how short they are, and lets many travel together.
+    full.succeeded(full.submit("fault.exit", ledger.args | {"times": 0}))
+    full.eventually(lambda: full.sql("SELECT 1 FROM workers WHERE seconds_by_type::text LIKE '%fault.exit%'"))
+    bodies = [{"type": "fault.exit", "args": ledger.args | {"times": 0}, "max_attempts": 1} for _ in range(MANY)]
+    bodies[MANY // 2 + MANY // 8]["args"] = ledger.args | {"times": 1}
+    jobs = submit_all_patiently(full, bodies)
+    for job in jobs:
+        full.succeeded(job)
+
+    known = check(full, ledger, jobs, faults=1)
+    lost = [job["id"] for job in jobs if known.rows[job["id"]].lost]
+    assert jobs[MANY // 2 + MANY // 8]["id"] in lost
+    assert len(lost) <= THREADS
+    given_back = [job["id"] for job in jobs if [event.move for event in known.history(job["id"])] == ["interrupt"]]
+    assert given_back, "none was started with it"
+    assert not set(given_back) & set(lost)
+    figures.keep("handler-exits", "given back without a loss, of a message's jobs", len(given_back), "jobs")
 
 
 def ended_in(ledger: Ledger, pid: int) -> set[str]:

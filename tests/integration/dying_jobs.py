@@ -40,6 +40,13 @@ def work(args: Told, context: Context) -> int:
     return os.getpid()
 
 
+@job("dying.work_at_once", retry=QUICKLY)
+def work_at_once(args: Told, context: Context) -> None:
+    """Waits for nothing."""
+    note(args, "start", context)
+    note(args, "end", context)
+
+
 @job("dying.exit")
 def leave(args: Told, context: Context) -> None:
     """Ends its process."""

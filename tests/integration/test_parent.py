@@ -94,10 +94,18 @@ class Mill:
 
     def send(self, job_type: str = "dying.work", **columns: Any) -> Ref:
         """Hand a job to the worker, as the dispatcher would."""
-        args = {"folder": str(self.folder)}
-        ref = self.database.run(lambda session: job_in(session, State.DISPATCHED, type=job_type, args=args, **columns))
-        assert self.publisher.publish([Envelope("default", (ref,))]) == [True]
+        (ref,) = self.send_together(job_type, **columns)
         return ref
+
+    def send_together(self, *job_types: str, **columns: Any) -> list[Ref]:
+        """Hand it jobs in one message."""
+        columns["args"] = {"folder": str(self.folder)}
+        refs = [
+            self.database.run(lambda session, each=each: job_in(session, State.DISPATCHED, type=each, **columns))
+            for each in job_types
+        ]
+        assert self.publisher.publish([Envelope("default", tuple(refs))]) == [True]
+        return refs
 
     def begun(self, job_type: str = "dying.work", **columns: Any) -> tuple[Ref, psutil.Process]:
         """A job whose handler runs, and the process it runs in."""
@@ -222,6 +230,23 @@ def test_history_tells_how_a_process_died(mill: Mill, job_type: str, cause: str)
         assert [event["reason"] for event in mill.history(lost)] == [cause]
     mill.until_live(1)
     assert mill.words.count('"child_died"') == 1
+
+
+def test_of_a_message_s_jobs_a_death_is_the_loss_of_that_one_which_ran(mill: Mill):
+    mill.run()
+    before, culprit, *after = mill.send_together("dying.work_at_once", "dying.exit", *["dying.work_at_once"] * 3)
+    row = mill.until(culprit, State.QUEUED)
+    assert (row["lost"], [event["move"] for event in mill.history(culprit)]) == (1, ["rescue"])
+    told = "its worker died while other jobs of it ran: its process exited with status 3"
+    for ref in after:
+        row = mill.until(ref, State.QUEUED)
+        assert (row["lost"], row["attempt"], row["error"]) == (0, 2, None)
+        assert [(event["move"], event["reason"]) for event in mill.history(ref)] == [("interrupt", told)]
+        assert mill.told("start", ref) == []
+    # It had ended; whether that was recorded first is a matter of milliseconds.
+    row = mill.row(before)
+    assert (row["lost"], row["state"]) in {(0, State.QUEUED), (0, State.SUCCEEDED)}
+    assert mill.told("end", before) != []
 
 
 @contextmanager

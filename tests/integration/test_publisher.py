@@ -20,7 +20,7 @@ from models.ids import new_id
 from models.job import Ref
 from tests.proxy import Proxy
 from workers import publisher as publisher_module
-from workers import topology
+from workers import refusals, topology
 from workers.messages import MOST_REFS, decode
 from workers.publisher import Publisher
 from workers.transport import Envelope
@@ -144,6 +144,27 @@ def test_a_queue_that_refuses_is_not_confirmed(publisher: Publisher, channel: An
     assert answers[0][0] is True
     assert answers[-1] == [False] * 10
     assert on_queue(channel, name) == sum(batch.count(True) for batch in answers)
+
+
+def test_a_channel_that_goes_on_refusing_a_queue_is_changed_and_the_others_are_served(
+    publisher: Publisher,
+    channel: Any,
+    queue_prefix: str,
+    eventually: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(refusals, "FIRST_PATIENCE_SECONDS", 0.3)
+    assert publisher.depths(["media"]) == {"media": 0}
+    name = f"{queue_prefix}.other"
+    full = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
+    channel.queue_declare(name, durable=True, arguments=full)
+    monkeypatch.setattr(publisher, "_ensure", lambda *_: None)  # it would find the queue to be another
+    stuck = publisher.opened
+    eventually(lambda: not any(publisher.publish(envelopes(2, "other"))) and publisher.opened is not stuck)
+    eventually(lambda: publisher.connected)
+    assert publisher.publish([*envelopes(1, "media"), *envelopes(1, "other")]) == [True, False]
+    channel.queue_purge(name)
+    eventually(lambda: publisher.publish(envelopes(1, "other")) == [True])
 
 
 def test_an_unreachable_broker_is_told_at_once(publishers: Callable[..., Publisher]):

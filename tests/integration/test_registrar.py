@@ -166,6 +166,26 @@ def test_the_jobs_of_a_child_that_was_killed_because_its_worker_stops_go_back_at
     assert office.bell.rung > 0
 
 
+def test_what_had_not_begun_where_others_ran_goes_back_at_no_cost(office: Office, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rescue_module, "BATCH", 2)
+    dead = office.child()
+    waiting = [office.running(dead, lost=2) for _ in range(4)]
+    ran = office.running(dead)
+    cancelled = office.running(dead, cancel_requested_at=ago(seconds=9))
+    before = counted("jobmill_moves_total", move="interrupt")
+    office.registrar.gone(Gone(dead.worker_id, CAUSE, running=frozenset([ran])))
+    assert office.registrar.run_once(100.0)
+    for ref in waiting:
+        row = office.job(ref)
+        assert (row["state"], row["attempt"], row["lost"]) == (State.QUEUED, 1, 2)
+        (event,) = office.history(ref)
+        assert (event["move"], event["reason"]) == ("interrupt", f"{rescue_module.OTHERS_RAN}: {CAUSE}")
+    assert (office.job(ran)["state"], office.job(ran)["lost"]) == (State.QUEUED, 1)
+    assert office.job(cancelled)["state"] == State.CANCELLED
+    assert office.row(dead.worker_id)["stopped_at"] is not None
+    assert counted("jobmill_moves_total", move="interrupt") == before + 4
+
+
 @pytest.mark.parametrize(("max_attempts", "state", "move"), [(5, State.QUEUED, "retry"), (2, State.DEAD, "bury")])
 def test_an_attempt_that_outran_its_time_limit_counts(office: Office, max_attempts: int, state: State, move: str):
     dead = office.child()

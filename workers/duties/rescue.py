@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from models import lease, moves, queries, worker
 from models.database import Database
+from models.job import Ref
 from models.moves import Ending
 from models.states import Move
 from workers import metrics
@@ -28,6 +29,7 @@ HEARD_OUT = worker.HEARTBEAT_EVERY + timedelta(seconds=2)
 database was away nobody could beat, and when it is back all are given the time for it."""
 
 NOT_LET_FINISH = "its worker was to stop, and ended before it had"
+OTHERS_RAN = "its worker died while other jobs of it ran"
 
 
 def lost(cause: str) -> str:
@@ -138,23 +140,27 @@ def take_back(
     told: Sequence[UUID],
     actor: str,
     cause: str,
+    *,
     cause_if_told: str = NOT_LET_FINISH,
+    ran: Collection[Ref] = (),
 ) -> TakenBack:
     """Take one batch of jobs from dead workers, and say of workers without any more that they are gone.
 
     What those ran that were `told` to stop and were not let finish is given back, which costs no attempt and is no
-    loss: no job did that. What is to be cancelled is left to the rescue, which cancels it.
+    loss: no job did that. So is what did not run where others `ran`, as far as that is known: a message's jobs are
+    started together. What is to be cancelled is left to the rescue, which cancels it.
     """
     if not dead:
         return TakenBack()
     # Each is read once: a start that is committed meanwhile is seen by the next look, and as what it is.
     of_told = queries.running_of(session, told, BATCH) if told else []
-    endings = [Ending(ref, reason=cause_if_told) for ref in of_told]
-    interrupted = moves.interrupt(session, endings, actor) if endings else []
-    gone = {job.id for job in interrupted}
     others = [worker_id for worker_id in dead if worker_id not in told]
     of_others = queries.running_of(session, others, BATCH) if others else []
-    refs = [ref for ref in of_told if ref.id not in gone] + of_others
+    endings = [Ending(ref, reason=cause_if_told) for ref in of_told]
+    endings += [Ending(ref, reason=f"{OTHERS_RAN}: {cause}") for ref in of_others if ran and ref not in ran]
+    interrupted = moves.interrupt(session, endings, actor) if endings else []
+    gone = {job.id for job in interrupted}
+    refs = [ref for ref in of_told + of_others if ref.id not in gone]
     rescued = moves.rescue(session, [Ending(ref, error=lost(cause), reason=cause) for ref in refs], actor)
     full = BATCH in {len(of_told), len(of_others)}
     if not full:
