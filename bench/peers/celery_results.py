@@ -13,7 +13,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from bench.peers import notes
-from bench.peers.measure import Threaded
+from bench.peers.measure import THREADS, Threaded
 
 NAME, PROCESSES, PREFETCH = os.environ["BENCH_NAME"], 2, 128
 
@@ -42,8 +42,7 @@ class CeleryResults(Threaded):
         self._app.AsyncResult("nobody").state  # noqa: B018
 
     def send(self, count: int) -> None:
-        for _ in range(count):
-            self.send_one()
+        self.send_each(count, THREADS)
 
     def send_one(self) -> None:
         self._noop.delay(time.time())

@@ -14,7 +14,7 @@ import pika
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
 from bench.peers import notes
-from bench.peers.measure import Threaded, main
+from bench.peers.measure import THREADS, Threaded, main
 
 QUEUE, WORKER_THREADS = os.environ["BENCH_NAME"], 8
 broker = RabbitmqBroker(url=os.environ["BENCH_RABBITMQ_URL"], confirm_delivery=True)
@@ -27,8 +27,7 @@ class PlainDramatiq(Threaded):
         self._watch = pika.BlockingConnection(pika.URLParameters(os.environ["BENCH_RABBITMQ_URL"])).channel()
 
     def send(self, count: int) -> None:
-        for _ in range(count):
-            self.send_one()
+        self.send_each(count, THREADS)
 
     def send_one(self) -> None:
         noop.send(time.time())
