@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     found, failed = _measured(urls, chosen)
     for scenario, subjects in found.items():
         _tell(scenario, {subject: subjects[subject] for subject in SUBJECTS if subject in subjects}, chosen.quick)
-    if chosen.quick or found.keys() != COUNTS.keys() or any(each.keys() != SUBJECTS.keys() for each in found.values()):
+    if chosen.quick or failed or found.keys() != COUNTS.keys() or set(chosen.subjects) != SUBJECTS.keys():
         print("\nNot kept: only whole runs of all scenarios by all subjects are.")
     else:
         keep(about, chosen.rounds, found)

@@ -154,14 +154,14 @@ def worker(processes: int | None, **flags: Any) -> None:
 @click.option("--slot", type=int, required=True)
 @click.option("--worker-id", type=UUID, required=True)
 @click.option("--report-to", type=int, required=True)
-@click.option("--slate", type=int, required=True)
+@click.option("--slate", type=int)
 @click.option("--first", type=bool, required=True)
 @click.option("--replaces", type=bool, required=True)
 @_queues
 @_threads
 @_grace
 def worker_child(
-    slot: int, worker_id: UUID, report_to: int, slate: int, *, first: bool, replaces: bool, **flags: Any
+    slot: int, worker_id: UUID, report_to: int, slate: int | None, *, first: bool, replaces: bool, **flags: Any
 ) -> None:
     """Run one process of a worker; `jobmill worker` starts these."""
     from cli.stopping import StopSignal
@@ -175,8 +175,10 @@ def worker_child(
     metrics_port.count_as(f"child{slot}")
     from workers.child import Watched
     from workers.report import Reporter
-    from workers.slate import received
+    from workers.slate import Slate, received
 
+    # A parent of an earlier release hands over none.
+    own = Slate() if slate is None else received(slate)
     reporter = Reporter(report_to, stop.event.set)
     reporter.start()
     known = compose.registry(loaded)
@@ -184,7 +186,7 @@ def worker_child(
     connections = loaded.threads + _SPARE_CONNECTIONS
     database = connect_postgresql(compose.database_url(loaded, "worker"), "jobmill worker", connections)
     compose.check_queues(loaded, "worker", compose.served_queues(loaded))
-    watched = Watched(worker_id, parent_pid, reporter.orphaned, received(slate))
+    watched = Watched(worker_id, parent_pid, reporter.orphaned, own)
     running = compose.full_worker(loaded, database, known, watched)
     if compose.start_working(loaded, running, stop.event, waits=not first):
         reporter.source = running.report

@@ -59,18 +59,23 @@ class NotifyDoorbell:
 
     def _begin(self) -> None:
         with self._start:
+            if self._thread is None:
+                atexit.register(self._end)
             if self._thread is None or not self._thread.is_alive():
                 self._rung = threading.Event()
                 self._thread = threading.Thread(target=_to_its_end, args=[self._notify], name="doorbell", daemon=True)
                 self._thread.start()
-                atexit.register(self._end)
 
     def _notify(self) -> None:
         with self._connect() as connection:
             connection.autocommit = True
             while self._rung.wait():
                 self._rung.clear()
-                connection.execute(sql.SQL("NOTIFY {}").format(sql.Identifier(CHANNEL)))
+                try:
+                    connection.execute(sql.SQL("NOTIFY {}").format(sql.Identifier(CHANNEL)))
+                except psycopg.Error:
+                    self._rung.set()  # by another connection
+                    raise
                 if self._ending and not self._rung.is_set():
                     return
                 time.sleep(QUIET_SECONDS)

@@ -172,6 +172,13 @@ def moves_because(session: Session, job_id: UUID, move: Move, reason: str) -> in
     return session.scalars(query).one()
 
 
+def moved_often(session: Session, ids: Sequence[UUID], move: Move, reason: str, times: int) -> set[UUID]:
+    """Those of the jobs that made that move for that reason so many times at least."""
+    c = job_events.c
+    query = select(c.job_id).where(c.job_id.in_(ids), c.move == move, c.reason == reason).group_by(c.job_id)
+    return set(session.scalars(query.having(func.count() >= times)))
+
+
 def present(session: Session, ids: Sequence[UUID]) -> set[UUID]:
     """Those of the ids that are a job's, in whatever state."""
     return set(session.scalars(select(_c.id).where(_c.id.in_(ids)))) if ids else set()

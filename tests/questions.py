@@ -356,6 +356,9 @@ READS: dict[str, Question] = {
     },
     "lost often": lambda s, c: queries.lost_often(s, c.of(State.DISPATCHED)),
     "moves because": lambda s, c: queries.moves_because(s, c.refs[State.DEAD][0].id, Move.RETRY, "busy"),
+    "moved often": lambda s, c: queries.moved_often(
+        s, [ref.id for ref in c.of(State.SUCCEEDED)], Move.INTERRUPT, "busy", 3
+    ),
     "signals": lambda s, c: queries.signals(s, WORKERS[0]),
     "states of": lambda s, c: queries.states_of(s, c.of(State.SUCCEEDED)),
     "list workers": lambda s, c: worker.list_workers(s),

@@ -114,6 +114,7 @@ class Publisher:
         self.pending: dict[int, Sent] = {}
         self.returned: set[int] = set()
         self.declared: set[str] = set()
+        self.refusals.begin_anew()
 
     # The connection's life.
 
@@ -181,10 +182,11 @@ class Publisher:
 
     def _change_channel(self, event: str) -> None:
         """Open another channel: in a cluster one can wait for a dead leader of a queue, and serve nobody meanwhile."""
-        useless, self.opened = self.opened, None
-        if self.connection is None or self.channel is None or useless is None:
+        useless = self.opened
+        if self.connection is None or not self.connection.is_open or self.channel is None or useless is None:
             return
         log.warning(event)
+        self.opened = None
         self._lose_channel()
         if useless.is_open:
             useless.close()
@@ -257,7 +259,7 @@ class Publisher:
         method = frame.method
         acknowledged = isinstance(method, pika.spec.Basic.Ack)
         tags = self._tags_up_to(method.delivery_tag) if method.multiple else [method.delivery_tag]
-        queues = {self.pending[tag].queue for tag in tags if tag in self.pending}
+        queues = {self.pending[tag].queue for tag in tags if tag in self.pending and tag not in self.returned}
         for tag in tags:
             self._settle(tag, confirmed=acknowledged and tag not in self.returned)
             self.returned.discard(tag)
@@ -282,6 +284,8 @@ class Publisher:
 
     def _miss(self, batch: Batch) -> None:
         """Nobody waits for these any more; a broker that never confirms must not fill our memory with them."""
+        if batch.done.is_set():
+            return
         if not batch.answered:
             self._change_channel("publisher_channel_silent")
         self.pending = {tag: sent for tag, sent in self.pending.items() if sent.batch is not batch}

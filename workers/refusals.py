@@ -11,22 +11,26 @@ LONGEST_PATIENCE_SECONDS = 60.0
 
 
 class Refusals:
-    """Since when each queue has refused every message. Moments are those of `time.monotonic`."""
+    """Since when queues have refused every message on the channel there is. Moments are those of `time.monotonic`."""
 
     def __init__(self) -> None:
+        self._accepted: set[str] = set()
         self._since: dict[str, float] = {}
         self._patience: dict[str, float] = {}
 
+    def begin_anew(self) -> None:
+        """There is another channel."""
+        self._accepted.clear()
+        self._since.clear()
+
     def accepted(self, queue: str) -> None:
-        """The queue took a message."""
-        self._since.pop(queue, None)
-        self._patience.pop(queue, None)
+        """The queue took a message, so the channel is not stuck with it, whatever the queue refuses from now on."""
+        self._accepted.add(queue)
 
     def refused(self, queue: str, now: float) -> bool:
-        """The queue took one not; whether that has gone on long enough for another channel to be tried."""
+        """Note that the queue took one not; gives whether another channel is to be tried."""
         patience = self._patience.get(queue, FIRST_PATIENCE_SECONDS)
-        if now - self._since.setdefault(queue, now) < patience:
+        if queue in self._accepted or now - self._since.setdefault(queue, now) < patience:
             return False
-        self._since[queue] = now
         self._patience[queue] = min(2 * patience, LONGEST_PATIENCE_SECONDS)
         return True

@@ -6,7 +6,6 @@ A message's jobs are started together and run in turn, so their rows do not tell
 import mmap
 import os
 import struct
-import sys
 import tempfile
 from typing import IO
 from uuid import UUID
@@ -60,9 +59,9 @@ def received(descriptor: int) -> Slate:
 
 def make() -> IO[bytes]:
     """What a process can be handed, and then be closed. Raises OSError if there is none left."""
-    if sys.platform == "linux":
+    try:
         file = os.fdopen(os.memfd_create("jobmill-slate"), "w+b")
-    else:
+    except (AttributeError, OSError):  # a Python that was built for an old Linux, a machine that forbids it
         file = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asked closes it
     file.truncate(_BYTES)
     return file

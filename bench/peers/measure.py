@@ -141,10 +141,11 @@ def _worker() -> Iterator[None]:
 
 @contextmanager
 def _warmed_up(peer: Peer) -> Iterator[int]:
-    """How many jobs it took until the worker had proved to run, which is one."""
+    """How many jobs it took until the worker had proved to run, and whatever enqueues was connected."""
+    peer.send(2 * THREADS)
     peer.send_one()
-    _all_done(peer, 1)
-    yield 1
+    _all_done(peer, 2 * THREADS + 1)
+    yield 2 * THREADS + 1
 
 
 def _all_done(peer: Peer, count: int) -> float:

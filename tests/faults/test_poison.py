@@ -9,9 +9,12 @@ from tests.faults.at_rest import complete
 from tests.faults.conftest import Install
 from tests.faults.invariants import check
 from tests.faults.load import submit_all_patiently
+from workers.duties.rescue import OTHERS_RAN
 
 THREADS = 4
 MANY = 200
+TOLD_AGAIN = 10
+SHORT = "SELECT 1 FROM workers WHERE (seconds_by_type -> 'fault.exit' ->> 0)::float < 0.02"
 STRIKES_BESIDE = 2
 LOST_TOGETHER_WITHIN = 40
 BURIED_WITHIN = 120
@@ -58,9 +61,10 @@ def test_a_poisonous_job_is_buried_and_no_neighbour_with_it(full: Installation, 
 @pytest.mark.fault("handler-exits", "os._exit in a handler amid a message of many, on four threads")
 def test_a_process_that_dies_amid_a_message_is_a_loss_of_what_ran_alone(full: Installation, ledger: Ledger):
     full.wait_until_ready()
-    # Its dispatcher knows then how short they are, and lets many travel together.
-    full.succeeded(full.submit("fault.exit", ledger.args | {"times": 0}))
-    full.eventually(lambda: full.sql("SELECT 1 FROM workers WHERE seconds_by_type::text LIKE '%fault.exit%'"))
+    # Its dispatcher knows then how short they are, and lets many travel together: ten runs outweigh a slow first one.
+    for _ in range(TOLD_AGAIN):
+        full.succeeded(full.submit("fault.exit", ledger.args | {"times": 0}))
+    full.eventually(lambda: full.sql(SHORT))
     bodies = [{"type": "fault.exit", "args": ledger.args | {"times": 0}, "max_attempts": 1} for _ in range(MANY)]
     bodies[MANY // 2 + MANY // 8]["args"] = ledger.args | {"times": 1}
     jobs = submit_all_patiently(full, bodies)
@@ -74,6 +78,7 @@ def test_a_process_that_dies_amid_a_message_is_a_loss_of_what_ran_alone(full: In
     given_back = [job["id"] for job in jobs if [event.move for event in known.history(job["id"])] == ["interrupt"]]
     assert given_back, "none was started with it"
     assert not set(given_back) & set(lost)
+    assert {event["reason"] for job_id in given_back for event in full.events({"id": job_id})} == {OTHERS_RAN}
     figures.keep("handler-exits", "given back without a loss, of a message's jobs", len(given_back), "jobs")
 
 

@@ -159,8 +159,12 @@ def test_a_channel_that_goes_on_refusing_a_queue_is_changed_and_the_others_are_s
     full = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
     channel.queue_declare(name, durable=True, arguments=full)
     monkeypatch.setattr(publisher, "_ensure", lambda *_: None)  # it would find the queue to be another
+    for _ in range(5):
+        channel.basic_publish("", name, b"it is full")
+    eventually(lambda: on_queue(channel, name))
     stuck = publisher.opened
     eventually(lambda: not any(publisher.publish(envelopes(2, "other"))) and publisher.opened is not stuck)
+    publisher.refusals._patience[name] = refusals.LONGEST_PATIENCE_SECONDS
     eventually(lambda: publisher.connected)
     assert publisher.publish([*envelopes(1, "media"), *envelopes(1, "other")]) == [True, False]
     channel.queue_purge(name)

@@ -14,7 +14,7 @@ from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
 from models.errors import Unavailable
 from models.ids import new_id
-from models.job import Ref
+from models.job import Ref, jobs
 from models.states import State
 from models.worker import workers
 from tests.factories import ago, history_of, job_in, row_of
@@ -67,6 +67,13 @@ class Office:
 
     def running(self, child: Living, **columns: Any) -> Ref:
         return self.database.run(lambda session: job_in(session, State.RUNNING, worker_id=child.worker_id, **columns))
+
+    def runs_again(self, ref: Ref, child: Living) -> None:
+        runs = update(jobs).where(jobs.c.id == ref.id)
+        runs = runs.values(
+            state=State.RUNNING, attempt=2, worker_id=child.worker_id, dispatched_at=ago(), started_at=ago()
+        )
+        self.database.run(lambda session: session.execute(runs))
 
     def row(self, worker_id: UUID) -> Any:
         with self.database.reading() as session:
@@ -179,11 +186,22 @@ def test_what_had_not_begun_where_others_ran_goes_back_at_no_cost(office: Office
         row = office.job(ref)
         assert (row["state"], row["attempt"], row["lost"]) == (State.QUEUED, 1, 2)
         (event,) = office.history(ref)
-        assert (event["move"], event["reason"]) == ("interrupt", f"{rescue_module.OTHERS_RAN}: {CAUSE}")
+        assert (event["move"], event["reason"]) == ("interrupt", rescue_module.OTHERS_RAN)
     assert (office.job(ran)["state"], office.job(ran)["lost"]) == (State.QUEUED, 1)
     assert office.job(cancelled)["state"] == State.CANCELLED
     assert office.row(dead.worker_id)["stopped_at"] is not None
     assert counted("jobmill_moves_total", move="interrupt") == before + 4
+
+
+def test_what_goes_back_so_again_and_again_is_lost_at_last(office: Office):
+    ref = office.running(office.child())
+    for _ in range(rescue_module.MOST_SPARED + 1):
+        dead = office.child()
+        office.runs_again(ref, dead)
+        office.registrar.gone(Gone(dead.worker_id, CAUSE, running=frozenset([office.running(dead)])))
+        assert office.registrar.run_once(100.0)
+    assert [event["move"] for event in office.history(ref)] == ["interrupt"] * rescue_module.MOST_SPARED + ["rescue"]
+    assert office.job(ref)["lost"] == 1
 
 
 @pytest.mark.parametrize(("max_attempts", "state", "move"), [(5, State.QUEUED, "retry"), (2, State.DEAD, "bury")])

@@ -60,7 +60,14 @@ def test_what_a_process_ran_can_be_read_when_it_was_killed():
     mine.close()
 
 
-def test_a_process_that_got_one_hands_it_to_nobody():
+def test_it_needs_no_memory_without_a_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(os, "memfd_create")
+    with slate.make() as shared:
+        Slate(shared.fileno()).began(A)
+        assert Slate(shared.fileno()).read() == {A}
+
+
+def test_a_process_that_got_one_keeps_no_other_descriptor_of_it():
     with slate.make() as shared:
         descriptor = os.dup(shared.fileno())
         slate.received(descriptor).began(A)

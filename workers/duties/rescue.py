@@ -29,7 +29,10 @@ HEARD_OUT = worker.HEARTBEAT_EVERY + timedelta(seconds=2)
 database was away nobody could beat, and when it is back all are given the time for it."""
 
 NOT_LET_FINISH = "its worker was to stop, and ended before it had"
-OTHERS_RAN = "its worker died while other jobs of it ran"
+OTHERS_RAN = "its worker died while it ran other jobs"
+MOST_SPARED = 3
+"""So often a job may be with a worker that dies, and not run just then, until that counts as a loss all the same: what
+kills its worker otherwise than by its handler, such as a result that takes all memory, would go on without end."""
 
 
 def lost(cause: str) -> str:
@@ -147,8 +150,8 @@ def take_back(
     """Take one batch of jobs from dead workers, and say of workers without any more that they are gone.
 
     What those ran that were `told` to stop and were not let finish is given back, which costs no attempt and is no
-    loss: no job did that. So is what did not run where others `ran`, as far as that is known: a message's jobs are
-    started together. What is to be cancelled is left to the rescue, which cancels it.
+    loss: no job did that. So is what did not run where others `ran`, as far as that is known, MOST_SPARED times: a
+    message's jobs are started together. What is to be cancelled is left to the rescue, which cancels it.
     """
     if not dead:
         return TakenBack()
@@ -157,7 +160,9 @@ def take_back(
     others = [worker_id for worker_id in dead if worker_id not in told]
     of_others = queries.running_of(session, others, BATCH) if others else []
     endings = [Ending(ref, reason=cause_if_told) for ref in of_told]
-    endings += [Ending(ref, reason=f"{OTHERS_RAN}: {cause}") for ref in of_others if ran and ref not in ran]
+    if ran:
+        beside = [ref for ref in of_others if ref not in ran]
+        endings += [Ending(ref, reason=OTHERS_RAN) for ref in _to_be_spared(session, beside)]
     interrupted = moves.interrupt(session, endings, actor) if endings else []
     gone = {job.id for job in interrupted}
     refs = [ref for ref in of_told + of_others if ref.id not in gone]
@@ -167,3 +172,10 @@ def take_back(
         worker.mark_stopped(session, dead)
     more = full and bool(interrupted or rescued)
     return TakenBack(len(interrupted), len(rescued), stale=len(refs) - len(rescued), more=more)
+
+
+def _to_be_spared(session: Session, refs: Sequence[Ref]) -> list[Ref]:
+    if not refs:
+        return []
+    often = queries.moved_often(session, [ref.id for ref in refs], Move.INTERRUPT, OTHERS_RAN, MOST_SPARED)
+    return [ref for ref in refs if ref.id not in often]
