@@ -27,6 +27,7 @@ from psycopg import sql
 from models.database import Database, connect_postgresql, connect_sqlite
 from models.dialect import POSTGRESQL, SQLITE
 from models.migrate import upgrade
+from tests.faults import figures
 from tests.sharing import pytest_xdist_make_scheduler
 
 __all__ = ["pytest_xdist_make_scheduler"]
@@ -38,6 +39,14 @@ REDIS_URL = os.environ.get("JOBMILL_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 # What is started in the background of a script ignores Ctrl-C, and so would all that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep what a test measured that passed."""
+    if report.when == "call":
+        figures.end(passed=report.passed)
+
 
 DATABASE_PREFIX = "jobmill_test"
 LEFTOVER_AFTER = timedelta(hours=6)

@@ -1,11 +1,13 @@
 """Installations whose handlers misbehave on request, and a ledger for each test."""
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
 
 from tests.acceptance.conftest import ledger, pytest_runtest_makereport
 from tests.acceptance.installation import Installation
@@ -39,8 +41,12 @@ def install(request: pytest.FixtureRequest) -> Iterator[Install]:
 
 
 def fault_settings() -> dict[str, str]:
-    """What an installation is told so that it knows the job types of `fault_jobs`, and has a secret to keep."""
-    return {
+    """What an installation is told so that it knows the job types of `fault_jobs`, and has a secret to keep.
+
+    And what stands in the file that JOBMILL_TEST_SETTINGS names.
+    """
+    file = os.environ.get("JOBMILL_TEST_SETTINGS")
+    return {name: value or "" for name, value in (dotenv_values(file) if file else {}).items()} | {
         "PYTHONPATH": f"{HERE}:{HERE.parent / 'acceptance'}",
         "JOBMILL_JOBS": "fault_jobs",
         "JOBMILL_SECRET_KEY": secrets.token_hex(32),

@@ -116,7 +116,9 @@ def test_every_exit_code_is_told():
 
 def test_every_log_event_that_is_told_is_written_somewhere():
     source = "".join(
-        path.read_text(encoding="utf-8") for folder in ("api", "workers") for path in (ROOT / folder).rglob("*.py")
+        path.read_text(encoding="utf-8")
+        for folder in ("api", "cli", "workers")
+        for path in (ROOT / folder).rglob("*.py")
     )
     for row in re.findall(r"^\| (`.+?) \|", section(text("operate.md"), "Logs"), re.MULTILINE):
         for event in re.findall(r"`(\w+)`", row):
