@@ -284,7 +284,7 @@ class Publisher:
 
     def _miss(self, batch: Batch) -> None:
         """Nobody waits for these any more; a broker that never confirms must not fill our memory with them."""
-        if batch.done.is_set():
+        if batch.done.is_set():  # it was settled as its time ran out; the channel there is now may be another
             return
         if not batch.answered:
             self._change_channel("publisher_channel_silent")
