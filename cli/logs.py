@@ -7,6 +7,7 @@ import structlog
 from structlog.typing import Processor
 
 from settings import Settings
+from workers.log_fields import add_job
 
 # They tell of every frame or migration; what matters of them we say ourselves.
 _CHATTY = {"pika": logging.CRITICAL, "alembic": logging.WARNING, "dramatiq": logging.WARNING}
@@ -16,6 +17,7 @@ def set_up(settings: Settings) -> None:
     """Send every log line of this process through one formatter."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_job,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

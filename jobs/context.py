@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+_bells = threading.Lock()
 MOST_MESSAGE = 500
 """Characters of a progress message that are kept."""
 
@@ -80,13 +81,17 @@ class Context:
     traceparent: str | None = None
     tracestate: str | None = None
     pepper: "Pepper" = field(default=no_pepper, repr=False)
-    cancellation: threading.Event = field(default_factory=threading.Event, repr=False)
+    cancelled: bool = False
+    """Whether someone asked to cancel this job; a handler that sees it should clean up and stop."""
     latest_progress: Progress | None = None
+    _bell: threading.Event | None = field(default=None, repr=False)
+    """Ends a wait; made for the first, since most handlers never wait."""
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether someone asked to cancel this job; a handler that sees it should clean up and stop."""
-        return self.cancellation.is_set()
+    def cancel(self) -> None:
+        """Say that someone asked to cancel this job. For the worker, not for handlers."""
+        self.cancelled = True
+        if self._bell is not None:
+            self._bell.set()
 
     def raise_if_cancelled(self) -> None:
         """Stop here if cancellation was asked for. Raises CancelRequested, which a handler lets pass."""
@@ -96,10 +101,13 @@ class Context:
     def wait(self, seconds: float) -> None:
         """Sleep that a cancellation ends at once, by raising CancelRequested."""
         deadline = time.monotonic() + seconds
-        # Short naps, since a thread inside one long wait cannot be interrupted from outside.
-        while (left := deadline - time.monotonic()) > 0:
-            self.cancellation.wait(min(left, 0.5))
-            self.raise_if_cancelled()
+        with _bells:
+            bell = self._bell = self._bell or threading.Event()
+        # Short naps, since a thread inside one long wait cannot be interrupted from outside. What was asked for before
+        # there was a bell is seen before the first of them.
+        while (left := deadline - time.monotonic()) > 0 and not self.cancelled:
+            bell.wait(min(left, 0.5))
+        self.raise_if_cancelled()
 
     def progress(self, percent: float, message: str | None = None) -> None:
         """Tell how far the job is. Cheap: kept in memory and written about once a second."""

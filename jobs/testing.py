@@ -107,7 +107,7 @@ def run_job(  # noqa: PLR0913 - what a context holds, each with a default
         desk=desk,
     )
     if cancelled:
-        context.cancellation.set()
+        context.cancel()
     outcome = run_attempt(job_type, orjson.loads(to_json(_plain(args))), context)
     return Ran(outcome, context.told, desk.checkpoints)
 

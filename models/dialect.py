@@ -4,7 +4,6 @@ SQLAlchemy hides most differences, and hides too much: it drops FOR UPDATE SKIP 
 a word. So the two are told apart here, on purpose and in sight.
 """
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -155,7 +154,10 @@ def given(dialect: str, /, alias: str = "given", **columns: type) -> FromClause:
             name=alias, with_types=True
         )
     item = func.json_each(document).table_valued("value", name="item")
-    extracted = (cast(func.json_extract(item.c.value, f"$.{name}"), kind).label(name) for name, kind in types.items())
+    values = {name: func.json_extract(item.c.value, f"$.{name}") for name in types}
+    # Ids are kept without hyphens there.
+    plain = {name: func.replace(values[name], "-", "") for name, kind in columns.items() if kind is UUID}
+    extracted = (cast(value, types[name]).label(name) for name, value in (values | plain).items())
     return select(*extracted).subquery(alias)
 
 
@@ -179,14 +181,8 @@ _SQL_TYPES: dict[type, TypeEngine[Any]] = {UUID: Uuid(), int: BigInteger(), floa
 
 
 def rows_parameter(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The parameter for `given`: values are UUID, int, float, str or None."""
-    return {"rows": json.dumps(rows, default=_plain)}
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, UUID):
-        return value.hex
-    raise TypeError(f"rows_parameter takes UUID, int, float, str and None, not {type(value).__name__}")
+    """The parameter for `given`: values are UUID, int, float, str or None. Raises TypeError else."""
+    return {"rows": orjson.dumps(rows, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()}
 
 
 def new_rows(

@@ -148,7 +148,7 @@ def running_of(session: Session, worker_ids: Sequence[UUID], limit: int) -> list
 
 def started_by(session: Session, refs: Sequence[Ref], worker_id: UUID) -> list[Started]:
     """Those of the jobs that this worker runs under exactly these leases."""
-    wanted = [_c[name] for name in Started.__dataclass_fields__]
+    wanted = [_c[name] for name in Started._fields]
     query = select(*wanted).where(
         in_state(State.RUNNING), _c.worker_id == worker_id, _c.id.in_([ref.id for ref in refs])
     )

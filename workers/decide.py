@@ -1,9 +1,8 @@
 """From what an attempt came to, the move its job makes: a pure function, and the table that applies it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import orjson
 from sqlalchemy.orm import Session
@@ -25,8 +24,7 @@ from models.moves import Ending, Moved, Started
 from models.states import Move
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """A move, and what it needs to know."""
 
     move: Move

@@ -23,7 +23,7 @@ class DatabaseDesk:
         self.database = database
         self.ref = ref
         self.session: Session | None = None
-        self._open = ExitStack()
+        self._open: ExitStack | None = None
 
     def save_checkpoint(self, value: Json) -> None:
         """Commit a checkpoint. Raises LeaseLost when the job has gone to another worker."""
@@ -37,6 +37,7 @@ class DatabaseDesk:
     def open_session(self) -> Session:
         """The attempt's own session, in a transaction from now until its end."""
         if self.session is None:
+            self._open = ExitStack()
             self.session = self._open.enter_context(self.database.transaction())
         return self.session
 
@@ -46,13 +47,14 @@ class DatabaseDesk:
 
     def commit(self) -> None:
         """Commit what the attempt wrote. Raises Unavailable when that is not certain."""
-        self._open.close()
+        if self._open is not None:
+            self._open.close()
 
     def roll_back(self) -> None:
         """Undo what the attempt wrote and has not committed; does nothing without a session."""
-        undo = _Undone()
-        with suppress(Exception):  # the transaction is void either way, and its failure to say so is no news
-            self._open.__exit__(_Undone, undo, None)
+        if self._open is not None:
+            with suppress(Exception):  # the transaction is void either way, and its failure to say so is no news
+                self._open.__exit__(_Undone, _Undone(), None)
 
 
 class _Undone(Exception):  # noqa: N818

@@ -8,9 +8,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -37,6 +38,7 @@ from workers.durations import Durations
 from workers.flow import Flow
 from workers.isolation.conversation import Hearing
 from workers.isolation.handlers import IsolatedHandlers
+from workers.log_fields import about
 from workers.recorder import Recorder, Ticket
 from workers.running import InHand, Run
 from workers.slate import Slate
@@ -83,8 +85,7 @@ class Executor:
         try:
             started = self._start(fresh)
             self._run(started)  # before anything that can fail: they are begun, and given up would count as lost
-            begun = {job.ref for job in started}
-            others = [ref for ref in fresh if ref not in begun]
+            others = _not_among(started, fresh)
             solitary = self.alone.needed_by(others)
             metrics.stale.labels(Move.START).inc(len(others) - len(solitary))
             for ref in solitary:
@@ -112,7 +113,7 @@ class Executor:
         tickets = []
         with self.in_hand.turn(Turn(started)) as turn:
             for job in turn:
-                with _bound(job):
+                with about(job):
                     tickets.append(self._do_safely(job))
                 self.recorder.hurry()
             self.recorder.settle(tickets)
@@ -128,14 +129,14 @@ class Executor:
             self.in_hand.doubt(refs)
             raise
         metrics.moves.labels(Move.START).inc(len(started))
-        place = {ref: number for number, ref in enumerate(refs)}
-        return sorted(started, key=lambda job: place[job.ref])  # by priority, as the dispatcher put them
+        by_ref = {job.ref: job for job in started}
+        return [by_ref[ref] for ref in refs if ref in by_ref]  # by priority, as the dispatcher put them
 
     def _start_or_find(self, session: Session, refs: Sequence[Ref], *, alone: bool = False) -> list[Started]:
         started = moves.start(session, refs, self.worker_id, alone=alone)
-        missing = set(refs) - {job.ref for job in started}
+        missing = _not_among(started, refs)
         # A COMMIT whose answer was lost leaves jobs running that nobody runs: they are ours, and are done now.
-        found = queries.started_by(session, sorted(missing), self.worker_id) if missing else []
+        found = queries.started_by(session, missing, self.worker_id) if missing else []
         lost_answers.labels(Move.START).inc(len(found))
         return started + found
 
@@ -158,7 +159,7 @@ class Executor:
         began = time.monotonic()
         outcome = self._attempt(job_type, job, desk)
         seconds = time.monotonic() - began
-        metrics.handler_seconds.labels(job.type).observe(seconds)
+        metrics.handler_seconds_of(job.type).observe(seconds)
         self.durations.ran(job.type, seconds)
         return outcome
 
@@ -203,7 +204,7 @@ class Executor:
             tags=job.tags,
             timeout=timedelta(seconds=job.timeout_seconds),
             last_checkpoint=job.checkpoint,
-            log=structlog.get_logger(f"jobs.{job.type}"),
+            log=_log_of(job.type),
             http=self.http,
             desk=desk,
             traceparent=job.traceparent,
@@ -220,8 +221,21 @@ class Executor:
         talkative = log.is_enabled_for(logging.INFO)
         for ticket in tickets:
             if talkative or ticket.move is None:
-                with _bound(ticket.job):
+                with about(ticket.job):
                     _log(ticket)
+
+
+def _not_among(started: Sequence[Started], refs: Sequence[Ref]) -> list[Ref]:
+    """Those of the refs that were not started; mostly all were."""
+    if len(started) == len(refs):
+        return []
+    begun = {job.ref for job in started}
+    return [ref for ref in refs if ref not in begun]
+
+
+@cache
+def _log_of(job_type: str) -> Any:
+    return structlog.get_logger(f"jobs.{job_type}")
 
 
 def _log(ticket: Ticket) -> None:
@@ -233,14 +247,6 @@ def _log(ticket: Ticket) -> None:
         log.warning("job_was_stale", attempt=job.attempt, lease=job.lease)
     else:
         log.info("job_moved", move=ticket.move, attempt=job.attempt)
-
-
-def _bound(job: Started) -> AbstractContextManager[object]:
-    """Every log line within tells of this job."""
-    traced = {"trace_id": job.traceparent.split("-")[1]} if job.traceparent else {}
-    return structlog.contextvars.bound_contextvars(
-        job_id=str(job.id), job_type=job.type, tenant_id=str(job.tenant_id), request_id=job.request_id, **traced
-    )
 
 
 def _unknown_type(job: Started) -> Outcome:

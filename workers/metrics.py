@@ -1,5 +1,7 @@
 """The counters of the motion: everything that happens off the straight path counts on one of them."""
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from models.states import Move
@@ -104,6 +106,8 @@ handler_seconds = Histogram(
     ["type"],
     buckets=(0.005, 0.05, 0.25, 1, 5, 30, 120, 600, 3600),
 )
+handler_seconds_of = cache(handler_seconds.labels)
+"""The series of a job type: looking it up was a twentieth of what a short job cost."""
 
 
 def count(move: Move, asked: int, moved: int) -> None:

@@ -162,7 +162,7 @@ class Recorder:
             quiet = self.database.run_together(
                 lambda session: moves.succeed_unheard(session, endings), patience, unless=OF_ONE
             )
-            _settle(some, {job.ref for job in quiet})
+            _settle(some, set(quiet))
             rest = _open(some)
             if not rest:
                 return

@@ -13,7 +13,7 @@ from workers.slate import Slate
 from workers.turn import Turn
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """One handler that is running. `deadline` and what ends in `_at` are moments of `time.monotonic`."""
 
@@ -43,7 +43,8 @@ class InHand:
         self._slate = slate or Slate()
         self._taken: set[Ref] = set()
         self._doubted: set[Ref] = set()
-        self._runs: dict[Ref, Run] = {}
+        self._runs: dict[Run, int] = {}
+        """Each with its place on the slate."""
         self._turns: set[Turn] = set()
         self._emptied = threading.Condition(self._lock)
 
@@ -52,7 +53,8 @@ class InHand:
         with self._lock:
             fresh = [ref for ref in dict.fromkeys(refs) if ref not in self._taken]
             self._taken.update(fresh)
-            self._doubted.difference_update(fresh)
+            if self._doubted:
+                self._doubted.difference_update(fresh)
             return fresh
 
     def doubt(self, refs: Iterable[Ref]) -> None:
@@ -101,19 +103,19 @@ class InHand:
     def began(self, run: Run) -> None:
         """A handler is about to run."""
         with self._lock:
-            self._runs[run.ref] = run
-            self._slate.began(run.ref)
+            self._runs[run] = self._slate.began(run.ref)
 
     def ended(self, run: Run) -> None:
-        """A handler is done, one way or another."""
+        """A handler is done, one way or another; it may be said twice, and of one that did not begin."""
         with self._lock:
-            self._runs.pop(run.ref, None)
-            self._slate.ended(run.ref)
+            place = self._runs.pop(run, None)
+            if place is not None:
+                self._slate.ended(place)
 
     def runs(self) -> list[Run]:
         """The handlers running now."""
         with self._lock:
-            return list(self._runs.values())
+            return list(self._runs)
 
     def wait_until_empty(self, timeout: float) -> bool:
         """Wait for the last job to be let go; False if `timeout` seconds were not enough."""

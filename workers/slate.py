@@ -26,19 +26,17 @@ class Slate:
     def __init__(self, descriptor: int = _OF_NOBODY) -> None:
         self._memory = mmap.mmap(descriptor, _BYTES)
         self._free = list(range(0, _BYTES, _PLACE.size))
-        self._places: dict[Ref, int] = {}
 
-    def began(self, ref: Ref) -> None:
-        """A handler is about to run."""
-        place = self._places[ref] = self._free.pop()
+    def began(self, ref: Ref) -> int:
+        """A handler is about to run; gives its place."""
+        place = self._free.pop()
         _PLACE.pack_into(self._memory, place, ref.id.bytes, ref.lease)
+        return place
 
-    def ended(self, ref: Ref) -> None:
-        """It is done, one way or another; it may be said twice."""
-        place = self._places.pop(ref, None)
-        if place is not None:
-            self._memory[place : place + _PLACE.size] = _EMPTY
-            self._free.append(place)
+    def ended(self, place: int) -> None:
+        """The one at that place is done, one way or another."""
+        self._memory[place : place + _PLACE.size] = _EMPTY
+        self._free.append(place)
 
     def read(self) -> frozenset[Ref]:
         """What runs, or ran when the process died."""

@@ -190,6 +190,7 @@ class Watchdog:
             told = durations.tell(session, self.worker_id, news)
         if told:  # else the row is made again with a heartbeat
             self.durations.told(news, now)
+            self.recorder.ring()  # a backlog of a new type waits for this: until it is known, each job travels alone
 
     def _beat(self, *, consuming: bool) -> None:
         if self.beats():
@@ -231,7 +232,7 @@ def _heed(run: Run, signal: Signal | None, now: float) -> None:
     if signal is None or signal.lease != run.ref.lease:
         _interrupt(run, LeaseLost)
     elif signal.cancel_requested:
-        run.context.cancellation.set()
+        run.context.cancel()
         run.cancel_seen_at = run.cancel_seen_at or now
         if now - run.cancel_seen_at >= CANCEL_GRACE.total_seconds():
             _interrupt(run, CancelRequested)

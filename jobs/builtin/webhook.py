@@ -110,7 +110,7 @@ def _parcel(context: Context) -> Parcel:
     except delivering.CalledOff as error:
         why = str(error)
         context.desk.run(lambda session: delivering.call_off(session, ref, why))
-        context.cancellation.set()  # as the watchdog would in a moment
+        context.cancel()  # as the watchdog would in a moment
         raise CancelRequested from None
     except (delivering.SecretLost, WrongSecretKey) as error:
         why = str(error)

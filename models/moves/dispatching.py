@@ -133,7 +133,7 @@ def _dispatched(chosen: Select[Any], dialect: str) -> Update:
 
 def _in_order(session: Session, statement: Update, parameters: Mapping[str, Any]) -> list[Moved]:
     """Make a claim; gives the jobs that were claimed, longest due first, as they are to start."""
-    rows = sorted(session.execute(statement, parameters), key=lambda row: row[:2])
+    rows = sorted(session.execute(statement, parameters).all(), key=lambda row: row[:2])
     return [moved(*row[1:]) for row in rows]
 
 
@@ -208,12 +208,12 @@ def start(session: Session, refs: Sequence[Ref], worker_id: UUID, *, alone: bool
     One more loss would bury some of them: these begin only for a worker that says it runs nothing beside them.
     """
     statement = _start(dialect_of(session), alone=alone)
-    return [Started(*row) for row in session.execute(statement, {**refs_rows(refs), "by_worker": worker_id})]
+    return [Started(*row) for row in session.execute(statement, {**refs_rows(refs), "by_worker": worker_id}).all()]
 
 
 @cache
 def _start(dialect: str, *, alone: bool) -> Update:
-    started = fenced(dialect, Move.START, returning=[_c[name] for name in Started.__dataclass_fields__])
+    started = fenced(dialect, Move.START, returning=[_c[name] for name in Started._fields])
     started = started.where(_c.queue.not_in(paused_names))
     return (started if alone else started.where(_c.lost < LOSSES_UNTIL_ALONE)).values(
         state=State.RUNNING,

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import pytest
-import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -27,6 +26,7 @@ from models.states import State
 from tests.mishaps import LosesAnswers
 from tests.workbench import WAIT, Bench, counted, lent_database, statements, write_effect
 from workers import recorder as recorder_module
+from workers.log_fields import add_job
 
 ATTEMPTS_BEFORE = 2  # of the factories' dispatched jobs
 TAKEN_AWAY = "mine"
@@ -82,8 +82,7 @@ def test_a_handler_is_given_the_trace_that_its_job_was_submitted_in(bench: Bench
     trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
 
     def look(context: Context) -> Any:
-        logged = structlog.contextvars.get_contextvars()
-        return [context.traceparent, context.tracestate, logged["trace_id"]]
+        return [context.traceparent, context.tracestate, add_job(None, "info", {})["trace_id"]]
 
     assert bench.run(look, **trace)["result"] == [*trace.values(), "a" * 32]
     assert bench.run(lambda context: [context.traceparent, context.tracestate])["result"] == [None, None]
@@ -498,7 +497,7 @@ def test_a_requested_cancellation_rolls_back_when_the_handler_yields_and_not_whe
 ):
     def behave(context: Context) -> str:
         database.run(lambda session: moves.cancel(session, [context.job_id], "tester"))
-        context.cancellation.set()  # as the watchdog would
+        context.cancel()  # as the watchdog would
         write_effect(context)
         if context.tags:
             context.raise_if_cancelled()

@@ -34,6 +34,7 @@ from workers.executor import Executor
 from workers.flow import Flow
 from workers.isolation import pool as pool_module
 from workers.local_broker import LocalBroker
+from workers.log_fields import add_job
 from workers.transport import Envelope
 from workers.watchdog import Watchdog
 
@@ -234,7 +235,7 @@ def test_a_checkpoint_under_a_lost_lease_ends_the_attempt(worker: Isolated, monk
 
 def test_log_lines_are_written_to_the_workers_log_with_the_jobs_ids(worker: Isolated, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("logging.Logger.getEffectiveLevel", lambda _logger: 20)
-    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars, add_job]) as lines:
         row = worker.did("log", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
     said = {line["event"]: line for line in lines}
     assert "too_quiet" not in said

@@ -92,7 +92,7 @@ def test_a_started_job_brings_all_that_its_handler_needs(session: Session) -> No
     (started,) = moves.start(session, [ref], WORKER)
 
     row = row_of(session, ref)
-    assert vars(started) == {name: row[name] for name in vars(started)}
+    assert started._asdict() == {name: row[name] for name in started._fields}
     assert list(started.args) == ["b", "a"]
     assert row["worker_id"] == WORKER
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from jobs.context import Context
-from jobs.outcomes import Interrupt
+from jobs.outcomes import CancelRequested, Interrupt
 from models import moves, worker
 from models.database import Database
 from models.dialect import POSTGRESQL, SQLITE
@@ -369,7 +369,9 @@ def test_how_long_a_type_runs_is_told_as_soon_as_it_is_known(watched: Watched, m
     monkeypatch.setattr(watchdog_module, "TICK", timedelta(seconds=DEADLINE))
     watched.watchdog.start()
     watched.executor.run([watched.plant(lambda _context: None)])
+    watched.rung.clear()
     watched.eventually(lambda: heartbeat(watched)["seconds_by_type"])
+    assert watched.rung.wait(DEADLINE), "until the dispatcher looks again, each of its jobs travels alone"
     monkeypatch.undo()
     watched.watchdog.stop()
     assert not watched.watchdog.threads[1].is_alive()
@@ -515,7 +517,8 @@ def test_a_cancellation_reaches_its_handler_while_another_holds_its_session(watc
     context = next(run.context for run in watched.executor.in_hand.runs() if run.ref == talker)
     other = threading.Thread(target=quiet, args=[watched.look])
     other.start()
-    assert context.cancellation.wait(2)  # before the progress, which on SQLite has to wait for the holder
+    with pytest.raises(CancelRequested):
+        context.wait(2)  # before the progress, which on SQLite has to wait for the holder
     watched.over.set()
     other.join(DEADLINE)
 

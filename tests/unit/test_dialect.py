@@ -80,7 +80,7 @@ def test_rows_are_one_json_document() -> None:
 
     (read,) = json.loads(rows_parameter(rows)["rows"])
 
-    assert read == {**rows[0], "id": job_id.hex}
+    assert read == {**rows[0], "id": str(job_id)}
 
 
 @pytest.mark.parametrize("value", [b"x", MOMENT, {1}])

@@ -9,6 +9,7 @@ import time_machine
 from models.lineup import Lane
 from models.worker import Capacity
 from workers.duties.dispatch import MOST_PER_STEP
+from workers.duties.grouping import jobs_a_message
 from workers.duties.pace import (
     LONGEST_SLEEP,
     MOST_ON_BROKER,
@@ -176,6 +177,8 @@ def test_what_turns_out_longer_than_the_jobs_before_is_given_back(seconds, free,
         (Step(before=0, claimed=8, more_due=True, rate=0, wanting=True), 0.01),
         (Step(before=7, claimed=17, more_due=True, rate=16, wanting=True), 0.02),
         (Step(before=50, claimed=50, more_due=True, rate=1000), 0.05),
+        (Step(before=200, claimed=1000, more_due=True, rate=4000, room_left=True), 0.02),
+        (Step(before=200, claimed=1000, more_due=True, rate=4000), 0.15),
         (Step(before=1, claimed=0, more_due=True, rate=1000), 0.02),
         (Step(before=900, claimed=100, more_due=True, rate=1), 0.25),
         (Step(before=1, claimed=0, more_due=True, rate=0), 0.25),
@@ -217,32 +220,45 @@ class Workers:
         self.done += begun
 
 
-def simulate(workers: Workers, seconds: float, depth: float) -> float:
-    """Dispatch for so long, `depth` seconds of work deep; gives the most jobs on the broker in the second half."""
+CLAIM_SECONDS = 60e-6
+"""So long each job of a claim and its message keep the dispatcher busy, while its workers go on."""
+
+
+def simulate(workers: Workers, seconds: float, depth: float, known: bool = False) -> float:
+    """Dispatch for so long, `depth` seconds of work deep; gives the most jobs on the broker in the second half.
+
+    `known` says that workers have told how long a job takes.
+    """
+    expected = workers.per_second if known else 0
+    at_once = jobs_a_message(workers.threads / workers.per_second) if known else 1
     rate, now, deepest = Rate(), 0.0, 0.0
     while now < seconds:
         before = int(workers.on_broker)
         free = 0 if before else workers.threads
         rate.seen(before, now, workers.threads)
-        sent = min(room(Capacity(workers.threads, free), rate.per_second, before, depth), MOST_PER_STEP)
+        sent = min(room(Capacity(workers.threads, free), rate.per_second, before, depth, at_once), MOST_PER_STEP)
+        workers.work(sent * CLAIM_SECONDS)
         workers.on_broker += sent
         rate.leaves(before + sent, now)
         if now > seconds / 2:
             deepest = max(deepest, workers.on_broker)
-        asleep = 0.002 + pause(Step(before, sent, True, rate.per_second, rate.wanting))
+        step = Step(before, sent, True, max(rate.per_second, expected), rate.wanting, sent == MOST_PER_STEP)
+        asleep = 0.002 + pause(step)
         workers.work(asleep)
-        now += asleep
+        now += sent * CLAIM_SECONDS + asleep
     return deepest
 
 
 @pytest.mark.parametrize("depth", [SECONDS_OF_WORK, SECONDS_OF_BACKGROUND])
-@pytest.mark.parametrize("per_second", [1, 20, 200, 1500, 4000])
-def test_throughput_ramps_up_to_what_the_workers_can_do_and_the_broker_stays_shallow(per_second, depth):
+@pytest.mark.parametrize(
+    ("per_second", "known"), [(1, False), (20, False), (200, False), (1500, False), (4000, False), (9000, True)]
+)
+def test_throughput_ramps_up_to_what_the_workers_can_do_and_the_broker_stays_shallow(per_second, depth, known):
     workers = Workers(threads=8, per_second=per_second)
-    simulate(workers, seconds=10, depth=depth)
+    simulate(workers, 10, depth, known)
     begun = workers.done
 
-    deepest = simulate(workers, seconds=20, depth=depth)
+    deepest = simulate(workers, 20, depth, known)
 
     assert begun >= 0.9 * 10 * per_second
     assert workers.done - begun >= 0.9 * 20 * per_second

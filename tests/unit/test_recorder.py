@@ -25,7 +25,7 @@ class Half:
         self.quiet = quiet
 
     def run_together(self, _step: Any, _patience: timedelta, **_how: Any) -> list[Any]:
-        return [SimpleNamespace(ref=ref) for ref in self.quiet]
+        return self.quiet
 
     def run(self, _step: Any, _patience: timedelta, **_how: Any) -> Any:
         raise Unavailable("it went away")
@@ -42,7 +42,7 @@ class Busy:
         self.tries += 1
         if self.tries == 1:
             raise Unavailable("held", Trouble.TIMEOUT)
-        return [SimpleNamespace(ref=ref) for ref in self.refs]
+        return self.refs
 
 
 def recorded(recorder: Recorder) -> Ticket:

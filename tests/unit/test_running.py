@@ -8,6 +8,7 @@ from jobs.context import Context
 from models.ids import new_id
 from models.job import Ref
 from workers.running import InHand, Run
+from workers.slate import Slate
 
 A, B = Ref(new_id(), 1), Ref(new_id(), 1)
 A_LATER = Ref(A.id, 2)
@@ -63,6 +64,23 @@ def test_a_run_outruns_its_limit_from_when_it_was_told_and_never_before():
     assert run.overdue_from(30.0) == 30.0  # the process stood still, and its timekeeper has not looked yet
     run.timed_out_at = 30.2
     assert run.overdue_from(45.0) == 30.2
+
+
+def test_what_runs_is_told_until_it_has_ended():
+    slate = Slate()
+    in_hand = InHand(slate)
+    first, second = (Run(ref, create_autospec(Context), deadline=10.0) for ref in (A, B))
+    in_hand.ended(first)  # was interrupted before it began
+    in_hand.began(first)
+    in_hand.began(second)
+    assert (in_hand.runs(), slate.read()) == ([first, second], {A, B})
+    in_hand.ended(first)
+    in_hand.ended(first)
+    in_hand.began(first)
+    assert (in_hand.runs(), slate.read()) == ([second, first], {A, B})
+    in_hand.ended(first)
+    in_hand.ended(second)
+    assert (in_hand.runs(), slate.read()) == ([], frozenset())
 
 
 def test_waiting_ends_with_the_last_job():

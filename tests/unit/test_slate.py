@@ -19,20 +19,19 @@ from uuid import UUID
 from models.job import Ref
 from workers import slate
 own = slate.received(int(sys.argv[1]))
-own.began(Ref(UUID(sys.argv[2]), 7))
+first = own.began(Ref(UUID(sys.argv[2]), 7))
 own.began(Ref(UUID(sys.argv[3]), 8))
-own.ended(Ref(UUID(sys.argv[2]), 7))
+own.ended(first)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_it_has_what_began_and_has_not_ended():
     mine = Slate()
-    mine.began(A)
+    first = mine.began(A)
     mine.began(B)
     assert mine.read() == {A, B}
-    mine.ended(A)
-    mine.ended(A)
+    mine.ended(first)
     assert mine.read() == {B}
 
 
@@ -40,11 +39,10 @@ def test_places_are_used_again_and_there_is_one_for_each_of_the_most_threads():
     mine = Slate()
     for _ in range(3):
         refs = [Ref(new_id(), 1) for _ in range(PLACES)]
-        for ref in refs:
-            mine.began(ref)
+        places = [mine.began(ref) for ref in refs]
         assert mine.read() == set(refs)
-        for ref in refs:
-            mine.ended(ref)
+        for place in places:
+            mine.ended(place)
     assert mine.read() == frozenset()
 
 

@@ -127,7 +127,7 @@ class Inside:
                 self.busy = True
                 self.jobs.put(frame)
             case "cancel" if self.context is not None:
-                self.context.cancellation.set()
+                self.context.cancel()
             case "interrupt":
                 self._interrupt(getattr(outcomes, frame.told["reason"]))
             case "kept" | "refused":
