@@ -100,9 +100,14 @@ class SubmitBody(BaseModel, extra="forbid", strict=True, json_schema_extra=_ABOU
 
     def submission(self) -> Submission:
         """The body as the domain takes it."""
-        asked = {name: getattr(self, name) for name in SubmitBody.model_fields}
+        told = vars(self)
+        asked = {name: told[name] for name in _ASKED}
         webhook = None if self.webhook is None else self.webhook.model_dump()
         return Submission(**{**asked, "delay_seconds": self.delay_seconds or 0, "webhook": webhook})
+
+
+_ASKED = tuple(SubmitBody.model_fields)
+"""What a submission takes over; those of a batch have a key besides."""
 
 
 def examine(services: Services, document: Json) -> list[Flaw]:

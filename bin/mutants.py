@@ -405,7 +405,7 @@ MUTANTS = (
     Mutant(
         "a success of which somebody is told is not recorded without telling",
         "models/moves/finishing.py",
-        "_succeed(dialect).where(~heard(EVENTS[State.SUCCEEDED]))",
+        "_succeed(dialect, REF).where(~heard(EVENTS[State.SUCCEEDED]))",
         "_succeed(dialect)",
         (TELLING + "test_only_jobs_that_nobody_listens_to_succeed_unheard",),
         quick=True,

@@ -10,7 +10,7 @@ import click
 
 import settings as settings_module
 from cli import compose, logs, metrics_port
-from cli.starting import importing
+from cli.starting import importing, keep_one_heap
 from models import crashpoints
 from settings import Settings
 
@@ -27,6 +27,7 @@ def _load(**flags: Any) -> Settings:
     loaded = settings_module.load(**flags)
     logs.set_up(loaded)
     crashpoints.arm(loaded.faults or "")
+    keep_one_heap()
     return loaded
 
 

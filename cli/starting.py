@@ -1,9 +1,13 @@
-"""How processes import what they consist of: without looking for garbage, and without what none of them needs."""
+"""How processes begin: importing without looking for garbage or what none of them needs, and with one heap."""
 
+import ctypes
 import gc
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+_M_ARENA_MAX = -8  # glibc's malloc.h
 
 
 @contextmanager
@@ -36,3 +40,15 @@ def without(name: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[name]
+
+
+def keep_one_heap() -> None:
+    """Have all threads of this process, and of those forked from it, take their memory from one heap.
+
+    By default glibc gives threads heaps of their own, and little of what each once needed comes back: batches of 1,000
+    on two threads made an API process 4 MB larger. Where there is no glibc, or somebody has set the number of heaps,
+    nothing changes.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

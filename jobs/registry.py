@@ -130,6 +130,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._types: dict[str, JobType] = {}
+        self.kept_queues: set[str] = set()
+        """The queues of types that keep theirs, in which nobody else puts a job."""
         self.modules: tuple[str, ...] = ()
 
     def add(self, job_type: JobType) -> None:
@@ -138,6 +140,8 @@ class Registry:
         if known and known.handler is not job_type.handler:
             raise BadJobType(f"Two handlers are called {job_type.name!r}: {known.handler}, {job_type.handler}")
         self._types[job_type.name] = job_type
+        if job_type.keeps_queue:
+            self.kept_queues.add(job_type.queue)
 
     def get(self, name: str) -> JobType:
         """The type of that name, or UnknownJobType."""
@@ -153,10 +157,6 @@ class Registry:
     def offered(self) -> list[JobType]:
         """Every type that a client may submit, by name."""
         return [job_type for job_type in self.all() if not job_type.internal]
-
-    def kept_queues(self) -> set[str]:
-        """The queues of types that keep theirs, in which nobody else puts a job."""
-        return {job_type.queue for job_type in self.all() if job_type.keeps_queue}
 
     def __contains__(self, name: str) -> bool:
         return name in self._types

@@ -42,7 +42,7 @@ class Fault:
 def faults(asked: Submission, job_type: JobType, registry: Registry) -> list[Fault]:
     """What is wrong with it by its type."""
     found = args_faults(asked, job_type)
-    if (queue := asked.queue or job_type.queue) in registry.kept_queues():
+    if (queue := asked.queue or job_type.queue) in registry.kept_queues:
         found.append(Fault("/queue", "reserved-queue", f"The queue {queue!r} is for jobs that Jobmill makes itself."))
     if asked.max_attempts is not None and asked.max_attempts > job_type.max_attempts_limit:
         detail = f"{job_type.name} allows at most {job_type.max_attempts_limit} attempts."

@@ -62,11 +62,16 @@ def record(session: Session, new: Sequence[NewJob]) -> list[Job]:
     if not new:
         return []  # an INSERT without rows would try one of defaults only
     dialect = dialect_of(session)
-    rows = [{**{name: told[name] for name in _WRITTEN}, "asked_due_at": told["due_at"]} for told in map(vars, new)]
+    parameters = new_rows_parameters(dialect, [_row(job) for job in new])
     given = {job.id: job for job in reversed(new)}  # of two with one id the first is inserted
     # Past the session, which has nothing to add to a statement over a table and takes its time for that.
-    recorded = session.connection().execute(_record(dialect), new_rows_parameters(dialect, rows))
-    return [_queued(given[job_id], created_at, due_at) for job_id, created_at, due_at in recorded]
+    recorded = session.connection().execute(_record(dialect), parameters)
+    return [_queued(given[job_id], created_at, due_at) for job_id, created_at, due_at in recorded.all()]
+
+
+def _row(new: NewJob) -> dict[str, Any]:
+    told = vars(new)
+    return {**{name: told[name] for name in _WRITTEN}, "asked_due_at": told["due_at"]}
 
 
 def _queued(new: NewJob, created_at: datetime, due_at: datetime) -> Job:

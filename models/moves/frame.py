@@ -1,7 +1,6 @@
 """What every move is made of: the records it gives and takes, the set, the guard, and the history."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -32,9 +31,11 @@ from models.states import MOVES, Move, State
 _c = jobs.c
 
 
-@dataclass(frozen=True)
-class Moved:
-    """A job that a move just moved, as it is afterwards."""
+class Moved(NamedTuple):
+    """A job that a move just moved, as it is afterwards.
+
+    A tuple, as Started and Ending are: each job makes several, and a frozen dataclass takes several times as long.
+    """
 
     id: UUID
     lease: int
@@ -60,10 +61,7 @@ class Moved:
 
 
 class Started(NamedTuple):
-    """A job that this worker now runs, with all that its handler needs.
-
-    A tuple, as Ending is: each job that is done has one of each, and a frozen dataclass takes several times as long.
-    """
+    """A job that this worker now runs, with all that its handler needs."""
 
     id: UUID
     lease: int

@@ -1,7 +1,7 @@
 """Who is told of a job's end: the webhook jobs that are written with the move that ends it, their bodies frozen."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,7 +80,7 @@ def tell(session: Session, moved: list[Moved]) -> list[Moved]:
         for first in range(0, len(ids), _AT_ONCE):
             some = ids[first : first + _AT_ONCE]
             _record(session, [notice for job in _read(session, some) for notice in _notices(job, wanted[job.id])])
-        return [replace(job, told=job.id in wanted) for job in moved]
+        return [job._replace(told=job.id in wanted) for job in moved]
     return moved
 
 

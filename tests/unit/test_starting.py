@@ -19,6 +19,31 @@ gc.callbacks.clear()
 print(len(collections), gc.isenabled(), gc.get_freeze_count())
 """
 
+HEAPS = """
+import ctypes, sys, threading
+from cli.starting import keep_one_heap
+if sys.argv[1] == "one":
+    keep_one_heap()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+together = threading.Barrier(4)
+
+def take():
+    together.wait()
+    for _ in range(1000):
+        libc.malloc(1000)
+    together.wait()
+
+threads = [threading.Thread(target=take) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+file = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
+libc.malloc_info(0, file)
+libc.fflush(file)
+"""
+
 
 @pytest.fixture(autouse=True)
 def collector() -> Iterator[None]:
@@ -47,3 +72,16 @@ def test_one_import_within_another_does_not_end_it():
             pass
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries have no heaps to count")
+def test_all_threads_take_their_memory_from_one_heap_unless_somebody_set_how_many(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    assert (_heaps("one"), _heaps("as it comes") > 1) == (1, True)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
+    assert 1 < _heaps("one") <= 3
+
+
+def _heaps(how: str) -> int:
+    done = subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.count("<heap nr=")
