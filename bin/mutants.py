@@ -406,7 +406,7 @@ MUTANTS = (
         "a success of which somebody is told is not recorded without telling",
         "models/moves/finishing.py",
         "_succeed(dialect, REF).where(~heard(EVENTS[State.SUCCEEDED]))",
-        "_succeed(dialect)",
+        "_succeed(dialect, REF)",
         (TELLING + "test_only_jobs_that_nobody_listens_to_succeed_unheard",),
         quick=True,
     ),

@@ -27,7 +27,6 @@ def _load(**flags: Any) -> Settings:
     loaded = settings_module.load(**flags)
     logs.set_up(loaded)
     crashpoints.arm(loaded.faults or "")
-    keep_one_heap()
     return loaded
 
 
@@ -71,6 +70,7 @@ def _serve_api(loaded: Settings, listener: "socket | None") -> None:
         from cli.serving import Gunicorn
         from jobs import api_keys
 
+    keep_one_heap()
     compose.registry(loaded)
     database = compose.full_database(loaded, "api", 2)
     if loaded.bootstrap_api_key is not None:

@@ -46,9 +46,9 @@ def keep_one_heap() -> None:
     """Have all threads of this process, and of those forked from it, take their memory from one heap.
 
     By default glibc gives threads heaps of their own, and little of what each once needed comes back: batches of 1,000
-    on two threads made an API process 4 MB larger. Where there is no glibc, or somebody has set the number of heaps,
-    nothing changes.
+    on two threads made an API process 4 MB larger. Where there is no glibc, or somebody has told it how many heaps,
+    nothing changes. Not for workers, whose handlers may take memory on several cores at once.
     """
-    if "MALLOC_ARENA_MAX" not in os.environ:
+    if "MALLOC_ARENA_MAX" not in os.environ and "arena_max" not in os.environ.get("GLIBC_TUNABLES", ""):
         with suppress(AttributeError, OSError):
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-_bells = threading.Lock()
+_making_bells = threading.Lock()
+"""Two threads of a handler that begin to wait at once get one bell. One lock for all, since it is held for a moment."""
 MOST_MESSAGE = 500
 """Characters of a progress message that are kept."""
 
@@ -84,7 +85,7 @@ class Context:
     cancelled: bool = False
     """Whether someone asked to cancel this job; a handler that sees it should clean up and stop."""
     latest_progress: Progress | None = None
-    _bell: threading.Event | None = field(default=None, repr=False)
+    _bell: threading.Event | None = field(default=None, init=False, compare=False, repr=False)
     """Ends a wait; made for the first, since most handlers never wait."""
 
     def cancel(self) -> None:
@@ -101,7 +102,7 @@ class Context:
     def wait(self, seconds: float) -> None:
         """Sleep that a cancellation ends at once, by raising CancelRequested."""
         deadline = time.monotonic() + seconds
-        with _bells:
+        with _making_bells:
             bell = self._bell = self._bell or threading.Event()
         # Short naps, since a thread inside one long wait cannot be interrupted from outside. What was asked for before
         # there was a bell is seen before the first of them.

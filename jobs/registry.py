@@ -130,7 +130,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._types: dict[str, JobType] = {}
-        self.kept_queues: set[str] = set()
+        self.kept_queues: frozenset[str] = frozenset()
         """The queues of types that keep theirs, in which nobody else puts a job."""
         self.modules: tuple[str, ...] = ()
 
@@ -140,8 +140,7 @@ class Registry:
         if known and known.handler is not job_type.handler:
             raise BadJobType(f"Two handlers are called {job_type.name!r}: {known.handler}, {job_type.handler}")
         self._types[job_type.name] = job_type
-        if job_type.keeps_queue:
-            self.kept_queues.add(job_type.queue)
+        self.kept_queues = frozenset(each.queue for each in self._types.values() if each.keeps_queue)
 
     def get(self, name: str) -> JobType:
         """The type of that name, or UnknownJobType."""

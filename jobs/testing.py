@@ -105,9 +105,8 @@ def run_job(  # noqa: PLR0913 - what a context holds, each with a default
         log=structlog.get_logger(),
         http=http or _NoNetwork(),
         desk=desk,
+        cancelled=cancelled,
     )
-    if cancelled:
-        context.cancel()
     outcome = run_attempt(job_type, orjson.loads(to_json(_plain(args))), context)
     return Ran(outcome, context.told, desk.checkpoints)
 

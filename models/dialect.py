@@ -181,7 +181,7 @@ _SQL_TYPES: dict[type, TypeEngine[Any]] = {UUID: Uuid(), int: BigInteger(), floa
 
 
 def rows_parameter(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The parameter for `given`: values are UUID, int, float, str or None. Raises TypeError else."""
+    """The parameter for `given`: values are UUID, int, finite float, str or None."""
     return {"rows": orjson.dumps(rows, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()}
 
 

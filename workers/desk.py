@@ -17,7 +17,7 @@ MOST_CHECKPOINT_BYTES = 64 * 1024
 
 
 class DatabaseDesk:
-    """The worker's end of a `Context`; leave it as a context manager, which rolls back what is not committed."""
+    """The worker's end of a `Context`. Whoever made it ends it by `commit` or `roll_back`."""
 
     def __init__(self, database: Database, ref: Ref) -> None:
         self.database = database

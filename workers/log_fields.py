@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from structlog.contextvars import clear_contextvars
+
 if TYPE_CHECKING:
     from models.moves import Started
 
@@ -16,7 +18,11 @@ _at: ContextVar["Started | None"] = ContextVar("at", default=None)
 
 @contextmanager
 def about(job: "Started") -> Iterator[None]:
-    """Every line written within, by whichever library, tells of this job."""
+    """Every line written within, by whichever library, tells of this job.
+
+    What a handler of an earlier job has bound to this thread, and left, is not said of this one.
+    """
+    clear_contextvars()
     token = _at.set(job)
     try:
         yield

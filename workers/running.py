@@ -106,11 +106,9 @@ class InHand:
             self._runs[run] = self._slate.began(run.ref)
 
     def ended(self, run: Run) -> None:
-        """A handler is done, one way or another; it may be said twice, and of one that did not begin."""
+        """A handler that began is done, one way or another."""
         with self._lock:
-            place = self._runs.pop(run, None)
-            if place is not None:
-                self._slate.ended(place)
+            self._slate.ended(self._runs.pop(run))
 
     def runs(self) -> list[Run]:
         """The handlers running now."""

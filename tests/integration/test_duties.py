@@ -36,11 +36,11 @@ from workers.duties import limits as limits_module
 from workers.duties import prune as prune_module
 from workers.duties import rescue as rescue_module
 from workers.duties.claiming import Claims
-from workers.duties.dispatch import NO_LEADER_SLEEP, REFUSED_SLEEP, Dispatch
+from workers.duties.dispatch import MOST_PER_STEP, NO_LEADER_SLEEP, REFUSED_SLEEP, Dispatch
 from workers.duties.grouping import MessageSizes
 from workers.duties.leadership import RENEW_EVERY, TERM, TRY_EVERY, Leadership
 from workers.duties.limits import SHORTEST_LOOK
-from workers.duties.pace import LONGEST_SLEEP
+from workers.duties.pace import LONGEST_SLEEP, Rate
 from workers.duties.prune import EVERY_SECONDS, REST_PER_WORK, SHORTEST_REST_SECONDS, Prune
 from workers.duties.reconcile import Reconcile
 from workers.duties.rescue import HEARD_OUT, Rescue, take_over
@@ -191,6 +191,26 @@ def test_jobs_of_a_type_that_a_worker_called_short_travel_together_and_a_broker_
 
     assert max(len(names) for names in transport.messages) > 10
     assert State.QUEUED not in states(database, refs)
+
+
+@pytest.mark.parametrize(("priority", "fills"), [(0, [1000, 1000, 0]), (-1, [1000, 600, 0])])
+def test_a_broker_is_filled_in_whole_steps_without_a_pause_between(database: Database, priority: int, fills: list[int]):
+    """Else as much was begun in a pause as one step brings, and workers went without."""
+    worker_id = register(database, threads=8)
+    database.run(lambda session: durations.tell(session, worker_id, {"demo.echo": Lately(0.0025, 100)}))
+    plant(database, State.QUEUED, 2600, priority=priority)
+    transport = Noting()
+    dispatch = Dispatch(database, transport, LEADS)
+    dispatch.rates["default"] = Rate()
+    dispatch.rates["default"].per_second = 3200.0
+    pauses, sent = [], []
+    for _ in fills:
+        before = len(transport.published)
+        pauses.append(dispatch.run_once())
+        sent.append(len(transport.published) - before)
+    assert sent == pytest.approx(fills, abs=10)
+    after_a_whole_step = pauses[1] <= 0.02
+    assert (after_a_whole_step, pauses[2] >= 0.2) == (fills[1] == MOST_PER_STEP, True)
 
 
 @pytest.mark.parametrize("job_type", ["demo.slow", "demo.unheard-of"])

@@ -369,7 +369,6 @@ def test_how_long_a_type_runs_is_told_as_soon_as_it_is_known(watched: Watched, m
     monkeypatch.setattr(watchdog_module, "TICK", timedelta(seconds=DEADLINE))
     watched.watchdog.start()
     watched.executor.run([watched.plant(lambda _context: None)])
-    watched.rung.clear()
     watched.eventually(lambda: heartbeat(watched)["seconds_by_type"])
     assert watched.rung.wait(DEADLINE), "until the dispatcher looks again, each of its jobs travels alone"
     monkeypatch.undo()

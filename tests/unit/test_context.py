@@ -36,7 +36,10 @@ def test_a_cancellation_ends_every_wait_at_once():
     threads = [threading.Thread(target=wait) for _ in range(3)]
     for thread in threads:
         thread.start()
-    time.sleep(0.1)
+    deadline = time.monotonic() + 10
+    while asked._bell is None or len(asked._bell._cond._waiters) < 3:  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
     began = time.monotonic()
     asked.cancel()
     asked.cancel()

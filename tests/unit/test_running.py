@@ -49,7 +49,6 @@ def test_runs_are_those_begun_and_not_ended():
     for run in runs:
         in_hand.began(run)
     in_hand.ended(runs[0])
-    in_hand.ended(runs[0])
     assert in_hand.runs() == runs[1:]
 
 
@@ -70,12 +69,11 @@ def test_what_runs_is_told_until_it_has_ended():
     slate = Slate()
     in_hand = InHand(slate)
     first, second = (Run(ref, create_autospec(Context), deadline=10.0) for ref in (A, B))
-    in_hand.ended(first)  # was interrupted before it began
     in_hand.began(first)
     in_hand.began(second)
     assert (in_hand.runs(), slate.read()) == ([first, second], {A, B})
     in_hand.ended(first)
-    in_hand.ended(first)
+    assert (in_hand.runs(), slate.read()) == ([second], {B})
     in_hand.began(first)
     assert (in_hand.runs(), slate.read()) == ([second, first], {A, B})
     in_hand.ended(first)

@@ -78,8 +78,11 @@ def test_one_import_within_another_does_not_end_it():
 def test_all_threads_take_their_memory_from_one_heap_unless_somebody_set_how_many(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
     assert (_heaps("one"), _heaps("as it comes") > 1) == (1, True)
-    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=3")
     assert 1 < _heaps("one") <= 3
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert _heaps("one") == 2
 
 
 def _heaps(how: str) -> int:

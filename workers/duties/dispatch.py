@@ -188,7 +188,7 @@ class Dispatch:
         if sent < len(claimed.jobs):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
         expected = max(rate.per_second, look.capacity.threads / self._means.get(queue, math.inf))
-        step = Step(look.on_broker, sent, claimed.more, expected, rate.wanting, wanted == MOST_PER_STEP)
+        step = Step(look.on_broker, sent, claimed.more, expected, rate.wanting, sent == MOST_PER_STEP)
         slept = look_again(look.held.queue, rate.per_second) if look.held and claimed.more else pause(step)
         if claimed.full:
             slept = min(slept, look_again_at_gates(self.gate_width, rate.per_second))

@@ -90,8 +90,8 @@ class Step:
     more_due: bool
     rate: float
     wanting: bool = False
-    room_left: bool = False
-    """Whether the broker should hold more than one step claims."""
+    whole: bool = False
+    """Whether it claimed as much as one step may, so that the broker may have room for more."""
 
 
 def room(
@@ -113,7 +113,7 @@ def pause(step: Step) -> float:
         return SECOND_LOOK if step.claimed else LONGEST_SLEEP
     if step.before == 0:
         return 0.01  # its workers had nothing to take: find out how fast they are
-    if step.wanting or step.room_left:
+    if step.wanting or step.whole:
         return 0.02
     return min(max((step.before + step.claimed) / (2 * max(step.rate, 1.0)), 0.02), 0.25)
 
