@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -86,7 +85,7 @@ def test_every_claimed_job_is_in_one_message_in_order():
 
 def test_a_job_that_was_lost_with_its_worker_travels_alone():
     first, second, third, fourth = claimed(4)
-    suspect = replace(second, lost=1)
+    suspect = second._replace(lost=1)
     assert [message.refs for message in envelopes([first, suspect, third, fourth], 10, SHORT)] == [
         (first.ref, third.ref, fourth.ref),
         (suspect.ref,),
