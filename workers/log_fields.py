@@ -20,14 +20,14 @@ _at: ContextVar["Started | None"] = ContextVar("at", default=None)
 def about(job: "Started") -> Iterator[None]:
     """Every line written within, by whichever library, tells of this job.
 
-    What a handler of an earlier job has bound to this thread, and left, is not said of this one.
+    What its handler has bound to the thread, and left, is said of nothing else afterwards.
     """
-    clear_contextvars()
     token = _at.set(job)
     try:
         yield
     finally:
         _at.reset(token)
+        clear_contextvars()
 
 
 def add_job(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

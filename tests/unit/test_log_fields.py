@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -74,11 +75,14 @@ def test_another_thread_is_at_no_job():
     assert heard == [{}]
 
 
-def test_what_a_handler_bound_and_left_is_not_said_of_the_next_job():
+def test_what_a_handler_bound_and_left_is_said_of_nothing_else():
     with about(started(1)):
         bind_contextvars(tenant_id="x", page=3)
-    with about(started(2)):
-        assert get_contextvars() == {}
+    assert get_contextvars() == {}
+    with suppress(ValueError), about(started(2)):
+        bind_contextvars(page=4)
+        raise ValueError("no luck")
+    assert get_contextvars() == {}
 
 
 def test_a_processs_own_lines_and_those_of_libraries_tell_of_the_job():

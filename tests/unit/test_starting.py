@@ -76,7 +76,8 @@ def test_one_import_within_another_does_not_end_it():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other C libraries have no heaps to count")
 def test_all_threads_take_their_memory_from_one_heap_unless_somebody_set_how_many(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
     assert (_heaps("one"), _heaps("as it comes") > 1) == (1, True)
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=3")
     assert 1 < _heaps("one") <= 3
