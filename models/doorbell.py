@@ -67,12 +67,13 @@ class NotifyDoorbell:
                 self._thread.start()
 
     def _notify(self) -> None:
+        notify = sql.SQL("NOTIFY {}").format(sql.Identifier(CHANNEL)).as_bytes()
         with self._connect() as connection:
             connection.autocommit = True
             while self._rung.wait():
                 self._rung.clear()
                 try:
-                    connection.execute(sql.SQL("NOTIFY {}").format(sql.Identifier(CHANNEL)))
+                    connection.execute(notify)
                 except psycopg.Error:
                     self._rung.set()  # by another connection
                     raise

@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 from models.worker import workers
 
 WORKERS_HEARD = 100
+_told = workers.c.seconds_by_type
+_heard = select(_told).where(_told.is_not(None)).order_by(workers.c.heartbeat_at.desc()).limit(WORKERS_HEARD)
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,9 @@ def known(session: Session) -> dict[str, float]:
     Each has the weight of its runs, so that a process that ran a type once, for the first time, decides little. A
     deploy forgets nothing: the rows of workers that stopped stay for a day.
     """
-    told = workers.c.seconds_by_type
-    heard = select(told).where(told.is_not(None)).order_by(workers.c.heartbeat_at.desc()).limit(WORKERS_HEARD)
     work: dict[str, float] = defaultdict(float)
     runs: dict[str, int] = defaultdict(int)
-    for by_type in session.scalars(heard):
+    for by_type in session.scalars(_heard):
         for name, told_of in by_type.items():
             match told_of:
                 case [float() | int() as seconds, int() as count]:

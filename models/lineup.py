@@ -1,22 +1,25 @@
 """What waits in a queue, as the dispatcher looks at it: lanes, whose jobs are in them, and what is in hand."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, and_, bindparam, func, literal, null, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from models.dialect import dialect_of, given, now, rows_parameter
 from models.identity import tenants
 from models.job import GATED_QUEUE, SHARE, in_state, jobs
+from models.queue import restrained_names
 from models.states import State
 from models.tenancy import behind_tenant
 
 _c = jobs.c
+_dispatched_counts = select(_c.queue, func.count()).where(in_state(State.DISPATCHED)).group_by(_c.queue)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,18 @@ class Waiting:
     due: bool
     gated: bool = False
     """Whether it is a gate, and not a tenant."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is to be seen of some queues: the `lanes` of each, and how many jobs of any are on the broker, not begun.
+
+    And whether any queue at all is `restrained`: paused or limited.
+    """
+
+    lanes: dict[str, list[Lane]]
+    on_broker: Counter[str]
+    restrained: bool
 
 
 @dataclass(frozen=True)
@@ -78,16 +93,44 @@ def waits_in(queue: str) -> ColumnElement[bool]:
 
 def lanes(session: Session, queue: str) -> list[Lane]:
     """The priorities at which jobs of a queue wait, highest first, each with its first due time."""
-    return lanes_of(session, [queue])[queue]
+    rows = session.execute(_lanes(dialect_of(session)), rows_parameter([{"name": queue}])).all()
+    return _in_order(_lane(row) for row in rows)
 
 
-def lanes_of(session: Session, queues: Sequence[str]) -> dict[str, list[Lane]]:
-    """The same of several queues, by one statement: it stands between a submission and its start."""
+def look(session: Session, queues: Iterable[str]) -> Sight:
+    """What the dispatcher must know of those queues, by one statement: a submission waits for it to start."""
     found: dict[str, list[Lane]] = {queue: [] for queue in queues}
-    parameters = rows_parameter([{"name": queue} for queue in queues])
-    for row in session.execute(_lanes(dialect_of(session)), parameters):
-        found[row.queue].append(Lane(row.queue, row.priority, row.due_at, bool(row.due), bool(row.shared)))
-    return {queue: sorted(lanes, key=lambda lane: -lane.priority) for queue, lanes in found.items()}
+    on_broker: Counter[str] = Counter()
+    restrained = False
+    parameters = rows_parameter([{"name": queue} for queue in found])
+    for row in session.execute(_look(dialect_of(session)), parameters).all():
+        if row.priority is not None:
+            found[row.queue].append(_lane(row))
+        elif row.on_broker is not None:
+            on_broker[row.queue] = row.on_broker
+        else:
+            restrained = True
+    return Sight({queue: _in_order(lanes) for queue, lanes in found.items()}, on_broker, restrained)
+
+
+def _lane(row: Any) -> Lane:
+    return Lane(row.queue, row.priority, row.due_at, bool(row.due), bool(row.shared))
+
+
+def _in_order(lanes: Iterable[Lane]) -> list[Lane]:
+    return sorted(lanes, key=lambda lane: -lane.priority)
+
+
+@cache
+def _look(dialect: str) -> Any:
+    """Three questions in one: lanes have a priority, counts have a count, and restrained queues have neither."""
+    of_lanes = _lanes(dialect).add_columns(null().cast(Integer).label("on_broker"))
+    of_no_lane = (null(), null(), null(), null())
+    return union_all(
+        of_lanes,
+        _dispatched_counts.with_only_columns(_c.queue, *of_no_lane, func.count()),
+        restrained_names.add_columns(*of_no_lane, null()),
+    )
 
 
 @cache
@@ -178,8 +221,7 @@ def _gate_of(job: Any) -> ColumnElement[UUID]:
 
 def dispatched_counts(session: Session) -> dict[str, int]:
     """How many jobs of each queue are on the broker and not begun."""
-    query = select(_c.queue, func.count()).where(in_state(State.DISPATCHED)).group_by(_c.queue)
-    return {row.queue: row[1] for row in session.execute(query)}
+    return {row.queue: row[1] for row in session.execute(_dispatched_counts)}
 
 
 def in_hand(session: Session, queue: str) -> InHand:

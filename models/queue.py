@@ -61,6 +61,8 @@ _QUEUE = tuple(_c[known.name] for known in fields(Queue))
 paused_names = select(_c.name).where(_c.paused_at.is_not(None))
 """The queues of which no job begins, for statements over jobs."""
 _restrained = or_(_c.paused_at.is_not(None), _c.max_running.is_not(None), _c.max_per_second.is_not(None))
+restrained_names = select(_c.name).where(_restrained)
+"""The queues that are paused or limited, for a statement that asks more."""
 
 
 def unrestrained(name: ColumnElement[str]) -> ColumnElement[bool]:

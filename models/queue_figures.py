@@ -102,7 +102,7 @@ def _behind(column: ColumnElement[str], behind: str | None) -> ColumnElement[boo
 
 def _served(session: Session) -> Counter[str]:
     """How many live workers each queue has."""
-    return Counter(name for one in worker.list_workers(session, live_only=True) for name in one.queues)
+    return Counter(name for one in worker.live_workers(session) for name in one.queues)
 
 
 def _count_waiting(session: Session, found: dict[str, QueueFigures], tenant_id: UUID | None) -> None:

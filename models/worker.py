@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -184,10 +185,8 @@ def unstopped(session: Session, limit: int) -> list[UUID]:
     return list(session.scalars(select(workers.c.id).where(workers.c.stopped_at.is_(None)).limit(limit)))
 
 
-def list_workers(
-    session: Session, limit: int = 1000, *, before: UUID | None = None, live_only: bool = False
-) -> list[Worker]:
-    """Workers that live, or were alive within the last hour, newest first; or only those that take jobs now.
+def list_workers(session: Session, limit: int = 1000, *, before: UUID | None = None) -> list[Worker]:
+    """Workers that live, or were alive within the last hour, newest first.
 
     Their state is one word: `live` takes jobs; `connecting` lives and takes none, since it has not reached its broker,
     or has lost it; `draining` finishes what it has; `silent` stopped beating without a word; `stopped` is gone.
@@ -196,7 +195,19 @@ def list_workers(
     query = _told().where(known).order_by(workers.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(workers.c.id < before)
-    return _workers(session, query.where(_STATE == "live") if live_only else query)
+    return _workers(session, query)
+
+
+def live_workers(session: Session) -> list[Worker]:
+    """Those that take jobs now, a thousand at most."""
+    return _workers(session, _live())
+
+
+@cache
+def _live() -> Select[Any]:
+    # Kept, as the dispatcher asks every few milliseconds, and to put it together takes longer than its answer.
+    taking = (workers.c.stopped_at.is_(None), _STATE == "live")
+    return _told().where(*taking).order_by(workers.c.id.desc()).limit(1000)
 
 
 def serving(session: Session, queue: str, limit: int = 1000) -> list[Worker]:
@@ -238,7 +249,7 @@ def _workers(session: Session, query: Select[Any]) -> list[Worker]:
 def capacities(session: Session) -> dict[str, Capacity]:
     """For each queue with a worker that consumes, what its workers could take."""
     totals: dict[str, Capacity] = {}
-    for worker in list_workers(session, live_only=True):
+    for worker in live_workers(session):
         for queue in worker.queues:
             known = totals.get(queue, Capacity(0, 0))
             totals[queue] = Capacity(

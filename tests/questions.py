@@ -327,7 +327,7 @@ READS: dict[str, Question] = {
     "events": lambda s, c: queries.list_events(s, c.refs[State.DEAD][0].id, None, PAGE),
     "ended lately": lambda s, c: queries.ended_lately(s, PAGE),
     "lanes": lambda s, c: lineup.lanes(s, QUEUES[0]),
-    "lanes of several queues": lambda s, c: lineup.lanes_of(s, [*QUEUES, NOBODYS]),
+    "look of the dispatcher": lambda s, c: lineup.look(s, [*QUEUES, NOBODYS]),
     "waiting tenants": lambda s, c: lineup.waiting_shares(s, Lane(QUEUES[0], 0, ago(), due=True), None, PAGE),
     "in hand of gates": lambda s, c: gate.in_hand(s, [ENDPOINT, NOBODYS_ENDPOINT]),
     "deliveries that wait": lambda s, c: webhook_deliveries.waiting_of(s, ENDPOINT, PAGE),
@@ -362,6 +362,7 @@ READS: dict[str, Question] = {
     "signals": lambda s, c: queries.signals(s, WORKERS[0]),
     "states of": lambda s, c: queries.states_of(s, c.of(State.SUCCEEDED)),
     "list workers": lambda s, c: worker.list_workers(s),
+    "live workers": lambda s, c: worker.live_workers(s),
     "waiting queues": lambda s, c: inspection.waiting_queues(s),
     **{f"longest {state}": lambda s, c, state=state: inspection.longest_final(s, state) for state in FINAL},  # type: ignore[misc]
     "letters kept long enough": lambda s, c: _kept_long_enough(s, State.DISCARDED),

@@ -18,8 +18,9 @@ LONGEST_PAUSE_WITHOUT_DATABASE = 1.0
 """When the database is back everything should go on at once; a database that is away is not loaded by being asked."""
 
 
-BETWEEN_WAKES = 0.02
-"""A duty that is woken begins no sooner than so long after its last beginning."""
+LEAST_BETWEEN_WAKES, BETWEEN_WAKES = 0.01, 0.02
+"""A duty that is woken rests as long as its last step took: from one beginning to the next it is at least and at most
+so long. At rest a step is short, and a job waits for it; where there is much to do, few long steps cost least."""
 
 
 class Duty(Protocol):
@@ -76,9 +77,11 @@ class Loop:
                 self._rest(hurried_by, began, pause)
 
     def _rest(self, hurried_by: threading.Event, began: float, pause: float) -> None:
+        took = time.monotonic() - began
         if hurried_by.wait(pause):
             # Whoever rings all the time is heard all the time, and not once for each ring.
-            self.stopping.wait(max(0.0, began + BETWEEN_WAKES - time.monotonic()))
+            apart = min(max(2 * took, LEAST_BETWEEN_WAKES), BETWEEN_WAKES)
+            self.stopping.wait(max(0.0, began + apart - time.monotonic()))
 
 
 def _tell(duty: Duty, error: Exception, pause: float) -> None:

@@ -193,6 +193,17 @@ def test_jobs_of_a_type_that_a_worker_called_short_travel_together_and_a_broker_
     assert State.QUEUED not in states(database, refs)
 
 
+class Steady(Rate):
+    """Of workers that do as many a second, whatever has left the broker."""
+
+    def __init__(self, per_second: float) -> None:
+        super().__init__()
+        self.per_second = per_second
+
+    def seen(self, on_broker: int, now: float, threads: int = 0) -> None:
+        pass
+
+
 @pytest.mark.parametrize(("priority", "fills"), [(0, [1000, 1000, 0]), (-1, [1000, 600, 0])])
 def test_a_broker_is_filled_in_whole_steps_without_a_pause_between(database: Database, priority: int, fills: list[int]):
     """Else as much was begun in a pause as one step brings, and workers went without."""
@@ -201,8 +212,7 @@ def test_a_broker_is_filled_in_whole_steps_without_a_pause_between(database: Dat
     plant(database, State.QUEUED, 2600, priority=priority)
     transport = Noting()
     dispatch = Dispatch(database, transport, LEADS)
-    dispatch.rates["default"] = Rate()
-    dispatch.rates["default"].per_second = 3200.0
+    dispatch.rates["default"] = Steady(3200.0)
     pauses, sent = [], []
     for _ in fills:
         before = len(transport.published)

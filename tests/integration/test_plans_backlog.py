@@ -98,7 +98,7 @@ def overtaken(backlog: Callable[[], Backlog]) -> Backlog:
     return made
 
 
-@pytest.mark.parametrize("question", ["lanes", "lanes of several queues", "claim", "claim shares", "waiting tenants"])
+@pytest.mark.parametrize("question", ["lanes", "look of the dispatcher", "claim", "claim shares", "waiting tenants"])
 def test_a_job_that_overtakes_a_backlog_is_found_without_reading_that(overtaken: Backlog, question: str) -> None:
     blocks, used = overtaken.blocks_read(question)
     assert blocks < PAGES, used
@@ -106,7 +106,7 @@ def test_a_job_that_overtakes_a_backlog_is_found_without_reading_that(overtaken:
 
 @pytest.mark.parametrize(
     "question",
-    ["lanes", "lanes of several queues", "claim", "claim shares", "lead", "waiting tenants", "oldest due"],
+    ["lanes", "look of the dispatcher", "claim", "claim shares", "lead", "waiting tenants", "oldest due"],
 )
 def test_a_dispatcher_asks_for_what_comes_first_and_reads_no_more(surprised: Backlog, question: str) -> None:
     blocks, used = surprised.blocks_read(question)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from models import lineup, lists, moves, queries
+from models import lineup, lists, moves, queries, queue
 from models.ids import new_id
 from models.job import Ref
 from models.lineup import Lane
@@ -158,8 +158,9 @@ def test_lanes_are_the_priorities_in_use_highest_first_with_their_first_due_time
         Lane("media", -100, past, due=True),
     ]
     assert lineup.lanes(session, "empty") == []
-    of_each = lineup.lanes_of(session, ["media", "empty", "default"])
-    assert {name: [lane.priority for lane in lanes] for name, lanes in of_each.items()} == {
+    sight = lineup.look(session, ["media", "empty", "default"])
+    assert sight.lanes["media"] == lineup.lanes(session, "media")
+    assert {name: [lane.priority for lane in lanes] for name, lanes in sight.lanes.items()} == {
         "media": [100, 5, 0, -100],
         "empty": [],
         "default": [51],
@@ -173,6 +174,20 @@ def test_jobs_on_the_broker_are_counted_by_queue(session: Session) -> None:
         job_in(session, state, queue="media")
 
     assert lineup.dispatched_counts(session) == {"media": 3, "default": 1}
+    assert lineup.look(session, ["default"]).on_broker == {"media": 3, "default": 1}
+
+
+@pytest.mark.parametrize("queues", [[], ["default", "media"]])
+def test_a_look_tells_whether_any_queue_is_paused_or_limited(session: Session, queues: list[str]) -> None:
+    job_in(session, State.QUEUED)
+    assert not lineup.look(session, queues).restrained
+    queue.limit(session, "elsewhere", max_running=5)
+    sight = lineup.look(session, queues)
+    assert (sight.restrained, list(sight.lanes)) == (True, queues)
+    queue.limit(session, "elsewhere", max_running=None)
+    assert not lineup.look(session, queues).restrained
+    queue.pause(session, "elsewhere", "anybody")
+    assert lineup.look(session, queues).restrained
 
 
 def test_expired_claims_are_those_whose_time_is_over_longest_first(session: Session) -> None:

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from models.errors import Unavailable
-from workers.loop import BETWEEN_WAKES, FIRST_PAUSE, LONGEST_PAUSE, Loop
+from workers.loop import BETWEEN_WAKES, FIRST_PAUSE, LEAST_BETWEEN_WAKES, LONGEST_PAUSE, Loop
 
 FOREVER = 3600.0
 
@@ -66,13 +66,24 @@ def test_a_duty_that_is_woken_all_the_time_does_not_run_all_the_time(running: Ca
     while time.monotonic() < until:
         wake.set()
         time.sleep(0.001)
-    assert len(duty.at) > 3
-    assert all(later - earlier >= BETWEEN_WAKES for earlier, later in zip(duty.at, duty.at[1:], strict=False))
+    assert 3 < len(duty.at) <= 2 + 0.5 / LEAST_BETWEEN_WAKES
+
+
+@pytest.mark.timed
+@pytest.mark.parametrize(("took", "apart"), [(0.0, LEAST_BETWEEN_WAKES), (0.008, 0.016), (0.015, BETWEEN_WAKES)])
+def test_a_duty_that_is_woken_rests_as_long_as_its_step_took(running: Callable[..., Loop], took: float, apart: float):
+    duty, wake = Steps("woken", lambda _number: time.sleep(took) or FOREVER), threading.Event()
+    running(duty, wakes={"woken": wake})
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        wake.set()
+        time.sleep(0.001)
+    assert 0.5 / apart < len(duty.at) <= 2 + 1.0 / apart
 
 
 @pytest.mark.parametrize(
     ("error", "least", "most"),
-    [(ValueError("broken"), 2, 1 + 1.5 / FIRST_PAUSE), (Unavailable("away"), 10, 1 + 1.5 / BETWEEN_WAKES)],
+    [(ValueError("broken"), 2, 1 + 1.5 / FIRST_PAUSE), (Unavailable("away"), 10, 1 + 1.5 / LEAST_BETWEEN_WAKES)],
 )
 def test_a_broken_duty_is_not_hurried_by_whoever_rings_and_one_without_database_is(
     running: Callable[..., Loop], error: Exception, least: int, most: float

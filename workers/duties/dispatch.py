@@ -7,7 +7,6 @@ worker then starts them by one statement and ends them by one.
 
 import math
 import time
-from collections import Counter
 from dataclasses import dataclass
 
 import structlog
@@ -62,10 +61,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Look:
-    """A queue as a step finds it; `held` are its limits and what they count, None where there are none."""
+    """A queue as a step finds it; `held` are its limits and what they count, None where there are none.
+
+    What is on the broker was there at the moment `at`, of `time.monotonic`.
+    """
 
     capacity: Capacity
     on_broker: int
+    at: float
     lanes: list[Lane]
     held: "Held | None" = None
 
@@ -111,16 +114,17 @@ class Dispatch:
         if not self.leadership.held or not self.transport.connected:
             return NO_LEADER_SLEEP
         with self.database.reading() as session:
-            capacities, restrained = self._capacities(session), restrained_queues(session)
-            on_broker = Counter(lineup.dispatched_counts(session))
+            capacities = self._capacities(session)
+            sight, at = lineup.look(session, capacities), time.monotonic()
+            restrained = restrained_queues(session) if sight.restrained else {}
             held = {name: Held(one, lineup.in_hand(session, name)) for name, one in restrained.items()}
             served = [name for name in capacities if name not in held or not held[name].queue.paused]
-            lanes = lineup.lanes_of(session, served) if served else {}
+            on_broker, lanes = sight.on_broker, {name: sight.lanes[name] for name in served}
             if any(lanes.values()):
                 self._learn_durations(session)
         for name, one in held.items():
             on_broker[name] -= self._take_back(one)
-        looks = {name: Look(capacities[name], on_broker[name], lanes[name], held.get(name)) for name in served}
+        looks = {name: Look(capacities[name], on_broker[name], at, lanes[name], held.get(name)) for name in served}
         if capacities and not on_broker.total() and not any(lanes.values()):
             self._means.clear()
             return AT_REST_SECONDS
@@ -164,7 +168,7 @@ class Dispatch:
 
     def _queue(self, queue: str, look: Look) -> float:
         rate = self.rates.setdefault(queue, Rate())
-        rate.seen(look.on_broker, time.monotonic(), look.capacity.threads)
+        rate.seen(look.on_broker, look.at, look.capacity.threads)
         most = min(MOST_PER_STEP, look.let_out())
         at_once = jobs_a_message(self._means.get(queue, math.inf))
         wanted, of_background = (
@@ -184,10 +188,10 @@ class Dispatch:
         if claimed.jobs:
             crashpoint("dispatch.after_claim")
         sent = self._publish(self._messages(queue, claimed, look.capacity.threads), claimed.too_much)
-        rate.leaves(look.on_broker + sent, time.monotonic())
+        rate.leaves(look.on_broker + sent, look.at)
         if sent < len(claimed.jobs):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
-        expected = max(rate.per_second, look.capacity.threads / self._means.get(queue, math.inf))
+        expected = max(rate.per_second, rate.latest, look.capacity.threads / self._means.get(queue, math.inf))
         step = Step(look.on_broker, sent, claimed.more, expected, rate.wanting, sent == MOST_PER_STEP)
         slept = look_again(look.held.queue, rate.per_second) if look.held and claimed.more else pause(step)
         if claimed.full:

@@ -25,6 +25,9 @@ class Rate:
 
     def __init__(self) -> None:
         self.per_second = 0.0
+        self.latest = 0.0
+        """The same between the last two looks alone. It is too fickle to fill the broker by, but says how soon to look
+        again: fast workers would be without work until the mean has found out."""
         self.wanting = False
         """Whether workers had nothing left to take, at this look or at the last one."""
         self._was_empty = False
@@ -41,13 +44,14 @@ class Rate:
             elapsed, begun = now - self._at, max(0, self._left - on_broker)
             weight = 1 - math.exp(-elapsed)
             doubled = 2 * max(self.per_second, threads)
-            self.per_second += weight * (begun / elapsed - self.per_second)
+            self.latest = begun / elapsed
+            self.per_second += weight * (self.latest - self.per_second)
             if on_broker == 0:
                 self.per_second = max(self.per_second, min(doubled, (begun - threads) / elapsed))
             self.wanting, self._was_empty = on_broker == 0 or self._was_empty, on_broker == 0
 
     def leaves(self, on_broker: int, now: float) -> None:
-        """This step left `on_broker` jobs there."""
+        """The step that began with the look at `now` left `on_broker` jobs there: what begins meanwhile counts."""
         self._left, self._at = on_broker, now
 
 
