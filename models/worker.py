@@ -205,7 +205,7 @@ def live_workers(session: Session) -> list[Worker]:
 
 @cache
 def _live() -> Select[Any]:
-    # Kept, as the dispatcher asks every few milliseconds, and to put it together takes longer than its answer.
+    # Kept, as a dispatcher asks five times a second, and to put it together takes longer than its answer.
     taking = (workers.c.stopped_at.is_(None), _STATE == "live")
     return _told().where(*taking).order_by(workers.c.id.desc()).limit(1000)
 

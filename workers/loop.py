@@ -19,8 +19,9 @@ LONGEST_PAUSE_WITHOUT_DATABASE = 1.0
 
 
 LEAST_BETWEEN_WAKES, BETWEEN_WAKES = 0.01, 0.02
-"""A duty that is woken rests as long as its last step took: from one beginning to the next it is at least and at most
-so long. At rest a step is short, and a job waits for it; where there is much to do, few long steps cost least."""
+"""A duty that is woken rests as long as its last step took, but begins no sooner than the one after its last beginning,
+and is kept no longer than until the other. Where there is little to do, steps are short and jobs wait for them; where
+there is much, few long steps cost least. One that failed is kept for the longer time."""
 
 
 class Duty(Protocol):
@@ -74,14 +75,18 @@ class Loop:
                 hurried_by = wake if away else self.stopping
                 _tell(duty, error, pause)
             if not self.stopping.is_set():
-                self._rest(hurried_by, began, pause)
+                took = time.monotonic() - began
+                self._rest(hurried_by, pause, began + (BETWEEN_WAKES if failures else apart(took)))
 
-    def _rest(self, hurried_by: threading.Event, began: float, pause: float) -> None:
-        took = time.monotonic() - began
+    def _rest(self, hurried_by: threading.Event, pause: float, earliest: float) -> None:
         if hurried_by.wait(pause):
             # Whoever rings all the time is heard all the time, and not once for each ring.
-            apart = min(max(2 * took, LEAST_BETWEEN_WAKES), BETWEEN_WAKES)
-            self.stopping.wait(max(0.0, began + apart - time.monotonic()))
+            self.stopping.wait(max(0.0, earliest - time.monotonic()))
+
+
+def apart(took: float) -> float:
+    """Seconds from the beginning of a step that took so many to the next, if somebody rings meanwhile."""
+    return min(max(2 * took, LEAST_BETWEEN_WAKES), BETWEEN_WAKES)
 
 
 def _tell(duty: Duty, error: Exception, pause: float) -> None:

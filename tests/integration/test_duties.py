@@ -3,6 +3,7 @@
 import itertools
 import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -191,6 +192,26 @@ def test_jobs_of_a_type_that_a_worker_called_short_travel_together_and_a_broker_
 
     assert max(len(names) for names in transport.messages) > 10
     assert State.QUEUED not in states(database, refs)
+
+
+def test_what_begins_while_a_step_publishes_counts_for_the_time_that_it_took(database: Database):
+    register(database, threads=8)
+    plant(database, State.QUEUED, 8)
+    transport = Slow()
+    dispatch = Dispatch(database, transport, LEADS)
+    dispatch.run_once()
+    published_at = time.monotonic()
+    rate = dispatch.rates["default"]
+    rate.seen(on_broker=0, now=published_at + 0.01)
+    assert rate.latest <= 8 / 0.11
+
+
+class Slow(Noting):
+    """A broker that takes a tenth of a second to confirm."""
+
+    def publish(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        time.sleep(0.1)
+        return super().publish(envelopes)
 
 
 class Steady(Rate):

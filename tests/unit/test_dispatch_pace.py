@@ -71,6 +71,15 @@ def test_jobs_that_no_more_than_fill_the_threads_prove_no_rate():
     assert rate.per_second == pytest.approx(8, rel=0.01)  # as if all had begun evenly within the last second
 
 
+def test_the_next_look_is_timed_by_what_began_last_if_that_is_more_than_the_mean_or_was_told():
+    rate, expected = Rate(), []
+    for now, on_broker in enumerate([100, 20, 95]):
+        rate.seen(on_broker, now=float(now))
+        expected.append(round(rate.expected(told=50)))
+        rate.leaves(on_broker=100, now=float(now))
+    assert expected == [50, 80, 50]
+
+
 def test_workers_are_wanting_for_a_look_more_after_they_found_nothing():
     rate, wanting = Rate(), []
     for number, on_broker in enumerate([5, 0, 5, 5]):
@@ -241,8 +250,7 @@ def simulate(workers: Workers, seconds: float, depth: float, told: float = 0) ->
         rate.leaves(before + sent, now)
         if now > seconds / 2:
             deepest = max(deepest, workers.on_broker)
-        expected = max(rate.per_second, rate.latest, told)
-        step = Step(before, sent, True, expected, rate.wanting, sent == MOST_PER_STEP)
+        step = Step(before, sent, True, rate.expected(told), rate.wanting, sent == MOST_PER_STEP)
         asleep = 0.002 + pause(step)
         workers.work(asleep)
         now += sent * CLAIM_SECONDS + asleep

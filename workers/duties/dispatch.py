@@ -7,6 +7,7 @@ worker then starts them by one statement and ends them by one.
 
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import structlog
@@ -119,7 +120,7 @@ class Dispatch:
             restrained = restrained_queues(session) if sight.restrained else {}
             held = {name: Held(one, lineup.in_hand(session, name)) for name, one in restrained.items()}
             served = [name for name in capacities if name not in held or not held[name].queue.paused]
-            on_broker, lanes = sight.on_broker, {name: sight.lanes[name] for name in served}
+            on_broker, lanes = Counter(sight.on_broker), {name: sight.lanes[name] for name in served}
             if any(lanes.values()):
                 self._learn_durations(session)
         for name, one in held.items():
@@ -191,7 +192,7 @@ class Dispatch:
         rate.leaves(look.on_broker + sent, look.at)
         if sent < len(claimed.jobs):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
-        expected = max(rate.per_second, rate.latest, look.capacity.threads / self._means.get(queue, math.inf))
+        expected = rate.expected(look.capacity.threads / self._means.get(queue, math.inf))
         step = Step(look.on_broker, sent, claimed.more, expected, rate.wanting, sent == MOST_PER_STEP)
         slept = look_again(look.held.queue, rate.per_second) if look.held and claimed.more else pause(step)
         if claimed.full:

@@ -50,6 +50,10 @@ class Rate:
                 self.per_second = max(self.per_second, min(doubled, (begun - threads) / elapsed))
             self.wanting, self._was_empty = on_broker == 0 or self._was_empty, on_broker == 0
 
+    def expected(self, told: float) -> float:
+        """Jobs a second that may begin until the next look, where workers have `told` of so many."""
+        return max(self.per_second, self.latest, told)
+
     def leaves(self, on_broker: int, now: float) -> None:
         """The step that began with the look at `now` left `on_broker` jobs there: what begins meanwhile counts."""
         self._left, self._at = on_broker, now
