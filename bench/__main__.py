@@ -2,10 +2,11 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 
-from bench import choices, churn, comparison, dead_letters, economy, explain, growth, load, scenarios, webhooks
+from bench import batch, choices, churn, comparison, dead_letters, economy, explain, growth, load, scenarios, webhooks
 from bench.doors import cost_of_doors
 from bench.installation import installation
 
@@ -51,24 +52,35 @@ def _plain_dramatiq(url: str) -> tuple[float, float]:
 def chosen(name: str = "", *more: str) -> None:
     """Run what `ARGS` names, with its own options after it."""
     others = {
+        "batch": lambda: batch.batch(more),
+        "beside-long": lambda: load.beside_long(more),
         "busy": load.busy,
         "choices": lambda: choices.choices(more),
         "churn": churn.churn,
         "cost": economy.cost,
         "dead-letters": dead_letters.main,
         "explain": explain.main,
-        "fan-in": load.fan_in,
-        "growth": growth.main,
+        "fan-in": lambda: load.fan_in(more),
+        "growth": lambda: growth.growth(more),
         "idle": economy.idle,
         "peers": lambda: comparison.main(more),
         "prune": churn.prune,
-        "under-load": load.under_load,
+        "under-load": lambda: load.under_load(more),
         "webhooks": webhooks.main,
     }
+    names = f"ARGS may be nothing, or: {', '.join(others)}"
+    if name in ("-h", "--help"):
+        sys.exit(names)
     if name and name not in others:
-        sys.exit(f"There is no benchmark {name!r}. ARGS may be nothing, or: {', '.join(others)}")
+        sys.exit(f"There is no benchmark {name!r}. {names}")
     others.get(name, main)()
 
 
+def _leave(number: int, _frame: object) -> None:
+    """End as by an exception, so that databases, queues and processes of the run go too."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _leave)
     chosen(*sys.argv[1:])

@@ -5,21 +5,22 @@ on the queue that is drained. At last a million more become due at once on that 
 moment on, are counted. All are filled in by statements of 100,000 rows.
 """
 
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from statistics import median
 
 import psycopg
 
-from bench.installation import Installation, installation
+from bench.installation import Installation
+from bench.load import of_its_own, tell
+from bench.rounds import Way, compare, rounds_of
 from bench.scenarios import DONE_SINCE, drained
 
 FINISHED, WAITING = 5_000_000, 1_000_000
 BATCH = 100_000
-DRAINED, ROUNDS = 20_000, 3
+FULL = "1,000,000 waiting, 5,000,000 finished"
+DRAINED = 20_000
 UNTIL_DUE = timedelta(seconds=150)
 COUNTED_SECONDS = 10.0
 
@@ -55,16 +56,21 @@ _DUE = f"""
     FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""  # noqa: S608 - its own words
 
 
-def main() -> None:
-    """Drain, fill in, drain again, and print the medians."""
-    with installation(os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"]) as running:
-        empty = _rates(running, "on empty tables")
+def growth(arguments: Sequence[str]) -> None:
+    """Drains in turns on two installations, one of which is filled in first; then the million on that one."""
+    rounds = rounds_of("growth", arguments)
+    with of_its_own() as empty, of_its_own() as full:
         began = time.monotonic()
-        fill(running.database_url, {_FINISHED: FINISHED, _WAITING: WAITING})
+        fill(full.database_url, {_FINISHED: FINISHED, _WAITING: WAITING})
         print(f"filled in within {time.monotonic() - began:,.0f} s", flush=True)
-        full = _rates(running, f"behind {WAITING:,} waiting and {FINISHED:,} finished")
-        print(f"ratio {median(full) / median(empty):.2f}", flush=True)
-        print(f"ratio with {WAITING:,} due {_rate_of_many_due(running) / median(empty):.2f}")
+        ways = {
+            name: Way(DRAINED, lambda running=running: {"jobs per second": drained(running, ["default"], DRAINED)})
+            for name, running in (("empty tables", empty), (FULL, full))
+        }
+        for running in (empty, full):
+            drained(running, ["default"])  # finds out how fast workers are
+        compare("growth", ways, rounds)
+        tell(f"jobs per second with {WAITING:,} more due on the same queue", _rate_of_many_due(full))
 
 
 def fill(url: str, rows: Mapping[str, int], due_at: datetime | None = None) -> None:
@@ -90,14 +96,4 @@ def _rate_of_many_due(running: Installation) -> float:
     time.sleep(left + COUNTED_SECONDS)
     with psycopg.connect(running.database_url, autocommit=True) as connection:
         last, count = connection.execute(DONE_SINCE, [due_at, due_at]).fetchone()
-    rate = float(count / (last - due_at).total_seconds())
-    print(f"jobs a second, with {WAITING:,} due on the same queue: {rate:,.0f}", flush=True)
-    return rate
-
-
-def _rates(running: Installation, where: str) -> list[float]:
-    """Drains of 20,000; the first after a start finds out how fast workers are, so one goes before."""
-    drained(running, ["default"])
-    rates = [drained(running, ["default"], DRAINED) for _ in range(ROUNDS)]
-    print(f"jobs a second, {where}: {median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})", flush=True)
-    return rates
+    return float(count / (last - due_at).total_seconds())

@@ -1,6 +1,6 @@
-"""The job types that the benchmarks run: nothing, so that only Jobmill's own cost is measured, and 10 ms of waiting.
+"""The job types that the benchmarks run: nothing, so that only Jobmill's own cost is measured, and waiting.
 
-Beside peers a third: what their handlers do, which is to note that they run.
+Beside peers another: what their handlers do, which is to note that they run.
 """
 
 import time
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from bench.peers import notes
 from jobs.registry import job
 
-WAIT_SECONDS = 0.01
+WAIT_SECONDS, LONG_SECONDS = 0.01, 1.0
 
 
 class Nothing(BaseModel):
@@ -40,3 +40,9 @@ def wait(args: Nothing) -> float:  # noqa: ARG001 - every handler takes its argu
     began = time.perf_counter()
     time.sleep(WAIT_SECONDS)
     return time.perf_counter() - began
+
+
+@job("bench.long")
+def long(args: Nothing) -> None:  # noqa: ARG001 - every handler takes its arguments
+    """Wait a second."""
+    time.sleep(LONG_SECONDS)

@@ -1,24 +1,39 @@
-"""`make bench ARGS=under-load`, `busy` and `fan-in`: submissions amid a drain, full threads, and many tenants."""
+"""`make bench ARGS=under-load`, `beside-long`, `busy` and `fan-in`: submissions amid a drain, short jobs beside long
+ones, full threads, and many tenants.
+"""
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from statistics import median
 
 import psycopg
 
 from bench.installation import Installation, installation
 from bench.line import Line
-from bench.scenarios import CONNECTIONS, SHARING, drained, percentile, planted, submit
+from bench.rounds import Way, compare, rounds_of
+from bench.scenarios import (
+    CONNECTIONS,
+    DONE_SINCE,
+    LOW_LOAD_PER_SECOND,
+    SHARING,
+    WAITING,
+    drained,
+    percentiles,
+    planted,
+    submit,
+    when,
+)
 
 BACKLOG, SECONDS, MODEST = 80_000, 10, 50
 WAITS, PROCESSES, THREADS = 32_000, 2, 8
-ROUNDS = 5
-_DONE = "SELECT count(*) FROM jobs WHERE queue = 'default' AND state = 'succeeded'"
+MANY = 20_000
+SHORT, SHORT_PER_LONG = 300, 5
+_WAITS_SINCE = """
+    SELECT extract(epoch FROM started_at - created_at) FROM jobs WHERE type = 'bench.noop' AND created_at > %s"""
 _HANDLERS = "SELECT sum((result #>> '{}')::float) FROM jobs"
 _AMID = """
     WITH span AS (
@@ -30,30 +45,34 @@ _AMID = """
 """Handlers at work at a moment, in the mean, two seconds after the first start to two before the last end."""
 
 
-def under_load() -> None:
-    """The p95 of submissions while a backlog is drained: 16 connections always busy, then 50 a second."""
+def under_load(arguments: Sequence[str]) -> None:
+    """How long submissions take: 50 a second at rest and amid a drain, and there of 16 connections, always busy."""
+    rounds = rounds_of("under-load", arguments)
     with of_its_own() as running:
-        for name, load in ((f"{CONNECTIONS} connections, always busy", _flood), (f"{MODEST} a second", modest)):
-            took, drain_rate = _amid_a_drain(running, load)
-            tell(f"submit p95 ms, {name}", percentile(took, 95) * 1000)
-            tell("    submissions a second meanwhile", len(took) / SECONDS)
-            tell("    jobs done a second meanwhile (aim 2,000)", drain_rate)
+        ways = {
+            f"{MODEST} a second, at rest": Way(SECONDS * MODEST, lambda: _figures(modest(running))),
+            f"{MODEST} a second, amid a drain": Way(BACKLOG, lambda: _amid_a_drain(running, modest)),
+            f"{CONNECTIONS} connections, amid a drain": Way(BACKLOG, lambda: _amid_a_drain(running, _flood)),
+        }
+        compare("under-load", ways, rounds)
 
 
-def _amid_a_drain(running: Installation, load: "Callable[[Installation], list[float]]") -> tuple[list[float], float]:
-    """How long each submission took, and the rate of the drain; raises if the backlog did not last."""
+def _figures(took: Sequence[float]) -> dict[str, float]:
+    return {**percentiles("submit", took), "submissions per second": len(took) / SECONDS}
+
+
+def _amid_a_drain(running: Installation, load: Callable[[Installation], list[float]]) -> dict[str, float]:
+    """How long submissions took, and the rate of the drain; raises RuntimeError if the backlog did not last."""
+    due_at = planted(running, ["default"], BACKLOG)
     with psycopg.connect(running.database_url, autocommit=True) as connection:
-        before = _done(connection)
-        due_at = planted(running, ["default"], BACKLOG)
         time.sleep(max(0.0, (due_at - datetime.now(UTC)).total_seconds()) + 1)  # workers have begun by then
-        first, began = _done(connection), time.monotonic()
+        first, began = _done(connection, due_at), time.monotonic()
         took = load(running)
-        last, elapsed = _done(connection), time.monotonic() - began
-        if last - before >= BACKLOG:
-            raise RuntimeError(f"{BACKLOG:,} jobs were done before the submissions were. A larger backlog is needed.")
-        while _done(connection) - before < BACKLOG:
-            time.sleep(1)
-    return took, (last - first) / elapsed
+        last, elapsed = _done(connection, due_at), time.monotonic() - began
+    if last >= BACKLOG:
+        raise RuntimeError(f"{BACKLOG:,} jobs were done before the submissions were. A larger backlog is needed.")
+    when(running, DONE_SINCE, lambda rows: rows[0][1] == BACKLOG, due_at, due_at)
+    return {**_figures(took), "jobs done per second": (last - first) / elapsed}
 
 
 def _flood(running: Installation) -> list[float]:
@@ -97,22 +116,52 @@ def busy() -> None:
     tell("the same from when they were due to the last one's end", 100 * handlers / (threads * WAITS / rate))
 
 
-def fan_in() -> None:
-    """The drain of one tenant's jobs and of 100 tenants', in five rounds of both."""
-    groups = {"one tenant's": ["default"], f"{SHARING} tenants'": [f"tenant-{number}" for number in range(SHARING)]}
-    found: dict[str, list[float]] = {group: [] for group in groups}
+def fan_in(arguments: Sequence[str]) -> None:
+    """The drain of one tenant's jobs, and of 100 tenants'."""
+    rounds = rounds_of("fan-in", arguments)
+    groups = {"one tenant": ["default"], f"{SHARING} tenants": [f"tenant-{number}" for number in range(SHARING)]}
     with of_its_own() as running:
-        for _ in range(ROUNDS):
-            for group, names in groups.items():
-                found[group].append(drained(running, names))
-    for group, rates in found.items():
-        tell(f"jobs a second, {group} ({min(rates):,.0f} to {max(rates):,.0f})", median(rates))
-    one, many = found.values()
-    tell("many against one, ratio", median(many) / median(one))
+        drained(running, ["default"])  # finds out how fast workers are
+        ways = {
+            group: Way(MANY, lambda names=names: {"jobs per second": drained(running, names, MANY)})
+            for group, names in groups.items()
+        }
+        compare("fan-in", ways, rounds)
 
 
-def _done(connection: psycopg.Connection) -> int:
-    return int(connection.execute(_DONE).fetchone()[0])
+def beside_long(arguments: Sequence[str]) -> None:
+    """How long short jobs wait for their start, at 20 a second: alone, and beside jobs of 1 s.
+
+    Those come on the same queue, four a second, so that half of the 2 x 4 threads are taken by them.
+    """
+    rounds = rounds_of("beside-long", arguments)
+    with of_its_own({"JOBMILL_PROCESSES": "2", "JOBMILL_THREADS": "4"}) as running:
+        ways = {
+            "alone": Way(SHORT, lambda: _waits(running, beside_long=False)),
+            "beside jobs of 1 s": Way(SHORT, lambda: _waits(running, beside_long=True)),
+        }
+        compare("beside-long", ways, rounds)
+
+
+def _waits(running: Installation, *, beside_long: bool) -> dict[str, float]:
+    """From created_at to started_at, of short jobs; beside long ones each fifth is followed by one of those."""
+    line, began = Line(running.port), time.monotonic()
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
+        (first,) = connection.execute("SELECT now()").fetchone()
+    for number in range(SHORT):
+        time.sleep(max(0.0, began + number / LOW_LOAD_PER_SECOND - time.monotonic()))
+        submit(line, running.token, number, "default")
+        if beside_long and number % SHORT_PER_LONG == 0:
+            submit(line, running.token, number, "default", "bench.long")
+    # The long ones too, or they would be beside the next way's.
+    when(running, WAITING, lambda rows: rows[0][0] == 0)
+    found = when(running, _WAITS_SINCE, lambda rows: len(rows) == SHORT, first)
+    return percentiles("submit to start", [float(row[0]) for row in found])
+
+
+def _done(connection: psycopg.Connection, due_at: datetime) -> int:
+    """How many of those that became due then."""
+    return int(connection.execute(DONE_SINCE, [due_at, due_at]).fetchone()[1])
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,17 @@ import psutil
 import psycopg
 import redis
 
-PEERS = ("dramatiq", "celery", "kombu", "procrastinate", "pgqueuer", "psycopg", "asyncpg", "pika", "redis")
+PARTS = ("dramatiq", "pika", "psycopg", "sqlalchemy", "flask", "gunicorn")
+
+
+def services() -> dict[str, str]:
+    """The addresses of those at hand."""
+    return {name: os.environ[f"JOBMILL_TEST_{name.upper()}_URL"] for name in ("database", "rabbitmq", "redis")}
+
+
+def about() -> dict[str, object]:
+    """What is kept beside figures: when, of which commit, on which machine, with which versions."""
+    return {**provenance(), "machine": machine(services()), "versions": versions(sys.executable, PARTS)}
 
 
 def machine(urls: Mapping[str, str]) -> dict[str, object]:
@@ -35,9 +46,9 @@ def provenance() -> dict[str, str]:
     return {"date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"), "commit": commit or "unknown"}
 
 
-def versions(python: str) -> dict[str, str]:
-    """Of the peers in their environment, and of Jobmill."""
-    ask = f"from importlib.metadata import version\nfor name in {PEERS!r}: print(name, version(name))"
+def versions(python: str, names: Sequence[str]) -> dict[str, str]:
+    """Of those distributions in that interpreter's environment, and of Jobmill."""
+    ask = f"from importlib.metadata import version\nfor name in {tuple(names)!r}: print(name, version(name))"
     told = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout
     return {"jobmill": version("jobmill")} | dict(line.split() for line in told.splitlines())
 

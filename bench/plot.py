@@ -21,30 +21,35 @@ TITLES = {
     "drain": ("jobs per second", "Jobs a second, from a full queue"),
     "enqueue": ("jobs per second", "Single submissions a second, each durable"),
     "latency": ("p50 ms", "Milliseconds from submit to start at 20 a second, median (less is better)"),
+    "batch": ("jobs per second", "Jobs recorded a second, each with its key"),
+    "under-load": ("submit p95 ms", "Milliseconds a submission takes, p95 (less is better)"),
+    "beside-long": ("submit to start p99 ms", "Milliseconds from submit to start at 20 a second, p99 (less is better)"),
+    "growth": ("jobs per second", "Jobs a second, from a full queue of 20,000"),
+    "fan-in": ("jobs per second", "Jobs a second, from a full queue of 20,000"),
 }
 
 
 def main() -> None:
     """Draw every scenario that the JSON holds."""
-    kept = json.loads((FOLDER / "peers.json").read_text())
     with mpl.rc_context(STYLE):
-        for scenario, subjects in kept["scenarios"].items():
-            figure = drawn(*TITLES[scenario], subjects)
-            figure.savefig(FOLDER / f"{scenario}.svg", transparent=True, metadata=dict.fromkeys(NOTHING_OF))
+        for kept in FOLDER.glob("*.json"):
+            for scenario, ways in json.loads(kept.read_text())["scenarios"].items():
+                figure = drawn(*TITLES[scenario], ways)
+                figure.savefig(FOLDER / f"{scenario}.svg", transparent=True, metadata=dict.fromkeys(NOTHING_OF))
 
 
-def drawn(name: str, title: str, subjects: Mapping[str, Any]) -> Figure:
-    """A bar a subject for its median, with the least and the most of its runs as whiskers."""
-    figure = Figure(figsize=(7.5, 0.6 + 0.45 * len(subjects)), layout="constrained")
+def drawn(name: str, title: str, ways: Mapping[str, Any]) -> Figure:
+    """A bar a way, or a product, for its median, with the least and the most of its runs as whiskers."""
+    figure = Figure(figsize=(7.5, 0.6 + 0.45 * len(ways)), layout="constrained")
     axes = figure.subplots()
-    medians = [each["medians"][name] for each in subjects.values()]
-    runs = [each["runs"][name] for each in subjects.values()]
+    medians = [each["medians"][name] for each in ways.values()]
+    runs = [each["runs"][name] for each in ways.values()]
     whiskers = [
         [middle - min(found) for middle, found in zip(medians, runs, strict=True)],
         [max(found) - middle for middle, found in zip(medians, runs, strict=True)],
     ]
-    colours = [OURS if subject == "jobmill" else THEIRS for subject in subjects]
-    axes.barh(list(subjects), medians, xerr=whiskers, color=colours, ecolor=GREY, capsize=3, height=0.6, alpha=0.6)
+    colours = [THEIRS if "jobmill" in ways and way != "jobmill" else OURS for way in ways]
+    axes.barh(list(ways), medians, xerr=whiskers, color=colours, ecolor=GREY, capsize=3, height=0.6, alpha=0.6)
     for place, (middle, found) in enumerate(zip(medians, runs, strict=True)):
         told = f"{middle:,.0f}" if middle >= 100 else f"{middle:.1f}"
         axes.annotate(told, (max(found), place), (6, 0), textcoords="offset points", va="center", color=GREY)
