@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from bench.installation import Installation
-from bench.load import of_its_own
-from bench.rounds import Way, compare, rounds_of
-from bench.scenarios import batched, percentiles, submissions
+from bench.installation import Installation, of_its_own
+from bench.rounds import Way, prepare
+from bench.scenarios import batched, percentile, submissions
 
 SINGLE = 3_000
 REQUESTS = {10: 500, 100: 200, 1_000: 60}  # by how many jobs each has
@@ -13,14 +12,14 @@ REQUESTS = {10: 500, 100: 200, 1_000: 60}  # by how many jobs each has
 
 def batch(arguments: Sequence[str]) -> None:
     """Single submissions at 16 connections, batches at two; every job has its key, and nobody serves their queue."""
-    rounds = rounds_of("batch", arguments)
+    benchmark = prepare("batch", arguments)
     with of_its_own() as running:
-        ways = {"one a request": Way(SINGLE, lambda: _single(running))}
+        ways = {"one a request": Way(f"{SINGLE:,} requests", lambda: _single(running))}
         for size, count in REQUESTS.items():
             ways[f"batches of {size:,}"] = Way(
-                size * count, lambda size=size, count=count: _batched(running, size, count)
+                f"{count:,} requests", lambda size=size, count=count: _batched(running, size, count)
             )
-        compare("batch", ways, rounds)
+        benchmark.compare(ways, "jobs per second")
 
 
 def _single(running: Installation) -> dict[str, float]:
@@ -30,4 +29,4 @@ def _single(running: Installation) -> dict[str, float]:
 
 def _batched(running: Installation, size: int, count: int) -> dict[str, float]:
     rate, took = batched(running, size, count)
-    return {"jobs per second": rate, "p95 ms": percentiles("request", took)["request p95 ms"]}
+    return {"jobs per second": rate, "p95 ms": percentile(took, 95) * 1000}

@@ -1,8 +1,7 @@
 """`make bench ARGS=choices`: what each choice of the hot path costs or gives, by a drain without it.
 
-Each way is a fresh installation, of which 20,000 jobs are inserted and then done; rounds take all ways in turn, each
-from another on, so that no way always has the same before it. `ARGS` may name some of them after it:
-`make bench ARGS="choices --rounds 5 --ways fillfactor"`.
+Each run is of a fresh installation, in which 20,000 jobs are inserted and then done. Processor time and WAL are of both
+together. `ARGS` may name some choices after it: `make bench ARGS="choices --rounds 3 --ways fillfactor"`.
 """
 
 import argparse
@@ -11,16 +10,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import psycopg
 
-from bench.installation import Installation, installation
+from bench.installation import Installation, of_its_own
+from bench.machine import described
 from bench.meters import differences, read
+from bench.rounds import ROUNDS, Benchmark, Compared, Way, takes_rounds
 from bench.scenarios import WAITING, planted, when
+from bench.surroundings import provide
 
-JOBS, ROUNDS = 20_000, 3
+JOBS = 20_000
 LEAST_SECONDS = 2.0
 """What such a drain takes at the least."""
 WITHOUT = Path(__file__).with_name("without")
@@ -32,7 +34,7 @@ _TOOK = "SELECT extract(epoch FROM max(finished_at) - max(due_at)) FROM jobs"
 
 
 @dataclass(frozen=True)
-class Way:
+class Choice:
     """One installation unlike the product's: by statements about its tables, or by what its processes go without."""
 
     name: str
@@ -40,19 +42,19 @@ class Way:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def _without(what: str) -> Way:
+def _without(what: str) -> Choice:
     path = f"{WITHOUT}{os.pathsep}{Path.cwd()}"
-    return Way(f"without {what}", settings={"JOBMILL_BENCH_WITHOUT": what, "PYTHONPATH": path})
+    return Choice(f"without {what}", settings={"JOBMILL_BENCH_WITHOUT": what, "PYTHONPATH": path})
 
 
-def _without_indexes(*names: str) -> Way:
-    return Way(f"without {', '.join(names)}", [f"DROP INDEX {name}" for name in names])
+def _without_indexes(*names: str) -> Choice:
+    return Choice(f"without {', '.join(names)}", [f"DROP INDEX {name}" for name in names])
 
 
-WAYS = [
-    Way("as it is"),
-    Way("fillfactor 50", ["ALTER TABLE jobs SET (fillfactor = 50)"]),
-    Way("fillfactor 100", ["ALTER TABLE jobs SET (fillfactor = 100)"]),
+CHOICES = [
+    Choice("as it is"),
+    Choice("fillfactor 50", ["ALTER TABLE jobs SET (fillfactor = 50)"]),
+    Choice("fillfactor 100", ["ALTER TABLE jobs SET (fillfactor = 100)"]),
     _without("prepared statements"),
     _without("compiled statements"),
     _without_indexes("jobs_list_by_state"),
@@ -64,30 +66,26 @@ WAYS = [
 
 
 def choices(arguments: Sequence[str] = ()) -> None:
-    """Medians of each way with the least and the most; processor time and WAL are of insertion and doing together."""
+    """Each choice against the product as it is."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=choices")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    takes_rounds(parser)
     parser.add_argument("--ways", default="", help="take only those whose name has this in it, and the first")
     asked = parser.parse_args(arguments)
-    ways = [WAYS[0], *(way for way in WAYS[1:] if asked.ways in way.name)]
-    if len(ways) == 1:
-        parser.error(f"no way has {asked.ways!r} in its name; there are: {', '.join(way.name for way in WAYS[1:])}")
-    found: dict[str, list[dict[str, float]]] = {way.name: [] for way in ways}
-    for number in range(asked.rounds):
-        first = number * len(ways) // asked.rounds
-        for way in ways[first:] + ways[:first]:
-            found[way.name].append(_measured(way))
-            print(f"round {number + 1}, {way.name}: {_line([found[way.name][-1]])}", flush=True)
-    print(f"\nMedians of {asked.rounds}")
-    for name, figures in found.items():
-        print(f"{name}: {_line(figures)}")
+    first, *others = CHOICES
+    taken = [choice for choice in others if asked.ways in choice.name]
+    if not taken:
+        parser.error(f"none has {asked.ways!r} in its name; there are: {', '.join(choice.name for choice in others)}")
+    if asked.rounds >= ROUNDS:
+        provide()
+    ways = {choice.name: Way(f"{JOBS:,} jobs", partial(_measured, choice)) for choice in [first, *taken]}
+    compared = Compared("choices", ways, ["jobs per second", "us of PostgreSQL", "bytes of WAL"], apart=True)
+    Benchmark("choices", asked.rounds, described()).measure([compared], whole=taken == others)
 
 
-def _measured(way: Way) -> dict[str, float]:
-    database_url, rabbitmq_url = os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"]
-    with installation(database_url, rabbitmq_url, way.settings) as running:
+def _measured(choice: Choice) -> dict[str, float]:
+    with of_its_own(choice.settings) as running:
         with psycopg.connect(running.database_url, autocommit=True) as connection:
-            for statement in way.statements:
+            for statement in choice.statements:
                 connection.execute(statement)
         before = read(running, statements=False)
         due_at = planted(running, ["default"], JOBS)
@@ -100,7 +98,7 @@ def _measured(way: Way) -> dict[str, float]:
         ((took,),) = _asked(running, _TOOK)
         ((table, indexes, hot),) = _asked(running, _SIZES)
     return {
-        "jobs a second": JOBS / float(took),
+        "jobs per second": JOBS / float(took),
         "us of the worker": spent["worker child"],
         "us of the dispatcher": spent["dispatcher"],
         "us of PostgreSQL": spent["PostgreSQL"],
@@ -115,12 +113,3 @@ def _measured(way: Way) -> dict[str, float]:
 def _asked(running: Installation, question: str) -> list[tuple]:
     with psycopg.connect(running.database_url) as connection:
         return connection.execute(question).fetchall()
-
-
-def _line(rounds: Sequence[Mapping[str, float]]) -> str:
-    return ", ".join(f"{_spread([each[what] for each in rounds])} {what}" for what in rounds[0])
-
-
-def _spread(values: Sequence[float]) -> str:
-    some = f"{median(values):,.0f}"
-    return some if len(values) == 1 else f"{some} ({min(values):,.0f} to {max(values):,.0f})"

@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 
 from bench.growth import FINISHED_LONG_AGO, fill
-from bench.installation import Installation
+from bench.installation import Installation, of_its_own
 from bench.line import Line
-from bench.load import modest, of_its_own, tell
+from bench.load import modest
+from bench.rounds import tell
 from bench.scenarios import BATCH, WAITING, percentile, post, when
 
 PRUNED = 1_000_000

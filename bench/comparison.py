@@ -11,8 +11,8 @@ from functools import partial
 from subprocess import PIPE
 
 from bench import jobmill_side
-from bench.machine import about, services, versions
-from bench.rounds import Compared, Way, finish, takes_rounds
+from bench.machine import described, services, versions
+from bench.rounds import Benchmark, Compared, Way, takes_rounds
 from bench.surroundings import PYTHON, provide, surroundings
 
 SUBJECTS = {  # the peers by their module in bench/peers/
@@ -24,6 +24,12 @@ SUBJECTS = {  # the peers by their module in bench/peers/
     "pgqueuer": "pgqueuer_batches",
 }
 SLOW = ("celery-postgresql", "celery-redis", "procrastinate")
+COMPARED = {
+    "end-to-end": ["jobs per second"],
+    "drain": ["jobs per second"],
+    "enqueue": ["jobs per second"],
+    "latency": ["p50 ms", "p99 ms"],
+}
 COUNTS = {"end-to-end": (20_000, 2_000), "drain": (20_000, 2_000), "enqueue": (3_000, 3_000), "latency": (300, 300)}
 QUICKER = 20
 PEERS = ("dramatiq", "celery", "kombu", "procrastinate", "pgqueuer", "psycopg", "asyncpg", "pika", "redis")
@@ -35,11 +41,14 @@ def main(arguments: Sequence[str]) -> None:
     chosen = _chosen(arguments)
     urls = services()
     provide()
-    described = {**about(), "versions": versions(PYTHON, PEERS)}
-    print("\n".join(f"{key}: {value}" for key, value in described.items()), flush=True)
-    compared = [Compared(scenario, _ways(urls, scenario, chosen)) for scenario in chosen.scenarios]
+    benchmark = Benchmark("peers", chosen.rounds, described(versions(PYTHON, PEERS)))
+    print("\n".join(f"{key}: {value}" for key, value in benchmark.described.items()), flush=True)
+    compared = [
+        Compared(scenario, _ways(urls, scenario, chosen), COMPARED[scenario], apart=True)
+        for scenario in chosen.scenarios
+    ]
     whole = not chosen.quick and set(chosen.scenarios) == COUNTS.keys() and set(chosen.subjects) == SUBJECTS.keys()
-    finish("peers", compared, chosen.rounds, described, whole=whole)
+    benchmark.measure(compared, whole=whole)
     if chosen.quick:
         print("So few jobs tell only that everything runs: starts, and what is fetched ahead, weigh too much in them.")
 
@@ -76,7 +85,7 @@ def _ways(urls: Mapping[str, str], scenario: str, chosen: argparse.Namespace) ->
     ways = {}
     for subject in (name for name in SUBJECTS if name in chosen.subjects):
         count = count_of(scenario, subject, chosen.quick)
-        ways[subject] = Way(count, partial(_run, urls, scenario, subject, count))
+        ways[subject] = Way(f"{count:,} jobs", partial(_run, urls, scenario, subject, count))
     return ways
 
 

@@ -6,7 +6,6 @@ of a full installation for each list, and buries jobs on several connections at 
 
 import http.client
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from urllib.parse import quote
 import psycopg
 from sqlalchemy import insert
 
-from bench.installation import Installation, installation
+from bench.installation import Installation, of_its_own
 from bench.scenarios import percentile
 from jobs import api_keys
 from jobs.scopes import ROLES
@@ -57,7 +56,7 @@ _FILL = """
 
 def main() -> None:
     """Fill, ask for letters and for queues, bury, and print what it took."""
-    with installation(os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"]) as running:
+    with of_its_own() as running:
         began = time.monotonic()
         fill(running.database_url)
         _tell("filled in, s", time.monotonic() - began)

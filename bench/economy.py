@@ -3,9 +3,9 @@
 import json
 import time
 
-from bench.installation import Installation
-from bench.load import of_its_own, tell
+from bench.installation import Installation, of_its_own
 from bench.meters import Reading, count_statements, differences, read
+from bench.rounds import tell
 from bench.scenarios import BATCH, BATCH_CONNECTIONS, DONE_SINCE, at_once, planted, post, when
 
 SETTLING, RESTING = 15, 60

@@ -4,13 +4,12 @@ All 100,000 waiting jobs are made due, half of them another tenant's, on four qu
 queue has 24,999 before it, and its tenant shares the queue.
 """
 
-import os
 import time
 
 import psycopg
 
 from bench.dead_letters import asked, fill
-from bench.installation import Installation, installation
+from bench.installation import Installation, of_its_own
 from models.ids import new_id
 from models.states import State
 
@@ -19,7 +18,7 @@ _LAST = "SELECT id FROM jobs WHERE state = %s AND tenant_id = %s ORDER BY due_at
 
 def main() -> None:
     """Fill, ask, and print what it took."""
-    with installation(os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"]) as running:
+    with of_its_own() as running:
         began = time.monotonic()
         fill(running.database_url)
         with psycopg.connect(running.database_url, autocommit=True) as connection:

@@ -1,8 +1,9 @@
-"""`make bench ARGS=growth`: the drain on empty tables, and behind a million waiting and five million finished jobs.
+"""`make bench ARGS=growth`: the drain on few rows, and behind a million waiting and five million finished jobs.
 
 Of the waiting ones half are due, on queues that nobody serves, a quarter there due tomorrow, and a quarter due tomorrow
-on the queue that is drained. At last a million more become due at once on that queue, of which ten seconds, from that
-moment on, are counted. All are filled in by statements of 100,000 rows.
+on the queue that is drained. Both installations run all the time, and before each drain both tables are vacuumed. At
+last, once, more jobs become due at one moment on each than are done in the ten seconds that are counted: a million more
+on the full one. All are filled in by statements of 100,000 rows.
 """
 
 import time
@@ -12,18 +13,19 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from bench.installation import Installation
-from bench.load import of_its_own, tell
-from bench.rounds import Way, compare, rounds_of
-from bench.scenarios import DONE_SINCE, drained
+from bench.installation import Installation, of_its_own
+from bench.rounds import Way, prepare, tell
+from bench.scenarios import drained
 
-FINISHED, WAITING = 5_000_000, 1_000_000
+HISTORY, BACKLOG = 5_000_000, 1_000_000
 BATCH = 100_000
-FULL = "1,000,000 waiting, 5,000,000 finished"
+FULL = f"{BACKLOG:,} waiting, {HISTORY:,} finished"
 DRAINED = 20_000
 UNTIL_DUE = timedelta(seconds=150)
-COUNTED_SECONDS = 10.0
+AT_ONCE, COUNTED = 300_000, timedelta(seconds=10)
 
+_DONE_BETWEEN = """
+    SELECT count(*) FROM jobs WHERE state = 'succeeded' AND finished_at > %s AND finished_at <= %s AND due_at = %s"""
 _ID = "(lpad(to_hex({base} + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid"
 _COLUMNS = (
     "id, tenant_id, type, queue, state, priority, args, attempt, max_attempts, lost, timeout_seconds, lease, tags"
@@ -58,19 +60,26 @@ _DUE = f"""
 
 def growth(arguments: Sequence[str]) -> None:
     """Drains in turns on two installations, one of which is filled in first; then the million on that one."""
-    rounds = rounds_of("growth", arguments)
-    with of_its_own() as empty, of_its_own() as full:
+    benchmark = prepare("growth", arguments)
+    with of_its_own() as few, of_its_own() as full:
         began = time.monotonic()
-        fill(full.database_url, {_FINISHED: FINISHED, _WAITING: WAITING})
+        fill(full.database_url, {_FINISHED: HISTORY, _WAITING: BACKLOG})
         print(f"filled in within {time.monotonic() - began:,.0f} s", flush=True)
+        sample = f"{DRAINED:,} jobs"
         ways = {
-            name: Way(DRAINED, lambda running=running: {"jobs per second": drained(running, ["default"], DRAINED)})
-            for name, running in (("empty tables", empty), (FULL, full))
+            "few rows": Way(sample, lambda: _drain(few, beside=full)),
+            FULL: Way(sample, lambda: _drain(full, beside=few)),
         }
-        for running in (empty, full):
-            drained(running, ["default"])  # finds out how fast workers are
-        compare("growth", ways, rounds)
-        tell(f"jobs per second with {WAITING:,} more due on the same queue", _rate_of_many_due(full))
+        benchmark.compare(ways, "jobs per second")
+        for running, count, where in ((few, AT_ONCE, "few rows"), (full, BACKLOG, FULL)):
+            rate = _rate_of_many_due(running, count)
+            tell(f"jobs a second, {count:,} due at once, on {where}", rate)
+
+
+def _drain(running: Installation, beside: Installation) -> dict[str, float]:
+    for each in (running, beside):
+        _tidy(each.database_url)
+    return {"jobs per second": drained(running, ["default"], DRAINED)}
 
 
 def fill(url: str, rows: Mapping[str, int], due_at: datetime | None = None) -> None:
@@ -81,19 +90,26 @@ def fill(url: str, rows: Mapping[str, int], due_at: datetime | None = None) -> N
             for first in range(0, how_many, BATCH):
                 last = min(first + BATCH, how_many) - 1
                 connection.execute(statement, {"tenant": tenant, "first": first, "last": last, "due_at": due_at})
+    _tidy(url)
+
+
+def _tidy(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE) jobs")
         with suppress(psycopg.errors.InsufficientPrivilege):  # PostgreSQL's own will come
             connection.execute("CHECKPOINT")
 
 
-def _rate_of_many_due(running: Installation) -> float:
-    """Jobs done a second in the first ten after as many as wait became due at once."""
-    due_at = datetime.now(UTC) + UNTIL_DUE
-    fill(running.database_url, {_DUE: WAITING}, due_at)
+def _rate_of_many_due(running: Installation, count: int) -> float:
+    """Jobs done a second in the first ten after so many became due at once, which last longer."""
+    due_at = datetime.now(UTC) + UNTIL_DUE * (count / BACKLOG)
+    fill(running.database_url, {_DUE: count}, due_at)
     left = (due_at - datetime.now(UTC)).total_seconds()
     if left < 0:
         raise TimeoutError("Inserting the jobs took longer than the time until they were due.")
-    time.sleep(left + COUNTED_SECONDS)
+    time.sleep(left + COUNTED.total_seconds())
     with psycopg.connect(running.database_url, autocommit=True) as connection:
-        last, count = connection.execute(DONE_SINCE, [due_at, due_at]).fetchone()
-    return float(count / (last - due_at).total_seconds())
+        (done,) = connection.execute(_DONE_BETWEEN, [due_at, due_at + COUNTED, due_at]).fetchone()
+    if done >= count:
+        raise RuntimeError(f"{count:,} jobs were done within {COUNTED.seconds} s. More are needed.")
+    return float(done / COUNTED.seconds)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,8 @@ import pika
 import psutil
 import psycopg
 from psycopg import conninfo, sql
+
+from bench.machine import services
 
 DEADLINE = 60.0
 STOP_DEADLINE = 20.0
@@ -46,9 +48,25 @@ def installation(
     database_url: str, rabbitmq_url: str, settings: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Installation]:
     """Start everything with these settings besides the usual ones, and end and remove it again."""
+    with ExitStack() as afterwards:
+        yield _started(afterwards, database_url, rabbitmq_url, settings)
+
+
+@contextmanager
+def of_its_own(settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Installation]:
+    """The same on the services at hand."""
+    urls = services()
+    with installation(urls["database"], urls["rabbitmq"], settings) as running:
+        yield running
+
+
+def _started(afterwards: ExitStack, database_url: str, rabbitmq_url: str, settings: Mapping[str, str]) -> Installation:
+    """What is made goes `afterwards`, each whatever becomes of the others."""
     name = f"jobmill_bench_{uuid4().hex[:12]}"
     token = f"jm_bench_{uuid4().hex}{uuid4().hex}"
+    afterwards.callback(drop_database, database_url, name)
     url = make_database(database_url, name)
+    afterwards.callback(_remove_queues, rabbitmq_url, name)
     port = _free_port()
     environment = os.environ | {
         "DATABASE_URL": url,
@@ -61,42 +79,37 @@ def installation(
         "LOG_LEVEL": "WARNING",
         **settings,
     }
-    processes: dict[str, psutil.Popen] = {}
-    try:
-        subprocess.run(
-            [COMMAND, "db", "upgrade"], env=environment, check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE
-        )
-        for role in ("api", "dispatcher", "worker"):
-            processes[role] = psutil.Popen([COMMAND, role], env=environment)
-        running = Installation(port, token, url, processes)
-        _wait_until_ready(running)
-        yield running
-    finally:
-        for process in processes.values():
-            process.terminate()
-        for process in processes.values():
-            _end(process)
-        _remove_queues(rabbitmq_url, name)
-        drop_database(database_url, name)
+    subprocess.run([COMMAND, "db", "upgrade"], env=environment, check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE)
+    running = Installation(port, token, url, {})
+    afterwards.callback(_end, running.processes)
+    for role in ("api", "dispatcher", "worker"):
+        running.processes[role] = psutil.Popen([COMMAND, role], env=environment)
+    _wait_until_ready(running, int(environment.get("JOBMILL_PROCESSES", "1")))
+    return running
 
 
-def _wait_until_ready(running: Installation) -> None:
+def _wait_until_ready(running: Installation, workers: int) -> None:
+    """Until the API answers, and as many worker processes as there should be have told of themselves."""
     headers = {"Authorization": f"Bearer {running.token}"}
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline:
         with suppress(httpx2.TransportError):
             answer = httpx2.get(f"http://127.0.0.1:{running.port}/v1/workers", headers=headers, trust_env=False)
-            if answer.status_code == httpx2.codes.OK and answer.json()["data"]:
+            if answer.status_code == httpx2.codes.OK and len(answer.json()["data"]) >= workers:
                 return
         time.sleep(0.1)
     raise TimeoutError(f"The installation was not ready after {DEADLINE} s.")
 
 
-def _end(process: psutil.Popen) -> None:
-    try:
-        process.wait(STOP_DEADLINE)
-    except psutil.TimeoutExpired:
-        process.kill()
+def _end(processes: Mapping[str, psutil.Popen]) -> None:
+    for process in processes.values():
+        process.terminate()
+    for process in processes.values():
+        try:
+            process.wait(STOP_DEADLINE)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _peak(process: psutil.Process) -> float:

@@ -2,19 +2,17 @@
 ones, full threads, and many tenants.
 """
 
-import os
-import threading
+import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import psycopg
 
-from bench.installation import Installation, installation
+from bench.installation import Installation, of_its_own
 from bench.line import Line
-from bench.rounds import Way, compare, rounds_of
+from bench.rounds import Way, prepare, tell
 from bench.scenarios import (
     CONNECTIONS,
     DONE_SINCE,
@@ -22,6 +20,8 @@ from bench.scenarios import (
     SHARING,
     WAITING,
     drained,
+    evenly,
+    paced,
     percentiles,
     planted,
     submit,
@@ -31,7 +31,7 @@ from bench.scenarios import (
 BACKLOG, SECONDS, MODEST = 100_000, 6, 50
 WAITS, PROCESSES, THREADS = 32_000, 2, 8
 MANY = 20_000
-SHORT, SHORT_PER_LONG = 300, 5
+SHORT, SHORT_SECONDS, MEETING_PER_SECOND = 300, 300 / LOW_LOAD_PER_SECOND, 4
 _WAITS_SINCE = """
     SELECT extract(epoch FROM started_at - created_at) FROM jobs WHERE type = 'bench.noop' AND created_at > %s"""
 _HANDLERS = "SELECT sum((result #>> '{}')::float) FROM jobs"
@@ -47,18 +47,21 @@ _AMID = """
 
 def under_load(arguments: Sequence[str]) -> None:
     """How long submissions take: 50 a second at rest and amid a drain, and there of 16 connections, always busy."""
-    rounds = rounds_of("under-load", arguments)
+    benchmark = prepare("under-load", arguments)
+    paced_ones, of_a_flood = f"{SECONDS * MODEST} submissions", f"{SECONDS} s of submissions"
     with of_its_own() as running:
         ways = {
-            f"{MODEST} a second, at rest": Way(SECONDS * MODEST, lambda: _figures(modest(running))),
-            f"{MODEST} a second, amid a drain": Way(BACKLOG, lambda: _amid_a_drain(running, modest)),
-            f"{CONNECTIONS} connections, amid a drain": Way(BACKLOG, lambda: _amid_a_drain(running, _flood)),
+            f"{MODEST} a second, at rest": Way(paced_ones, lambda: _submitted(running, modest)),
+            f"{MODEST} a second, amid a drain": Way(paced_ones, lambda: _amid_a_drain(running, modest)),
+            f"{CONNECTIONS} connections, amid a drain": Way(of_a_flood, lambda: _amid_a_drain(running, _flood)),
         }
-        compare("under-load", ways, rounds)
+        benchmark.compare(ways, "submit p50 ms", "submit p95 ms", "submit p99 ms")
 
 
-def _figures(took: Sequence[float]) -> dict[str, float]:
-    return {**percentiles("submit", took), "submissions per second": len(took) / SECONDS}
+def _submitted(running: Installation, load: Callable[[Installation], list[float]]) -> dict[str, float]:
+    began = time.monotonic()
+    took = load(running)
+    return {**percentiles("submit", took), "submissions per second": len(took) / (time.monotonic() - began)}
 
 
 def _amid_a_drain(running: Installation, load: Callable[[Installation], list[float]]) -> dict[str, float]:
@@ -67,12 +70,12 @@ def _amid_a_drain(running: Installation, load: Callable[[Installation], list[flo
     with psycopg.connect(running.database_url, autocommit=True) as connection:
         time.sleep(max(0.0, (due_at - datetime.now(UTC)).total_seconds()) + 1)  # workers have begun by then
         first, began = _done(connection, due_at), time.monotonic()
-        took = load(running)
+        found = _submitted(running, load)
         last, elapsed = _done(connection, due_at), time.monotonic() - began
     if last >= BACKLOG:
         raise RuntimeError(f"{BACKLOG:,} jobs were done before the submissions were. A larger backlog is needed.")
     when(running, DONE_SINCE, lambda rows: rows[0][1] == BACKLOG, due_at, due_at)
-    return {**_figures(took), "jobs done per second": (last - first) / elapsed}
+    return {**found, "jobs done per second": (last - first) / elapsed}
 
 
 def _flood(running: Installation) -> list[float]:
@@ -89,19 +92,8 @@ def _flood(running: Installation) -> list[float]:
 
 
 def modest(running: Installation) -> list[float]:
-    """Each counted from the moment it was planned for, so that a stall is not left out."""
-    local, began = threading.local(), time.monotonic()
-
-    def one(number: int) -> float:
-        if not hasattr(local, "line"):
-            local.line = Line(running.port)
-        planned = began + number / MODEST
-        time.sleep(max(0.0, planned - time.monotonic()))
-        submit(local.line, running.token, number, "idle")
-        return time.monotonic() - planned
-
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        return list(pool.map(one, range(SECONDS * MODEST)))
+    """How long each of 50 submissions a second took, to a queue that nobody serves."""
+    return paced(running, evenly(SECONDS * MODEST, MODEST), "idle")
 
 
 def busy() -> None:
@@ -118,60 +110,49 @@ def busy() -> None:
 
 def fan_in(arguments: Sequence[str]) -> None:
     """The drain of one tenant's jobs, and of 100 tenants'."""
-    rounds = rounds_of("fan-in", arguments)
+    benchmark = prepare("fan-in", arguments)
     groups = {"one tenant": ["default"], f"{SHARING} tenants": [f"tenant-{number}" for number in range(SHARING)]}
     with of_its_own() as running:
-        drained(running, ["default"])  # finds out how fast workers are
         ways = {
-            group: Way(MANY, lambda names=names: {"jobs per second": drained(running, names, MANY)})
+            group: Way(f"{MANY:,} jobs", lambda names=names: {"jobs per second": drained(running, names, MANY)})
             for group, names in groups.items()
         }
-        compare("fan-in", ways, rounds)
+        benchmark.compare(ways, "jobs per second")
 
 
 def beside_long(arguments: Sequence[str]) -> None:
-    """How long short jobs wait for their start, at 20 a second: alone, and beside jobs of 1 s.
+    """How long short jobs wait for their start, at 20 a second: alone, and beside jobs of 1 s on the same queue.
 
-    Those come on the same queue, four a second, so that half of the 2 x 4 threads are taken by them.
+    Of those as many a second as take a half, or three quarters, of the 2 x 4 threads.
     """
-    rounds = rounds_of("beside-long", arguments)
+    benchmark = prepare("beside-long", arguments)
     with of_its_own({"JOBMILL_PROCESSES": "2", "JOBMILL_THREADS": "4"}) as running:
         ways = {
-            "alone": Way(SHORT, lambda: _waits(running, beside_long=False)),
-            "beside jobs of 1 s": Way(SHORT, lambda: _waits(running, beside_long=True)),
+            name: Way(f"{SHORT} short jobs", lambda long_ones=long_ones: _waits(running, long_ones))
+            for name, long_ones in (("alone", 0), ("half the threads taken", 4), ("three quarters taken", 6))
         }
-        compare("beside-long", ways, rounds)
+        benchmark.compare(ways, *percentiles("submit to start", [0.0]))
 
 
-def _waits(running: Installation, *, beside_long: bool) -> dict[str, float]:
-    """From created_at to started_at, of short jobs; beside long ones each fifth is followed by one of those."""
-    line, began = Line(running.port), time.monotonic()
+def _waits(running: Installation, long_per_second: int) -> dict[str, float]:
+    """From created_at to started_at, of short jobs."""
     with psycopg.connect(running.database_url, autocommit=True) as connection:
         (first,) = connection.execute("SELECT now()").fetchone()
-    for number in range(SHORT):
-        time.sleep(max(0.0, began + number / LOW_LOAD_PER_SECOND - time.monotonic()))
-        submit(line, running.token, number, "default")
-        if beside_long and number % SHORT_PER_LONG == 0:
-            submit(line, running.token, number, "default", "bench.long")
+    long_ones = evenly(int(SHORT_SECONDS * long_per_second), max(1, long_per_second), "bench.long")
+    paced(running, sorted([*_short_ones(), *long_ones]), "default")
     # The long ones too, or they would be beside the next way's.
     when(running, WAITING, lambda rows: rows[0][0] == 0)
     found = when(running, _WAITS_SINCE, lambda rows: len(rows) == SHORT, first)
     return percentiles("submit to start", [float(row[0]) for row in found])
 
 
+def _short_ones() -> list[tuple[float, str]]:
+    """Their moments, the same in each run: some come together with long ones, which they may share a message with."""
+    meeting = evenly(int(SHORT_SECONDS * MEETING_PER_SECOND), MEETING_PER_SECOND)
+    chance = random.Random(20)  # noqa: S311 - no secret
+    return meeting + [(chance.uniform(0, SHORT_SECONDS), "bench.noop") for _ in range(SHORT - len(meeting))]
+
+
 def _done(connection: psycopg.Connection, due_at: datetime) -> int:
     """How many of those that became due then."""
     return int(connection.execute(DONE_SINCE, [due_at, due_at]).fetchone()[1])
-
-
-@contextmanager
-def of_its_own(settings: dict[str, str] | None = None) -> Iterator[Installation]:
-    """A whole installation on the services at hand, with these settings besides the usual ones."""
-    urls = os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"]
-    with installation(*urls, settings=settings or {}) as running:
-        yield running
-
-
-def tell(name: str, value: float) -> None:
-    """Print one figure."""
-    print(f"{name:<66} {value:>12,.3f}", flush=True)

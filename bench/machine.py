@@ -14,6 +14,7 @@ import psutil
 import psycopg
 import redis
 
+_SETTINGS = "SELECT current_setting('server_version'), current_setting('fsync'), current_setting('autovacuum')"
 PARTS = ("dramatiq", "pika", "psycopg", "sqlalchemy", "flask", "gunicorn")
 
 
@@ -22,9 +23,10 @@ def services() -> dict[str, str]:
     return {name: os.environ[f"JOBMILL_TEST_{name.upper()}_URL"] for name in ("database", "rabbitmq", "redis")}
 
 
-def about() -> dict[str, object]:
-    """What is kept beside figures: when, of which commit, on which machine, with which versions."""
-    return {**provenance(), "machine": machine(services()), "versions": versions(sys.executable, PARTS)}
+def described(of_parts: Mapping[str, str] | None = None) -> dict[str, object]:
+    """What is kept beside figures: when, of which commit, on which machine, with which versions: of Jobmill's parts."""
+    parts = versions(sys.executable, PARTS) if of_parts is None else dict(of_parts)
+    return {**provenance(), "machine": machine(services()), "versions": parts}
 
 
 def machine(urls: Mapping[str, str]) -> dict[str, object]:
@@ -41,9 +43,13 @@ def machine(urls: Mapping[str, str]) -> dict[str, object]:
 
 def provenance() -> dict[str, str]:
     """When, and of which commit."""
-    git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(git, check=False, capture_output=True, text=True).stdout.strip()
-    return {"date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"), "commit": commit or "unknown"}
+    commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
+    # What an earlier benchmark kept is no change of what is measured.
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks")
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+        "commit": f"{commit}-dirty" if changed else commit,
+    }
 
 
 def versions(python: str, names: Sequence[str]) -> dict[str, str]:
@@ -53,14 +59,19 @@ def versions(python: str, names: Sequence[str]) -> dict[str, str]:
     return {"jobmill": version("jobmill")} | dict(line.split() for line in told.splitlines())
 
 
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], check=False, capture_output=True, text=True).stdout.strip()
+
+
 def _services(urls: Mapping[str, str]) -> dict[str, str]:
     with psycopg.connect(urls["database"]) as database, redis.Redis.from_url(urls["redis"]) as server:
         with pika.BlockingConnection(pika.URLParameters(urls["rabbitmq"])) as broker:
             rabbitmq = broker._impl.server_properties["version"]  # noqa: SLF001 - pika shows it nowhere else
-        row = database.execute("SELECT current_setting('server_version'), current_setting('fsync')").fetchone()
+        row = database.execute(_SETTINGS).fetchone()
         return {
             "postgresql": str(row[0]).split()[0],
             "postgresql_fsync": str(row[1]),
+            "postgresql_autovacuum": str(row[2]),
             "rabbitmq": rabbitmq if isinstance(rabbitmq, str) else rabbitmq.decode(),
             "redis": str(server.info("server")["redis_version"]),
         }

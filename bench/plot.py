@@ -12,6 +12,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from bench.spread import spread
+
 FOLDER = Path("docs/benchmarks")
 GREY, OURS, THEIRS = "#808080", "#d97706", "#4f86c6"
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "jobmill", "font.family": "sans-serif", "font.size": 10}
@@ -24,8 +26,10 @@ TITLES = {
     "batch": ("jobs per second", "Jobs recorded a second, each with its key"),
     "under-load": ("submit p95 ms", "Milliseconds a submission takes, p95 (less is better)"),
     "beside-long": ("submit to start p99 ms", "Milliseconds from submit to start at 20 a second, p99 (less is better)"),
-    "growth": ("jobs per second", "Jobs a second, from a full queue of 20,000"),
-    "fan-in": ("jobs per second", "Jobs a second, from a full queue of 20,000"),
+    "growth": ("jobs per second", "Jobs a second, from a full queue of 20,000, on few rows and on many"),
+    "fan-in": ("jobs per second", "Jobs a second, from a full queue of 20,000, of one tenant and of many"),
+    "choices": ("jobs per second", "Jobs a second, from a full queue of 20,000"),
+    "webhooks": ("jobs per second", "Jobs a second, from a full queue of 5,000"),
 }
 
 
@@ -33,8 +37,8 @@ def main() -> None:
     """Draw every scenario that the JSON holds."""
     with mpl.rc_context(STYLE):
         for kept in FOLDER.glob("*.json"):
-            for scenario, ways in json.loads(kept.read_text())["scenarios"].items():
-                figure = drawn(*TITLES[scenario], ways)
+            for scenario, found in json.loads(kept.read_text())["scenarios"].items():
+                figure = drawn(*TITLES[scenario], found["ways"])
                 figure.savefig(FOLDER / f"{scenario}.svg", transparent=True, metadata=dict.fromkeys(NOTHING_OF))
 
 
@@ -42,17 +46,22 @@ def drawn(name: str, title: str, ways: Mapping[str, Any]) -> Figure:
     """A bar a way, or a product, for its median, with the least and the most of its runs as whiskers."""
     figure = Figure(figsize=(7.5, 0.6 + 0.45 * len(ways)), layout="constrained")
     axes = figure.subplots()
-    medians = [each["medians"][name] for each in ways.values()]
-    runs = [each["runs"][name] for each in ways.values()]
-    whiskers = [
-        [middle - min(found) for middle, found in zip(medians, runs, strict=True)],
-        [max(found) - middle for middle, found in zip(medians, runs, strict=True)],
-    ]
+    spreads = [spread(each["runs"][name]) for each in ways.values()]
+    whiskers = [[one.middle - one.least for one in spreads], [one.most - one.middle for one in spreads]]
     colours = [THEIRS if "jobmill" in ways and way != "jobmill" else OURS for way in ways]
-    axes.barh(list(ways), medians, xerr=whiskers, color=colours, ecolor=GREY, capsize=3, height=0.6, alpha=0.6)
-    for place, (middle, found) in enumerate(zip(medians, runs, strict=True)):
-        told = f"{middle:,.0f}" if middle >= 100 else f"{middle:.1f}"
-        axes.annotate(told, (max(found), place), (6, 0), textcoords="offset points", va="center", color=GREY)
+    axes.barh(
+        list(ways),
+        [one.middle for one in spreads],
+        xerr=whiskers,
+        color=colours,
+        ecolor=GREY,
+        capsize=3,
+        height=0.6,
+        alpha=0.6,
+    )
+    for place, one in enumerate(spreads):
+        told = f"{one.middle:,.0f}" if one.middle >= 100 else f"{one.middle:.1f}"
+        axes.annotate(told, (one.most, place), (6, 0), textcoords="offset points", va="center", color=GREY)
     axes.margins(x=0.15)
     axes.invert_yaxis()
     axes.set_title(title, loc="left", color=GREY, fontsize=10)

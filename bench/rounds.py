@@ -1,7 +1,7 @@
 """Ways to do one thing, measured in turns: a round is one run of each, and another goes first in each round.
 
-So a slow hour hits all alike. Tells medians with the least and the most, keeps docs/benchmarks/<name>.json, and draws
-it.
+So a slow hour hits all alike. Tells medians with the least and the most, and each way's ratio to the first one's, round
+by round; keeps docs/benchmarks/<name>.json, and draws it.
 """
 
 import argparse
@@ -11,74 +11,135 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
-from bench.machine import about
+from bench.machine import described
+from bench.spread import ratios, spread
 from bench.surroundings import PYTHON, provide
 
 FOLDER = Path("docs/benchmarks")
 ROUNDS = 5
 """Runs of fewer are told, and not kept."""
 
-Figures = dict[str, list[float]]
-"""The runs of each figure, by name, in the order of the rounds."""
+Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Way:
-    """What one run measures, of so many jobs."""
+    """What one run measures; `sample` says in words what a run is of."""
 
-    jobs: int
-    run: Callable[[], Mapping[str, float]]
+    sample: str
+    run: Callable[[], Figures]
 
 
 @dataclass
 class Compared:
-    """A scenario, its ways, the first of which the others are set against, and what their runs have found."""
+    """A scenario, its ways, the first of which the others are set against in those `figures`, and what was found.
+
+    Where each run is `apart`, in surroundings of its own, one that fails leaves nothing behind for the next.
+    """
 
     scenario: str
     ways: Mapping[str, Way]
-    found: dict[str, Figures] = field(default_factory=dict)
-    failed: list[str] = field(default_factory=list)
+    figures: Sequence[str]
+    apart: bool = False
+    found: dict[str, list[Figures | None]] = field(init=False)
+    """The runs of each way in the order of the rounds; None for one that failed."""
+    failed: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self.found = {name: {} for name in self.ways}
+        self.found = {name: [] for name in self.ways}
+
+    def warm_up(self) -> None:
+        """Run each way once, not counted: a service that is seconds old is slower."""
+        for name, way in self.ways.items():
+            _tell_run(f"not counted, {self.scenario}, {name}", way.run())
 
     def one_round(self, turn: int) -> None:
-        """Run each way once. One that fails is told, and the others go on."""
+        """Run each way once. One that fails is told; where runs are not apart, the round ends with it."""
         for name in in_turn(list(self.ways), turn):
             try:
                 figures = self.ways[name].run()
-            except (subprocess.SubprocessError, OSError, RuntimeError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, what the others found is worth telling
                 self.failed.append(f"{self.scenario} of {name} in round {turn + 1}")
                 print(f"{self.failed[-1]} failed: {error}", flush=True)
+                self.found[name].append(None)
+                if not self.apart:
+                    return
                 continue
-            told = ", ".join(f"{figure} {value:,.1f}" for figure, value in figures.items())
-            print(f"round {turn + 1}, {self.scenario}, {name}: {told}", flush=True)
-            for figure, value in figures.items():
-                self.found[name].setdefault(figure, []).append(value)
+            _tell_run(f"round {turn + 1}, {self.scenario}, {name}", figures)
+            self.found[name].append(figures)
 
     def tell(self) -> None:
-        """One line a figure, with its ratio to the first way's."""
+        """One line a figure, and where the ways are set against each other its ratio to the first way's."""
         first = next(iter(self.ways))
-        print(f"\n{self.scenario:<42} {'jobs':>7} {'median':>10} {'least':>10} {'most':>10} to {first}")
-        for name, figures in self.found.items():
-            for figure, runs in figures.items():
-                base = self.found[first].get(figure)
-                ratio = f"{median(runs) / median(base):.2f}" if base else ""
-                spread = f"{median(runs):>10,.1f} {min(runs):>10,.1f} {max(runs):>10,.1f}"
-                print(f"{f'{name}, {figure}':<42} {self.ways[name].jobs:>7,} {spread} {ratio:>11}")
+        print(f"\n{self.scenario:<46} {'median':>10} {'least':>10} {'most':>10}   to {first}")
+        for name, way in self.ways.items():
+            print(f"{name}, {way.sample}")
+            for figure, runs in self._by_figure(name).items():
+                ratio = self._ratio(name, first, figure) if name != first and figure in self.figures else ""
+                print(f"  {figure:<44} {' '.join(f'{value:>10,.1f}' for value in spread(runs))}   {ratio}")
+
+    def _by_figure(self, name: str) -> dict[str, list[float]]:
+        whole = [run for run in self.found[name] if run is not None]
+        return {figure: [run[figure] for run in whole] for figure in (whole[0] if whole else ())}
+
+    def _ratio(self, name: str, first: str, figure: str) -> str:
+        rounds = zip(self.found[name], self.found[first], strict=False)
+        pairs = [(run[figure], base[figure]) for run, base in rounds if run is not None and base is not None]
+        if not pairs:
+            return ""
+        middle, least, most = ratios(*zip(*pairs, strict=True))
+        return f"{middle:.2f} ({least:.2f} to {most:.2f})"
 
     def kept(self) -> dict[str, object]:
-        """As the JSON has it."""
+        """As the JSON has it; of whole rounds only."""
         return {
             name: {
-                "jobs": self.ways[name].jobs,
-                "medians": {figure: round(median(runs), 2) for figure, runs in figures.items()},
-                "runs": {figure: [round(value, 2) for value in runs] for figure, runs in figures.items()},
+                "sample": way.sample,
+                "runs": {figure: [round(value, 2) for value in runs] for figure, runs in self._by_figure(name).items()},
             }
-            for name, figures in self.found.items()
+            for name, way in self.ways.items()
         }
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What somebody asked for, and the machine as it was before anything was measured."""
+
+    name: str
+    rounds: int
+    described: Mapping[str, object]
+
+    def compare(self, ways: Mapping[str, Way], *figures: str) -> None:
+        """Measure one scenario, whose ways share an installation."""
+        compared = Compared(self.name, ways, figures)
+        compared.warm_up()
+        self.measure([compared])
+
+    def measure(self, scenarios: Sequence[Compared], *, whole: bool = True) -> None:
+        """Measure all, tell, keep what is `whole` and did not fail, and draw it; exits if a run failed."""
+        failed: list[str] = []
+        for turn in range(self.rounds):
+            for each in scenarios:
+                each.one_round(turn)
+            failed = [run for each in scenarios for run in each.failed]
+            if failed and not all(each.apart for each in scenarios):
+                break
+        for each in scenarios:
+            each.tell()
+        if failed:
+            sys.exit("Not kept, since these runs failed, see above: " + "; ".join(failed))
+        if whole and self.rounds >= ROUNDS:
+            self._keep(scenarios)
+        else:
+            print(f"\nNot kept: {'that takes all of it' if not whole else f'that takes {ROUNDS} rounds'}.")
+
+    def _keep(self, scenarios: Sequence[Compared]) -> None:
+        found = {each.scenario: {"compared": list(each.figures), "ways": each.kept()} for each in scenarios}
+        document = {**self.described, "rounds": self.rounds, "scenarios": found}
+        FOLDER.mkdir(exist_ok=True)
+        FOLDER.joinpath(f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        subprocess.run([PYTHON, "-m", "bench.plot"], check=True)
 
 
 def in_turn(names: Sequence[str], turn: int) -> list[str]:
@@ -94,14 +155,23 @@ def takes_rounds(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def rounds_of(benchmark: str, arguments: Sequence[str]) -> int:
-    """How many rounds somebody asks for; what draws their figures is made before anything is measured."""
+def prepare(benchmark: str, arguments: Sequence[str]) -> Benchmark:
+    """What somebody asks for; what draws its figures is made before anything is measured."""
     parser = argparse.ArgumentParser(prog=f"make bench ARGS={benchmark}")
     takes_rounds(parser)
     rounds = int(parser.parse_args(arguments).rounds)
     if rounds >= ROUNDS:
         provide()
-    return rounds
+    return Benchmark(benchmark, rounds, described())
+
+
+def tell(name: str, value: float) -> None:
+    """Print a figure that is measured once."""
+    print(f"{name:<66} {value:>12,.3f}", flush=True)
+
+
+def _tell_run(what: str, figures: Figures) -> None:
+    print(f"{what}: {', '.join(f'{figure} {value:,.1f}' for figure, value in figures.items())}", flush=True)
 
 
 def _from_one(text: str) -> int:
@@ -109,33 +179,3 @@ def _from_one(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("it takes one round at least")
     return number
-
-
-def compare(scenario: str, ways: Mapping[str, Way], rounds: int) -> None:
-    """A benchmark of one scenario: as `finish`."""
-    finish(scenario, [Compared(scenario, ways)], rounds, about(), whole=True)
-
-
-def finish(
-    benchmark: str, scenarios: Sequence[Compared], rounds: int, described: Mapping[str, object], *, whole: bool
-) -> None:
-    """Measure all, tell, keep what is whole, and draw it; exits if a run failed."""
-    for turn in range(rounds):
-        for each in scenarios:
-            each.one_round(turn)
-    for each in scenarios:
-        each.tell()
-    failed = [run for each in scenarios for run in each.failed]
-    if whole and rounds >= ROUNDS and not failed:
-        _keep(benchmark, scenarios, rounds, described)
-    else:
-        print(f"\nNot kept: only whole runs of at least {ROUNDS} rounds are.")
-    if failed:
-        sys.exit("These runs failed, see above: " + "; ".join(failed))
-
-
-def _keep(benchmark: str, scenarios: Sequence[Compared], rounds: int, described: Mapping[str, object]) -> None:
-    document = {**described, "rounds": rounds, "scenarios": {each.scenario: each.kept() for each in scenarios}}
-    FOLDER.mkdir(exist_ok=True)
-    FOLDER.joinpath(f"{benchmark}.json").write_text(json.dumps(document, indent=1) + "\n")
-    subprocess.run([PYTHON, "-m", "bench.plot"], check=True)

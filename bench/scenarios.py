@@ -111,13 +111,33 @@ def percentiles(name: str, took: Sequence[float]) -> dict[str, float]:
     return {f"{name} p{percent} ms": percentile(took, percent) * 1000 for percent in (50, 95, 99)}
 
 
+def paced(running: Installation, moments: Sequence[tuple[float, str]], queue: str) -> list[float]:
+    """Submit a job of each type at its moment, in seconds from now; gives how long each took, in their order.
+
+    Each is counted from the moment it was planned for, so that a stall is not left out.
+    """
+    local, began = threading.local(), time.monotonic()
+
+    def one(number: int) -> float:
+        if not hasattr(local, "line"):
+            local.line = Line(running.port)
+        after, job_type = moments[number]
+        time.sleep(max(0.0, began + after - time.monotonic()))
+        submit(local.line, running.token, number, queue, job_type)
+        return time.monotonic() - began - after
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        return list(pool.map(one, range(len(moments))))
+
+
+def evenly(count: int, per_second: float, job_type: str = "bench.noop") -> list[tuple[float, str]]:
+    """So many moments for `paced`."""
+    return [(number / per_second, job_type) for number in range(count)]
+
+
 def low_load(running: Installation) -> dict[str, float]:
     """From the row's created_at to its started_at, at 20 submissions a second."""
-    connection = Line(running.port)
-    began = time.monotonic()
-    for number in range(LOW_LOAD_JOBS):
-        time.sleep(max(0.0, began + number / LOW_LOAD_PER_SECOND - time.monotonic()))
-        submit(connection, running.token, number, "default")
+    paced(running, evenly(LOW_LOAD_JOBS, LOW_LOAD_PER_SECOND), "default")
     question = "SELECT extract(epoch FROM started_at - created_at) FROM jobs WHERE queue = 'default'"
     waits = when(running, f"{question} AND finished_at IS NOT NULL", lambda rows: len(rows) == LOW_LOAD_JOBS)
     waited = [float(row[0]) for row in waits]

@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,19 +25,17 @@ def provide() -> None:
 def surroundings(urls: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """The variables that a peer's process finds its services by."""
     name = f"jobmill_bench_{uuid4().hex[:12]}"
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            yield os.environ | {
-                "BENCH_DATABASE_URL": make_database(urls["database"], name),
-                "BENCH_RABBITMQ_URL": urls["rabbitmq"],
-                "BENCH_REDIS_URL": urls["redis"],
-                "BENCH_NAME": name,
-                "BENCH_NOTES": str(Path(folder) / "notes"),
-            }
-        finally:
-            drop_database(urls["database"], name)
-            _remove_queues(urls["rabbitmq"], name)
-            _remove_keys(urls["redis"], name)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as afterwards:
+        afterwards.callback(_remove_keys, urls["redis"], name)
+        afterwards.callback(_remove_queues, urls["rabbitmq"], name)
+        afterwards.callback(drop_database, urls["database"], name)
+        yield os.environ | {
+            "BENCH_DATABASE_URL": make_database(urls["database"], name),
+            "BENCH_RABBITMQ_URL": urls["rabbitmq"],
+            "BENCH_REDIS_URL": urls["redis"],
+            "BENCH_NAME": name,
+            "BENCH_NOTES": str(Path(folder) / "notes"),
+        }
 
 
 def _remove_queues(url: str, name: str) -> None:

@@ -1,22 +1,20 @@
 """`make bench ARGS=webhooks`: what it costs a drain that somebody listens, and how fast one receiver is told.
 
-The drain of `make bench` with no endpoint, with one that asks for other events, and with one that is told of every job,
-in turn, in three rounds, since the hour makes a difference of its own. The receiver answers 204 from this process.
+The drain of `make bench` with no endpoint, with one that asks for other events, and with one that is told of every job.
+The receiver answers 204 from this process.
 """
 
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from statistics import median
 
 import httpx2
 
-from bench.installation import Installation, installation
+from bench.installation import Installation, of_its_own
+from bench.rounds import Way, prepare
 from bench.scenarios import DRAINED, drained, when
 
-ROUNDS = 3
 SETTINGS = {"JOBMILL_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8", "JOBMILL_WEBHOOK_ALLOW_HTTP": "true"}
 _TOLD = """
     SELECT count(*), extract(epoch FROM max(finished_at) - min(created_at))
@@ -36,23 +34,35 @@ class _Receiver(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def main() -> None:
-    """Drain, and print the medians."""
-    urls = os.environ["JOBMILL_TEST_DATABASE_URL"], os.environ["JOBMILL_TEST_RABBITMQ_URL"]
-    found: dict[str, list[float]] = {"nobody listens": [], "to other events": [], "to these": [], "deliveries": []}
-    with installation(*urls, settings=SETTINGS) as running, _receiver() as url:
-        for _ in range(ROUNDS):
-            found["nobody listens"].append(drained(running, ["default"]))
-            with _endpoint(running, url, "job.dead"):
-                found["to other events"].append(drained(running, ["default"]))
-            with _endpoint(running, url, "job.succeeded") as endpoint_id:
-                found["to these"].append(drained(running, ["default"]))
-                ((_, seconds),) = when(running, _TOLD, lambda rows: rows[0][0] == DRAINED, endpoint_id)
-                found["deliveries"].append(DRAINED / float(seconds))
-    plain = median(found["nobody listens"])
-    for listens, rates in found.items():
-        unit = "a second" if listens == "deliveries" else f"jobs a second, ratio {median(rates) / plain:.2f}"
-        print(f"{listens:<20} {median(rates):>8,.0f} {unit}   (of {min(rates):,.0f} to {max(rates):,.0f})", flush=True)
+def webhooks(arguments: Sequence[str]) -> None:
+    """Drains with each kind of endpoint, and how many deliveries a second come of those that are told."""
+    benchmark = prepare("webhooks", arguments)
+    with of_its_own(SETTINGS) as running, _receiver() as url:
+        sample = f"{DRAINED:,} jobs"
+        benchmark.compare(
+            {
+                "nobody listens": Way(sample, lambda: _rate(running)),
+                "to other events": Way(sample, lambda: _with_endpoint(running, url, "job.dead")),
+                "to these": Way(sample, lambda: _told(running, url)),
+            },
+            "jobs per second",
+        )
+
+
+def _rate(running: Installation) -> dict[str, float]:
+    return {"jobs per second": drained(running, ["default"])}
+
+
+def _with_endpoint(running: Installation, url: str, event: str) -> dict[str, float]:
+    with _endpoint(running, url, event):
+        return _rate(running)
+
+
+def _told(running: Installation, url: str) -> dict[str, float]:
+    with _endpoint(running, url, "job.succeeded") as endpoint_id:
+        found = _rate(running)
+        ((_, seconds),) = when(running, _TOLD, lambda rows: rows[0][0] == DRAINED, endpoint_id)
+    return {**found, "deliveries per second": DRAINED / float(seconds)}
 
 
 @contextmanager
@@ -72,5 +82,7 @@ def _endpoint(running: Installation, url: str, event: str) -> Iterator[str]:
     )
     body = {"url": url, "events": [event]}
     made = httpx2.post(place, json=body, headers=headers, trust_env=False).raise_for_status()
-    yield str(made.json()["id"])
-    httpx2.delete(f"{place}/{made.json()['id']}", headers=headers, trust_env=False).raise_for_status()
+    try:
+        yield str(made.json()["id"])
+    finally:
+        httpx2.delete(f"{place}/{made.json()['id']}", headers=headers, trust_env=False).raise_for_status()

@@ -1,4 +1,6 @@
-"""Writes what docs/ repeats from the code: moves, settings, problem codes, job types, metrics; `--check` only compares.
+"""Writes what docs/ repeats from the code and from the benchmarks: moves, settings, problem codes, metrics, figures.
+
+With `--check` it only compares.
 
 A generated part stands between `<!-- made by bin/docs.py: NAME -->` and `<!-- end -->`; what is around it is written
 by hand. docs/openapi.json is made as a whole, and not when that would take something from the API's clients.
@@ -29,6 +31,10 @@ from settings import Settings
 from workers import metrics as motion
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+sys.path.append(str(DOCS.parent))  # benchmarks and tests are no part of what is installed
+
+from bench import tables as benchmarks  # noqa: E402
+
 OPENAPI = DOCS / "openapi.json"
 PART = re.compile(r"(?P<begin><!-- made by bin/docs\.py: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
@@ -193,7 +199,6 @@ def _metric(metric: MetricWrapperBase) -> list[str]:
 
 def faults_table() -> str:
     """Every fault that must be survived: how the tests provoke it, and what was measured."""
-    sys.path.append(str(DOCS.parent))
     from tests.faults.catalogue import FAULTS, claims
 
     known = claims()
@@ -227,6 +232,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "job-types": job_types_table,
     "metrics": metrics_table,
     "faults": faults_table,
+    **{name: lambda made=made: table(*made()) for name, made in benchmarks.parts().items()},
 }
 
 
