@@ -194,6 +194,21 @@ def test_jobs_of_a_type_that_a_worker_called_short_travel_together_and_a_broker_
     assert State.QUEUED not in states(database, refs)
 
 
+def test_what_fills_a_broker_up_again_travels_together_however_little_it_is(database: Database):
+    worker_id = register(database, threads=4)
+    say_short(database, worker_id)
+    plant(database, State.QUEUED, 500)
+    transport = Noting()
+    dispatch = Dispatch(database, transport, LEADS)
+    dispatch.run_once()
+    dispatch.run_once()
+    some = list(transport.published)[:12]
+    transport.messages.clear()
+    database.run(lambda session: moves.start(session, some, worker_id))
+    dispatch.run_once()
+    assert [len(names) for names in transport.messages] == [12]
+
+
 def test_what_begins_while_a_step_publishes_counts_for_the_time_that_it_took(database: Database):
     register(database, threads=8)
     plant(database, State.QUEUED, 8)

@@ -188,7 +188,7 @@ class Dispatch:
         )
         if claimed.jobs:
             crashpoint("dispatch.after_claim")
-        sent = self._publish(self._messages(queue, claimed, look.capacity.threads), claimed.too_much)
+        sent = self._publish(self._messages(queue, claimed, look.capacity.threads, look.on_broker), claimed.too_much)
         rate.leaves(look.on_broker + sent, look.at)
         if sent < len(claimed.jobs):
             return REFUSED_SLEEP  # each try costs a claim and a release, and changes nothing soon
@@ -204,13 +204,17 @@ class Dispatch:
             slept = max(slept, SECOND_LOOK)
         return min(slept, until_due(look.lanes))
 
-    def _messages(self, queue: str, claimed: Claimed, threads: int) -> list[Envelope]:
-        """Note how long those are behind which more wait, for the next step."""
+    def _messages(self, queue: str, claimed: Claimed, threads: int, before: int) -> list[Envelope]:
+        """Note how long those are behind which more wait, for the next step.
+
+        Threads have a share of what was on the broker `before` too: whoever looks often finds little room each time,
+        and messages of few jobs make workers so slow that it stays so.
+        """
         if not claimed.jobs:
             return []
         self._means[queue] = mean_seconds(claimed.jobs, self._seconds) if claimed.more else math.inf
         self._unheard |= claimed.more and any(job.type not in self._seconds for job in claimed.jobs)
-        messages = envelopes(claimed.jobs, fair_size(len(claimed.jobs), threads), self._seconds)
+        messages = envelopes(claimed.jobs, fair_size(before + len(claimed.jobs), threads), self._seconds)
         self.sizes.sent(queue, max(len(message.refs) for message in messages), time.monotonic())
         return messages
 

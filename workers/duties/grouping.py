@@ -22,7 +22,7 @@ SecondsByType = Mapping[str, float]
 
 
 def fair_size(jobs: int, threads: int) -> int:
-    """How many of so many jobs a message may name at most, if no thread is to go without a share."""
+    """How many a message may name at most, of so many jobs on the broker, if no thread is to go without a share."""
     return max(1, min(jobs // threads, MOST_REFS)) if threads else 1
 
 
