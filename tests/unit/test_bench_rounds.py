@@ -44,7 +44,7 @@ def test_a_ratio_is_that_of_the_same_round() -> None:
 
 
 def test_a_ratio_takes_two_runs_of_each_round() -> None:
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="zip"):
         ratios([1.0], [1.0, 2.0])
 
 
