@@ -6,7 +6,20 @@ import signal
 import subprocess
 import sys
 
-from bench import batch, choices, churn, comparison, dead_letters, economy, explain, growth, load, scenarios, webhooks
+from bench import (
+    batch,
+    choices,
+    churn,
+    comparison,
+    dead_letters,
+    economy,
+    explain,
+    growth,
+    load,
+    rounds,
+    scenarios,
+    webhooks,
+)
 from bench.doors import cost_of_doors
 from bench.installation import of_its_own
 from bench.machine import services
@@ -47,7 +60,7 @@ def _plain_dramatiq() -> tuple[float, float]:
     """In a process of its own, as its users run it."""
     command = [sys.executable, "-m", "bench.plain_dramatiq", str(scenarios.DRAINED)]
     with surroundings(services()) as environment:
-        told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300, env=environment)
+        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300, env=environment)
     output = told.stdout
     enqueued, drained = output.split()
     return float(enqueued), float(drained)
@@ -92,6 +105,7 @@ WITH_OPTIONS = {
 
 def _leave(number: int, _frame: object) -> None:
     """End as by an exception, so that databases, queues and processes of the run go too, and nobody hurries that."""
+    rounds.leaving.set()
     for each in LEAVING:
         signal.signal(each, signal.SIG_IGN)
     sys.exit(128 + number)
@@ -99,5 +113,6 @@ def _leave(number: int, _frame: object) -> None:
 
 if __name__ == "__main__":
     for each in LEAVING:
-        signal.signal(each, _leave)
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(each, _leave)
     chosen(*sys.argv[1:])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bench.installation import Installation, of_its_own
 from bench.rounds import Way, prepare
-from bench.scenarios import batched, percentile, submissions
+from bench.scenarios import batched, percentile, submissions, tidy
 
 SINGLE = 3_000
 REQUESTS = {10: 500, 100: 200, 1_000: 60}  # by how many jobs each has
@@ -19,7 +19,7 @@ def batch(arguments: Sequence[str]) -> None:
             ways[f"batches of {size:,}"] = Way(
                 f"{count:,} requests", lambda size=size, count=count: _batched(running, size, count)
             )
-        benchmark.compare(ways, "jobs per second")
+        benchmark.compare(ways, "jobs per second", before=lambda: tidy(running))
 
 
 def _single(running: Installation) -> dict[str, float]:

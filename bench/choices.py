@@ -18,9 +18,8 @@ import psycopg
 from bench.installation import Installation, of_its_own
 from bench.machine import described
 from bench.meters import differences, read
-from bench.rounds import ROUNDS, Benchmark, Compared, Way, takes_rounds
+from bench.rounds import Benchmark, Compared, Way, takes_rounds
 from bench.scenarios import WAITING, planted, when
-from bench.surroundings import provide
 
 JOBS = 20_000
 LEAST_SECONDS = 2.0
@@ -75,11 +74,9 @@ def choices(arguments: Sequence[str] = ()) -> None:
     taken = [choice for choice in others if asked.ways in choice.name]
     if not taken:
         parser.error(f"none has {asked.ways!r} in its name; there are: {', '.join(choice.name for choice in others)}")
-    if asked.rounds >= ROUNDS:
-        provide()
     ways = {choice.name: Way(f"{JOBS:,} jobs", partial(_measured, choice)) for choice in [first, *taken]}
     compared = Compared("choices", ways, ["jobs per second", "us of PostgreSQL", "bytes of WAL"], apart=True)
-    Benchmark("choices", asked.rounds, described()).measure([compared], whole=taken == others)
+    Benchmark("choices", asked.rounds, described()).measure([compared], unkept="these are told only")
 
 
 def _measured(choice: Choice) -> dict[str, float]:

@@ -37,7 +37,7 @@ def prune() -> None:
     """The p95 of 50 submissions a second, before, while a million jobs are deleted, and how long that takes."""
     with of_its_own() as running:
         _tell_submissions("with nothing to delete", modest(running))
-        fill(running.database_url, {FINISHED_LONG_AGO: PRUNED})
+        fill(running, {FINISHED_LONG_AGO: PRUNED})
         when(running, _LEFT, lambda rows: rows[0][0] < PRUNED)
         time.sleep(SETTLING)
         began, left = time.monotonic(), _count(running, _LEFT)

@@ -8,21 +8,20 @@ on the full one. All are filled in by statements of 100,000 rows.
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 
 from bench.installation import Installation, of_its_own
 from bench.rounds import Way, prepare, tell
-from bench.scenarios import drained
+from bench.scenarios import WAITING, drained, tidy, when
 
 HISTORY, BACKLOG = 5_000_000, 1_000_000
 BATCH = 100_000
 FULL = f"{BACKLOG:,} waiting, {HISTORY:,} finished"
 DRAINED = 20_000
 UNTIL_DUE = timedelta(seconds=150)
-AT_ONCE, COUNTED = 300_000, timedelta(seconds=10)
+AT_ONCE, COUNTED = 200_000, timedelta(seconds=10)
 
 _DONE_BETWEEN = """
     SELECT count(*) FROM jobs WHERE state = 'succeeded' AND finished_at > %s AND finished_at <= %s AND due_at = %s"""
@@ -63,47 +62,35 @@ def growth(arguments: Sequence[str]) -> None:
     benchmark = prepare("growth", arguments)
     with of_its_own() as few, of_its_own() as full:
         began = time.monotonic()
-        fill(full.database_url, {_FINISHED: HISTORY, _WAITING: BACKLOG})
+        fill(full, {_FINISHED: HISTORY, _WAITING: BACKLOG})
         print(f"filled in within {time.monotonic() - began:,.0f} s", flush=True)
         sample = f"{DRAINED:,} jobs"
         ways = {
-            "few rows": Way(sample, lambda: _drain(few, beside=full)),
-            FULL: Way(sample, lambda: _drain(full, beside=few)),
+            name: Way(sample, lambda running=running: {"jobs per second": drained(running, ["default"], DRAINED)})
+            for name, running in (("few rows", few), (FULL, full))
         }
-        benchmark.compare(ways, "jobs per second")
-        for running, count, where in ((few, AT_ONCE, "few rows"), (full, BACKLOG, FULL)):
-            rate = _rate_of_many_due(running, count)
-            tell(f"jobs a second, {count:,} due at once, on {where}", rate)
+        benchmark.compare(ways, "jobs per second", before=lambda: [tidy(each) for each in (few, full)])
+        rate = _rate_of_many_due(few, AT_ONCE)
+        when(few, WAITING, lambda rows: rows[0][0] == 0)
+        tell(f"jobs a second, {AT_ONCE:,} due at once, on few rows", rate)
+        tell(f"jobs a second, {BACKLOG:,} more due at once, on {FULL}", _rate_of_many_due(full, BACKLOG))
 
 
-def _drain(running: Installation, beside: Installation) -> dict[str, float]:
-    for each in (running, beside):
-        _tidy(each.database_url)
-    return {"jobs per second": drained(running, ["default"], DRAINED)}
-
-
-def fill(url: str, rows: Mapping[str, int], due_at: datetime | None = None) -> None:
+def fill(running: Installation, rows: Mapping[str, int], due_at: datetime | None = None) -> None:
     """Insert, then have the statistics and the checkpoint that would have come by then."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
         (tenant,) = connection.execute("SELECT id FROM tenants WHERE name = 'default'").fetchone()
         for statement, how_many in rows.items():
             for first in range(0, how_many, BATCH):
                 last = min(first + BATCH, how_many) - 1
                 connection.execute(statement, {"tenant": tenant, "first": first, "last": last, "due_at": due_at})
-    _tidy(url)
-
-
-def _tidy(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("VACUUM (ANALYZE) jobs")
-        with suppress(psycopg.errors.InsufficientPrivilege):  # PostgreSQL's own will come
-            connection.execute("CHECKPOINT")
+    tidy(running)
 
 
 def _rate_of_many_due(running: Installation, count: int) -> float:
     """Jobs done a second in the first ten after so many became due at once, which last longer."""
     due_at = datetime.now(UTC) + UNTIL_DUE * (count / BACKLOG)
-    fill(running.database_url, {_DUE: count}, due_at)
+    fill(running, {_DUE: count}, due_at)
     left = (due_at - datetime.now(UTC)).total_seconds()
     if left < 0:
         raise TimeoutError("Inserting the jobs took longer than the time until they were due.")

@@ -45,7 +45,7 @@ def provenance() -> dict[str, str]:
     """When, and of which commit."""
     commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
     # What an earlier benchmark kept is no change of what is measured.
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks*")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "commit": f"{commit}-dirty" if changed else commit,

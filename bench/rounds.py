@@ -8,6 +8,7 @@ import argparse
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,9 @@ from bench.surroundings import PYTHON, provide
 FOLDER = Path("docs/benchmarks")
 ROUNDS = 5
 """Runs of fewer are told, and not kept."""
+
+leaving = threading.Event()
+"""Set by a signal that ends the benchmark."""
 
 Figures = Mapping[str, float]
 
@@ -35,13 +39,15 @@ class Way:
 class Compared:
     """A scenario, its ways, the first of which the others are set against in those `figures`, and what was found.
 
-    Where each run is `apart`, in surroundings of its own, one that fails leaves nothing behind for the next.
+    Where each run is `apart`, in surroundings of its own, one that fails leaves nothing behind for the next; else each
+    begins with `before`, which is not measured.
     """
 
     scenario: str
     ways: Mapping[str, Way]
     figures: Sequence[str]
     apart: bool = False
+    before: Callable[[], None] = lambda: None
     found: dict[str, list[Figures | None]] = field(init=False)
     """The runs of each way in the order of the rounds; None for one that failed."""
     failed: list[str] = field(init=False, default_factory=list)
@@ -51,17 +57,24 @@ class Compared:
 
     def warm_up(self) -> None:
         """Run each way once, not counted: a service that is seconds old is slower."""
-        for name, way in self.ways.items():
-            _tell_run(f"not counted, {self.scenario}, {name}", way.run())
+        for name in self.ways:
+            _tell_run(f"not counted, {self.scenario}, {name}", self._run(name))
+
+    def _run(self, name: str) -> Figures:
+        self.before()
+        return self.ways[name].run()
 
     def one_round(self, turn: int) -> None:
         """Run each way once. One that fails is told; where runs are not apart, the round ends with it."""
         for name in in_turn(list(self.ways), turn):
             try:
-                figures = self.ways[name].run()
-            except Exception as error:  # noqa: BLE001 - whatever it is, what the others found is worth telling
+                figures = self._run(name)
+            except Exception as error:
+                if leaving.is_set():
+                    raise
+                # Whatever else it is, what the others found is worth telling.
                 self.failed.append(f"{self.scenario} of {name} in round {turn + 1}")
-                print(f"{self.failed[-1]} failed: {error}", flush=True)
+                print(f"{self.failed[-1]} failed: {type(error).__name__}: {error}", flush=True)
                 self.found[name].append(None)
                 if not self.apart:
                     return
@@ -110,14 +123,14 @@ class Benchmark:
     rounds: int
     described: Mapping[str, object]
 
-    def compare(self, ways: Mapping[str, Way], *figures: str) -> None:
+    def compare(self, ways: Mapping[str, Way], *figures: str, before: Callable[[], None]) -> None:
         """Measure one scenario, whose ways share an installation."""
-        compared = Compared(self.name, ways, figures)
+        compared = Compared(self.name, ways, figures, before=before)
         compared.warm_up()
         self.measure([compared])
 
-    def measure(self, scenarios: Sequence[Compared], *, whole: bool = True) -> None:
-        """Measure all, tell, keep what is `whole` and did not fail, and draw it; exits if a run failed."""
+    def measure(self, scenarios: Sequence[Compared], *, unkept: str = "") -> None:
+        """Measure all, tell, keep and draw, if nothing says why it is `unkept`; exits if a run failed."""
         failed: list[str] = []
         for turn in range(self.rounds):
             for each in scenarios:
@@ -129,10 +142,11 @@ class Benchmark:
             each.tell()
         if failed:
             sys.exit("Not kept, since these runs failed, see above: " + "; ".join(failed))
-        if whole and self.rounds >= ROUNDS:
-            self._keep(scenarios)
+        unkept = unkept or (f"that takes {ROUNDS} rounds" if self.rounds < ROUNDS else "")
+        if unkept:
+            print(f"\nNot kept: {unkept}.")
         else:
-            print(f"\nNot kept: {'that takes all of it' if not whole else f'that takes {ROUNDS} rounds'}.")
+            self._keep(scenarios)
 
     def _keep(self, scenarios: Sequence[Compared]) -> None:
         found = {each.scenario: {"compared": list(each.figures), "ways": each.kept()} for each in scenarios}
@@ -143,9 +157,10 @@ class Benchmark:
 
 
 def in_turn(names: Sequence[str], turn: int) -> list[str]:
-    """Another goes first in each round."""
+    """Another goes first in each round, and in every other round they go the other way round."""
     first = turn % len(names)
-    return [*names[first:], *names[:first]]
+    turned = [*names[first:], *names[:first]]
+    return turned if turn % 2 == 0 else [turned[0], *turned[:0:-1]]
 
 
 def takes_rounds(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
@@ -186,6 +187,14 @@ def planted(running: Installation, names: Sequence[str], count: int, job_type: s
     if datetime.now(UTC) >= due_at:
         raise TimeoutError("Inserting the jobs took longer than the time until they were due.")
     return due_at
+
+
+def tidy(running: Installation) -> None:
+    """Have the vacuum, the statistics and the checkpoint now that would come by themselves, and then at any moment."""
+    with psycopg.connect(running.database_url, autocommit=True) as connection:
+        connection.execute("VACUUM (ANALYZE) jobs")
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            connection.execute("CHECKPOINT")
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

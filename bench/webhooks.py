@@ -13,7 +13,7 @@ import httpx2
 
 from bench.installation import Installation, of_its_own
 from bench.rounds import Way, prepare
-from bench.scenarios import DRAINED, drained, when
+from bench.scenarios import DRAINED, drained, tidy, when
 
 SETTINGS = {"JOBMILL_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8", "JOBMILL_WEBHOOK_ALLOW_HTTP": "true"}
 _TOLD = """
@@ -46,6 +46,7 @@ def webhooks(arguments: Sequence[str]) -> None:
                 "to these": Way(sample, lambda: _told(running, url)),
             },
             "jobs per second",
+            before=lambda: tidy(running),
         )
 
 
@@ -82,7 +83,5 @@ def _endpoint(running: Installation, url: str, event: str) -> Iterator[str]:
     )
     body = {"url": url, "events": [event]}
     made = httpx2.post(place, json=body, headers=headers, trust_env=False).raise_for_status()
-    try:
-        yield str(made.json()["id"])
-    finally:
-        httpx2.delete(f"{place}/{made.json()['id']}", headers=headers, trust_env=False).raise_for_status()
+    yield str(made.json()["id"])
+    httpx2.delete(f"{place}/{made.json()['id']}", headers=headers, trust_env=False).raise_for_status()

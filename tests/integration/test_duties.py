@@ -194,19 +194,22 @@ def test_jobs_of_a_type_that_a_worker_called_short_travel_together_and_a_broker_
     assert State.QUEUED not in states(database, refs)
 
 
-def test_what_fills_a_broker_up_again_travels_together_however_little_it_is(database: Database):
+@pytest.mark.parametrize(("begun", "messages"), [(12, [12]), (100, [22] * 4)])
+def test_what_fills_a_broker_up_travels_together_and_the_last_of_it_is_shared_out(
+    database: Database, begun: int, messages: list[int]
+):
     worker_id = register(database, threads=4)
     say_short(database, worker_id)
-    plant(database, State.QUEUED, 500)
+    plant(database, State.QUEUED, 488)
     transport = Noting()
     dispatch = Dispatch(database, transport, LEADS)
     dispatch.run_once()
     dispatch.run_once()
-    some = list(transport.published)[:12]
-    transport.messages.clear()
+    some, already = transport.published[:begun], len(transport.messages)
+    assert len(transport.published) == 400, "a message for each thread, and then a whole one"
     database.run(lambda session: moves.start(session, some, worker_id))
     dispatch.run_once()
-    assert [len(names) for names in transport.messages] == [12]
+    assert [len(names) for names in transport.messages[already:]] == messages
 
 
 def test_what_begins_while_a_step_publishes_counts_for_the_time_that_it_took(database: Database):

@@ -207,14 +207,15 @@ class Dispatch:
     def _messages(self, queue: str, claimed: Claimed, threads: int, before: int) -> list[Envelope]:
         """Note how long those are behind which more wait, for the next step.
 
-        Threads have a share of what was on the broker `before` too: whoever looks often finds little room each time,
-        and messages of few jobs make workers so slow that it stays so.
+        Where more wait, threads have a share of what was on the broker `before` too: whoever looks often finds little
+        room each time, and messages of few jobs make workers so slow that it stays so.
         """
         if not claimed.jobs:
             return []
         self._means[queue] = mean_seconds(claimed.jobs, self._seconds) if claimed.more else math.inf
         self._unheard |= claimed.more and any(job.type not in self._seconds for job in claimed.jobs)
-        messages = envelopes(claimed.jobs, fair_size(before + len(claimed.jobs), threads), self._seconds)
+        shared = len(claimed.jobs) + (before if claimed.more else 0)
+        messages = envelopes(claimed.jobs, fair_size(shared, threads), self._seconds)
         self.sizes.sent(queue, max(len(message.refs) for message in messages), time.monotonic())
         return messages
 
