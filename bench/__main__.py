@@ -61,8 +61,7 @@ def _plain_dramatiq() -> tuple[float, float]:
     command = [sys.executable, "-m", "bench.plain_dramatiq", str(scenarios.DRAINED)]
     with surroundings(services()) as environment:
         told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300, env=environment)
-    output = told.stdout
-    enqueued, drained = output.split()
+    enqueued, drained = told.stdout.split()
     return float(enqueued), float(drained)
 
 

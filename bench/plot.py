@@ -6,15 +6,14 @@ and lines, and no background, so that they can be read on light and on dark page
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from bench.spread import spread
+from bench.tables import KEPT
 
-FOLDER = Path("docs/benchmarks")
 GREY, OURS, THEIRS = "#808080", "#d97706", "#4f86c6"
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "jobmill", "font.family": "sans-serif", "font.size": 10}
 NOTHING_OF = ("Date", "Creator", "Format", "Type")
@@ -35,10 +34,10 @@ TITLES = {
 def main() -> None:
     """Draw every scenario that the JSON holds."""
     with mpl.rc_context(STYLE):
-        for kept in FOLDER.glob("*.json"):
+        for kept in KEPT.glob("*.json"):
             for scenario, found in json.loads(kept.read_text())["scenarios"].items():
                 figure = drawn(found["compared"][0], TITLES[scenario], found["ways"])
-                figure.savefig(FOLDER / f"{scenario}.svg", transparent=True, metadata=dict.fromkeys(NOTHING_OF))
+                figure.savefig(KEPT / f"{scenario}.svg", transparent=True, metadata=dict.fromkeys(NOTHING_OF))
 
 
 def drawn(name: str, title: str, ways: Mapping[str, Any]) -> Figure:

@@ -11,13 +11,12 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bench.machine import described
 from bench.spread import ratios, spread
 from bench.surroundings import PYTHON, provide
+from bench.tables import KEPT
 
-FOLDER = Path("docs/benchmarks")
 ROUNDS = 5
 """Runs of fewer are told, and not kept."""
 
@@ -151,8 +150,8 @@ class Benchmark:
     def _keep(self, scenarios: Sequence[Compared]) -> None:
         found = {each.scenario: {"compared": list(each.figures), "ways": each.kept()} for each in scenarios}
         document = {**self.described, "rounds": self.rounds, "scenarios": found}
-        FOLDER.mkdir(exist_ok=True)
-        FOLDER.joinpath(f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        KEPT.mkdir(exist_ok=True)
+        KEPT.joinpath(f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n")
         subprocess.run([PYTHON, "-m", "bench.plot"], check=True)
 
 

@@ -67,16 +67,12 @@ def _against_peers(scenarios: Mapping[str, Any]) -> Table:
         runs = {
             name: (found["ways"]["jobmill"]["runs"], found["ways"][peer]["runs"]) for name, found in scenarios.items()
         }
-        rates = [ratios(ours["jobs per second"], theirs["jobs per second"]) for ours, theirs in _rates(runs)]
-        ours, theirs = runs["latency"]
+        ours, theirs = runs.pop("latency")
+        rates = [ratios(one["jobs per second"], other["jobs per second"]) for one, other in runs.values()]
         later = spread([one - other for one, other in zip(ours["p50 ms"], theirs["p50 ms"], strict=True)])
         rows.append([NAMES.get(peer, peer), *map(_ratio, rates), _told(later)])
     names = [f"`{name}`, times" for name in scenarios if name != "latency"]
     return ["Jobmill against", *names, "`latency`, p50, ms more"], rows
-
-
-def _rates(runs: Mapping[str, tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    return [both for name, both in runs.items() if name != "latency"]
 
 
 def _told(found: Spread) -> str:

@@ -12,9 +12,7 @@ import pytest
 from bench import rounds
 from bench.rounds import Benchmark, Compared, Way, in_turn
 from bench.spread import ratios, spread
-from bench.tables import parts
-
-KEPT = Path(__file__).parents[2] / "docs" / "benchmarks"
+from bench.tables import KEPT, parts
 
 
 def running(*found: float | Exception) -> Callable[[], dict[str, float]]:
@@ -99,7 +97,7 @@ def test_a_signal_is_no_run_that_failed(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_five_whole_rounds_are_kept_and_fewer_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[str]] = []
-    monkeypatch.setattr(rounds, "FOLDER", tmp_path)
+    monkeypatch.setattr(rounds, "KEPT", tmp_path)
     monkeypatch.setattr(subprocess, "run", lambda command, **_: drawn.append(command))
     for count, unkept, kept in ((4, "", False), (5, "only some were asked for", False), (5, "", True)):
         found = compared(apart=False, first=running(*range(1, 7)), second=running(*range(1, 7)))
